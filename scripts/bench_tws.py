@@ -171,7 +171,7 @@ async def memory() -> dict[str, float]:
     async with SimulatedTWS(tape(DAYS)) as tws:
         client = await _elsewhere(tws.port, "2")
         for day in range(1, DAYS + 1):
-            while tws.player.reels[0].row < 60 + day * SESSION_BARS and not tws.finished.is_set():
+            while tws.player.tracks[0].row < 60 + day * SESSION_BARS and not tws.finished.is_set():
                 await asyncio.sleep(0.005)
             sizes.append(_resident_mb())
         await client.wait()

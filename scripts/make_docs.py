@@ -64,7 +64,7 @@ GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
     "limits": ("risk.limits", (schema.Limits,), "risk.limits"),
     "costs": ("costs", (schema.Costs,), "costs"),
     "execution": ("execution", (schema.Execution,), "execution"),
-    "broker": ("broker", (schema.Broker,), "broker"),
+    "broker": ("broker", (schema.BrokerConfig,), "broker"),
     "alerts": ("alerts", (schema.Alerts, schema.Webhook, schema.Mail, schema.Services), "alerts"),
     "telemetry": ("telemetry", (schema.Telemetry,), "telemetry"),
     "search": ("search", (schema.Search,), "search"),

@@ -48,14 +48,14 @@ from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
 from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS
-from mcl.simulators.tws.session import Session
+from mcl.simulators.tws.session import ClientSession
 
 DEADLINE_SEC = 600.0  # a session that has not ended by then is stuck
 STILL_SEC = 50.0  # more than two time-outs
 WARM_SEC = 30.0
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "build" / "soak.jsonl"
-SERVE = Session._serve
+SERVE = ClientSession._serve
 MEMORY = Path("/dev/shm")  # SIGKILL does not care whether a file is on a disk
 
 
@@ -82,7 +82,7 @@ async def _server(w: World, folder: Path, port: int, life: int) -> None:
             patience_sec=1.0,
             slippage_ticks=1.0,
             capital_usd=w.run.capital_usd,
-            habits=w.habits,
+            options=w.options,
         ) as tws:
             _record_arrivals(arrivals)
             for request in ("placeOrder", "cancelOrder"):
@@ -109,7 +109,7 @@ def _plan_faults(tws: SimulatedTWS, w: World) -> None:
 def _record_arrivals(file: Any) -> None:
     """Every order and every cancel that comes in, whatever a fault then makes of it."""
 
-    def arrived(self: Session, name: str, request: Any) -> None:
+    def arrived(self: ClientSession, name: str, request: Any) -> None:
         if name in ("placeOrder", "cancelOrder"):
             file.write(
                 json.dumps(
@@ -119,7 +119,7 @@ def _record_arrivals(file: Any) -> None:
             )
         SERVE(self, name, request)
 
-    Session._serve = arrived  # type: ignore[method-assign]
+    ClientSession._serve = arrived  # type: ignore[method-assign]
 
 
 async def _protection(tws: SimulatedTWS, file: Any) -> None:

@@ -372,7 +372,7 @@ class Weeks:
             await asyncio.gather(running, watching)
             beating.cancel()
 
-    def broker(self, port: int) -> schema.Broker:
+    def broker(self, port: int) -> schema.BrokerConfig:
         """As `ib_paper` has it, with waits for a market of so many times the speed."""
         reconnect = {"first_sec": 0.01, "longest_sec": 0.05, "heartbeat_sec": 0.3}
         raw = {
@@ -383,7 +383,7 @@ class Weeks:
             "reconnect": reconnect,
             "guards": {},
         }
-        return schema.Broker.model_validate(raw)
+        return schema.BrokerConfig.model_validate(raw)
 
     async def _beat(self) -> None:
         while True:

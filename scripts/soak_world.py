@@ -18,7 +18,7 @@ from mcl.market import calendar
 from mcl.market.instruments import MCL
 from mcl.promotion.load import Deployable
 from mcl.simulators.tws import Tape
-from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.listener import BrokerOptions
 from mcl.strategy import build
 
 NS = 1_000_000_000
@@ -53,11 +53,11 @@ class World:
     words: tuple[tuple[int, str], ...]  # after so many bars: a command
     cure: str  # what a person says when the session is HALTED
     order: broker_schema.OrderStyle  # how targets are traded
-    habits: Habits
+    options: BrokerOptions
 
     def duty(self, folder: Path) -> Duty:
         """As `ib_paper` has it: its guards and its time-outs."""
-        broker = schema.Broker(guards=schema.Guards().model_dump(), order=self.order)
+        broker = schema.BrokerConfig(guards=schema.Guards().model_dump(), order=self.order)
         deployed = Deployable("soak", 1, "none", self.run, {}, "none", folder, "paper", np.empty(0))
         return Duty(deployed, build(self.run.strategy), broker, folder)
 
@@ -86,15 +86,15 @@ def world(seed: int, played: int = PLAYED) -> World:
         (luck.randrange(PLAYED), luck.choice(WORDS)) for _ in range(luck.choice((0, 0, 0, 1, 2)))
     )
     faults = tuple(_fault(luck) for _ in range(luck.choice((0, 1, 1, 2, 3))))
-    order, habits = _order(luck)
+    order, options = _order(luck)
     cure = luck.choice(("adopt", "flatten"))
     if cure == "flatten" or "flatten" in {word for _, word in words}:
         # who closes waits for the rest of the quantity, and a market in lock-step for who closes
-        habits = Habits()
-    return World(seed, tape, bars, stage, run, faults, kills, words, cure, order, habits)
+        options = BrokerOptions()
+    return World(seed, tape, bars, stage, run, faults, kills, words, cure, order, options)
 
 
-def _order(luck: random.Random) -> tuple[broker_schema.OrderStyle, Habits]:
+def _order(luck: random.Random) -> tuple[broker_schema.OrderStyle, BrokerOptions]:
     """Every other seed trades at the market as the backtest assumes; the others by limits, some in
     a market with little at its best price.
     """
@@ -107,7 +107,7 @@ def _order(luck: random.Random) -> tuple[broker_schema.OrderStyle, Habits]:
     thin = kind != "market" and luck.random() < 0.5
     return broker_schema.OrderStyle(
         kind=kind, fallback=luck.choice(("market", "none")), **style
-    ), Habits(top_size=1 if thin else 0)
+    ), BrokerOptions(top_size=1 if thin else 0)
 
 
 WORDS = ("pause", "resume", "reduce-only", "flatten", "resume", "flatten")

@@ -144,7 +144,7 @@ def test_paper_differs_from_the_simulation_only_in_where_the_broker_is() -> None
         composition.compose("live", [f"broker={name}"]).raw["broker"]
         for name in ("ib_sim", "ib_paper")
     )
-    sim, paper = (composition.validate(schema.Broker, one).model_dump() for one in raw)
+    sim, paper = (composition.validate(schema.BrokerConfig, one).model_dump() for one in raw)
     differing = {k for k in sim if sim[k] != paper[k]}
     # a replay has no limits that its backtest has not
     assert differing <= {"kind", "host", "port", "account", "guards"}

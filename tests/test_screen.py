@@ -98,7 +98,7 @@ def test_without_a_terminal_there_are_plain_lines_with_the_time_left(tmp_path: P
 
 def test_what_was_done_before_has_a_time_left_from_its_first_line(tmp_path: Path) -> None:
     memory = tmp_path / "memory.json"
-    duration_history.keep(
+    duration_history.remember(
         memory, ["verb"], [("starting", 100.0), ("cutting", 60.0), ("sewing", 40.0)]
     )
     with started(memory, subprocess.PIPE) as process:
@@ -149,17 +149,17 @@ def test_work_that_fails_ends_its_progress_and_is_not_remembered(
 # -------------------------------------------------------------------------------------------- steps
 
 
-def told(heard: list[tuple[str, int]]) -> progress.Ear:
-    def ear(step: str, count: int) -> progress.Tick:
+def listener(heard: list[tuple[str, int]]) -> progress.Listener:
+    def listen(step: str, count: int) -> progress.Tick:
         heard.append((step, count))
         return lambda: heard.append((step, -1))
 
-    return ear
+    return listen
 
 
 def test_what_begins_inside_a_counted_loop_belongs_to_it() -> None:
     heard: list[tuple[str, int]] = []
-    with progress.heard(told(heard)):
+    with progress.subscription(listener(heard)):
         for number in progress.each("runs", [1, 2, 3]):
             progress.begin("reading")
             assert list(progress.each("files", "ab")) == ["a", "b"]
@@ -178,20 +178,22 @@ steps_taken = st.lists(st.tuples(st.sampled_from("abcdef"), seconds), max_size=8
 
 
 def test_the_time_left_is_counted_and_else_as_the_last_time_at_todays_pace() -> None:
-    assert duration_history.left(TAKEN, [], "starting", 0.25, 0.0) == 9.75
-    assert duration_history.left(TAKEN, TAKEN[:1], "reading", 0.5, 0.0) == 1.5 + 7.0
+    assert duration_history.time_left(TAKEN, [], "starting", 0.25, 0.0) == 9.75
+    assert duration_history.time_left(TAKEN, TAKEN[:1], "reading", 0.5, 0.0) == 1.5 + 7.0
     twice = [("starting", 2.0), ("reading", 4.0)]
     # everything takes twice as long today
-    assert duration_history.left(TAKEN, twice, "simulating", 1.0, 0.0) == 7.0 + 6.0
+    assert duration_history.time_left(TAKEN, twice, "simulating", 1.0, 0.0) == 7.0 + 6.0
     # it should be over, and says so
-    assert duration_history.left(TAKEN, twice, "drawing", 9.0, 0.0) == 0.0
+    assert duration_history.time_left(TAKEN, twice, "drawing", 9.0, 0.0) == 0.0
     # steps that were not needed today
-    assert duration_history.left(TAKEN, [("starting", 1.0)], "drawing", 1.0, 0.0) == 2.0
+    assert duration_history.time_left(TAKEN, [("starting", 1.0)], "drawing", 1.0, 0.0) == 2.0
     # counted: it will take 8, and not 4
-    assert duration_history.left(TAKEN, TAKEN[:2], "simulating", 2.0, 0.25) == 6.0 + 3.0 * 11 / 7
-    assert duration_history.left([], [], "counted", 2.0, 0.25) == 6.0
-    assert duration_history.left([], TAKEN, "new", 2.0, 0.0) is None
-    assert duration_history.left(TAKEN, TAKEN[:1], "new", 2.0, 0.0) is None
+    assert (
+        duration_history.time_left(TAKEN, TAKEN[:2], "simulating", 2.0, 0.25) == 6.0 + 3.0 * 11 / 7
+    )
+    assert duration_history.time_left([], [], "counted", 2.0, 0.25) == 6.0
+    assert duration_history.time_left([], TAKEN, "new", 2.0, 0.0) is None
+    assert duration_history.time_left(TAKEN, TAKEN[:1], "new", 2.0, 0.0) is None
 
 
 @given(
@@ -202,13 +204,13 @@ def test_the_time_left_is_counted_and_else_as_the_last_time_at_todays_pace() -> 
     share=st.floats(0.001, 1.0) | st.just(0.0),
 )
 def test_no_memory_makes_the_time_left_negative_or_absurd(
-    known: duration_history.Taken,
-    taken: duration_history.Taken,
+    known: duration_history.Durations,
+    taken: duration_history.Durations,
     step: str,
     spent: float,
     share: float,
 ) -> None:
-    left = duration_history.left(known, taken, step, spent, share)
+    left = duration_history.time_left(known, taken, step, spent, share)
     longest = duration_history.SLOWER * sum(took for _, took in known) + (
         spent * (1 - share) / share if share else 0.0
     )
@@ -217,21 +219,21 @@ def test_no_memory_makes_the_time_left_negative_or_absurd(
 
 def test_the_nearest_command_line_is_remembered(tmp_path: Path) -> None:
     memory = tmp_path / "deep" / "durations.json"
-    assert duration_history.recalled(memory, ["backtest", "data=planted"]).taken == []
-    duration_history.keep(memory, ["backtest", "data=planted", "strategy=donchian"], TAKEN)
-    duration_history.keep(memory, ["backtest", "data=eia"], TAKEN[:3])
-    duration_history.keep(memory, ["runs"], TAKEN[:2])
+    assert duration_history.history_of(memory, ["backtest", "data=planted"]).durations == []
+    duration_history.remember(memory, ["backtest", "data=planted", "strategy=donchian"], TAKEN)
+    duration_history.remember(memory, ["backtest", "data=eia"], TAKEN[:3])
+    duration_history.remember(memory, ["runs"], TAKEN[:2])
     assert (
-        duration_history.recalled(memory, ["backtest", "data=planted", "strategy=flat"]).taken
+        duration_history.history_of(memory, ["backtest", "data=planted", "strategy=flat"]).durations
         == TAKEN
     )
     # none is nearer: the latest
-    assert duration_history.recalled(memory, ["backtest", "data=csv"]).taken == TAKEN[:3]
-    assert duration_history.recalled(memory, ["validate", "data=planted"]).taken == []
-    assert duration_history.recalled(memory, ["runs"]).same
-    assert not duration_history.recalled(memory, ["runs", "--limit"]).same
-    duration_history.keep(memory, ["short"], [("starting", 0.5)])
-    assert duration_history.recalled(memory, ["short"]).taken == []  # shown to nobody
+    assert duration_history.history_of(memory, ["backtest", "data=csv"]).durations == TAKEN[:3]
+    assert duration_history.history_of(memory, ["validate", "data=planted"]).durations == []
+    assert duration_history.history_of(memory, ["runs"]).same
+    assert not duration_history.history_of(memory, ["runs", "--limit"]).same
+    duration_history.remember(memory, ["short"], [("starting", 0.5)])
+    assert duration_history.history_of(memory, ["short"]).durations == []  # shown to nobody
 
 
 @pytest.mark.parametrize(
@@ -241,9 +243,9 @@ def test_the_nearest_command_line_is_remembered(tmp_path: Path) -> None:
 def test_a_damaged_memory_is_an_empty_one(tmp_path: Path, damage: str) -> None:
     memory = tmp_path / "durations.json"
     memory.write_text(damage, encoding="latin-1")
-    assert duration_history.recalled(memory, ["runs"]).taken == []
-    duration_history.keep(memory, ["runs"], TAKEN)
-    assert duration_history.recalled(memory, ["runs"]).taken == TAKEN
+    assert duration_history.history_of(memory, ["runs"]).durations == []
+    duration_history.remember(memory, ["runs"], TAKEN)
+    assert duration_history.history_of(memory, ["runs"]).durations == TAKEN
 
 
 def test_the_memory_stays_small_and_holds_no_secret(
@@ -253,7 +255,7 @@ def test_the_memory_stays_small_and_holds_no_secret(
     monkeypatch.setattr(duration_history, "MOST", 3)
     monkeypatch.setenv("DATABENTO_API_KEY", "db-" + "a" * 29)
     for n in range(5):
-        duration_history.keep(memory, ["verb", f"n={n}", "key=db-" + "a" * 29], TAKEN)
+        duration_history.remember(memory, ["verb", f"n={n}", "key=db-" + "a" * 29], TAKEN)
     held = json.loads(memory.read_text())
     assert [line.split("\n")[1] for line in held] == ["n=2", "n=3", "n=4"]
     assert "db-aaa" not in memory.read_text()
@@ -261,8 +263,10 @@ def test_the_memory_stays_small_and_holds_no_secret(
 
 def test_a_project_that_cannot_be_written_has_no_memory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    duration_history.keep(tmp_path / "file" / "durations.json", ["runs"], TAKEN)
-    assert duration_history.recalled(tmp_path / "file" / "durations.json", ["runs"]).taken == []
+    duration_history.remember(tmp_path / "file" / "durations.json", ["runs"], TAKEN)
+    assert (
+        duration_history.history_of(tmp_path / "file" / "durations.json", ["runs"]).durations == []
+    )
 
 
 def test_every_verb_remembers_what_it_took(
@@ -274,7 +278,7 @@ def test_every_verb_remembers_what_it_took(
     assert main.main(["--json", "trials", "--limit", "3"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["places"] == []
     memory = tmp_path / "project" / ".cache" / "durations.json"
-    ((step, _),) = duration_history.recalled(memory, ["trials", "--limit", "3"]).taken
+    ((step, _),) = duration_history.history_of(memory, ["trials", "--limit", "3"]).durations
     assert step == "starting"
     memory.unlink()
     assert main.main(["--json", "trials", "--limit", "3"]) == 0

@@ -2,7 +2,7 @@
 programs.
 
 Bars are cut at the close of their last row, but a strategy is a program: it can open a file that
-somebody wrote later, and no cut can prevent that. So it is recorded, by an audit hook of the
+was written later, and no cut can prevent that. So it is recorded, by an audit hook of the
 interpreter, and shown with the result.
 
 The hook hears what Python itself opens. A library that opens files on its own in C++ or Rust says
@@ -25,9 +25,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-OPENED = ("open", "os.listdir", "os.scandir", "sqlite3.connect", "shutil.copyfile", "mmap.__new__")
-CONNECTED = ("socket.connect", "socket.getaddrinfo", "urllib.Request")
-BEGUN = (
+FILE_EVENTS = (
+    "open",
+    "os.listdir",
+    "os.scandir",
+    "sqlite3.connect",
+    "shutil.copyfile",
+    "mmap.__new__",
+)
+CONNECTION_EVENTS = ("socket.connect", "socket.getaddrinfo", "urllib.Request")
+PROCESS_EVENTS = (
     "subprocess.Popen",
     "os.system",
     "os.exec",
@@ -37,9 +44,9 @@ BEGUN = (
     "_thread.start_new_thread",
 )
 KIND = (
-    dict.fromkeys(OPENED, "file")
-    | dict.fromkeys(CONNECTED, "connection")
-    | dict.fromkeys(BEGUN, "program")
+    dict.fromkeys(FILE_EVENTS, "file")
+    | dict.fromkeys(CONNECTION_EVENTS, "connection")
+    | dict.fromkeys(PROCESS_EVENTS, "program")
 )
 KIND |= {"ctypes.dlopen": "library", "_thread.start_new_thread": "thread"}
 # they open files without a word
@@ -56,8 +63,8 @@ MOST = 100  # different ones that are kept
 
 @dataclass
 class _State:
-    """What is going on in this process. `by_code` keeps what each file of own code was seen to
-    read: it may read once and remember.
+    """Hold the state of the recording in this process. `by_code` has what each file of own code
+    has read so far: it may read once and remember.
     """
 
     code: str = ""  # the file whose code computes now
@@ -72,20 +79,20 @@ _state = _State()
 
 
 @contextmanager
-def collected() -> Iterator[set[str]]:
-    """What own code reads while this is open, as sentences: `file /home/me/prices.csv`."""
-    found: set[str] = set()
-    _state.collectors.append(found)
+def recording() -> Iterator[set[str]]:
+    """Yield a set that receives what own code reads inside, such as `file /home/me/prices.csv`."""
+    reads: set[str] = set()
+    _state.collectors.append(reads)
     try:
-        yield found
+        yield reads
     finally:
-        _state.collectors = [other for other in _state.collectors if other is not found]
+        _state.collectors = [other for other in _state.collectors if other is not reads]
 
 
 @contextmanager
 def observed(code: Path) -> Iterator[None]:
-    """The own code in the file `code` computes: what it reads is recorded, also in every later
-    computation of the same file.
+    """Record what the own code in the file `code` reads, also in every later computation of the
+    same file.
     """
     _install()
     before = _state.code, _state.others
@@ -94,19 +101,19 @@ def observed(code: Path) -> Iterator[None]:
     _state.others = frozenset(
         thread.ident for thread in threading.enumerate() if thread.ident not in (None, me)
     )
-    found = _state.by_code.setdefault(_state.code, set())
+    reads = _state.by_code.setdefault(_state.code, set())
     try:
         yield
     finally:
         _state.code, _state.others = before
         for collector in _state.collectors:
-            collector.update(found)
+            collector.update(reads)
 
 
 @contextmanager
 def unobserved() -> Iterator[None]:
-    """What mcl itself reads for a strategy, such as finer bars, which are cut: it is not the
-    strategy's doing.
+    """Stop the recording for what mcl itself reads for a strategy, such as finer bars, which are
+    cut.
     """
     _state.deaf += 1
     try:
@@ -116,47 +123,45 @@ def unobserved() -> Iterator[None]:
 
 
 def begin(code: Path) -> None:
-    """The file `code` was read anew: what an earlier version of it has read is forgotten, what it
-    imports is looked at.
-    """
+    """Forget what an earlier version of the file `code` has read, and look at its imports."""
     _state.by_code[str(code)] = {
         f"library {name}, which opens files without a word" for name in _silent(code)
     }
 
 
-def tags(found: Collection[str]) -> dict[str, str]:
+def tags(reads: Collection[str]) -> dict[str, str]:
     """The tag of a run; none where nothing was read."""
-    return {TAG: sentence(found)[:1000]} if found else {}
+    return {TAG: sentence(reads)[:1000]} if reads else {}
 
 
-def files(found: Collection[str]) -> dict[str, bytes]:
+def files(reads: Collection[str]) -> dict[str, bytes]:
     """The artifact of a run with all of it; none where nothing was read."""
-    return {"reads.json": json.dumps(sorted(found), indent=1).encode()} if found else {}
+    return {"reads.json": json.dumps(sorted(reads), indent=1).encode()} if reads else {}
 
 
-def sentence(found: Collection[str]) -> str:
-    """For people; empty when there is nothing to say."""
-    if not found:
+def sentence(reads: Collection[str]) -> str:
+    """Return the warning of a run; empty when nothing was read."""
+    if not reads:
         return ""
-    shown = "; ".join(sorted(found)[:5]) + (
-        f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    examples = "; ".join(sorted(reads)[:5]) + (
+        f"; and {len(reads) - 5} more" if len(reads) > 5 else ""
     )
     return (
-        f"OWN CODE READS MORE THAN ITS BARS: {shown}. No check can tell whether that was known at"
-        " the time"
+        f"OWN CODE READS MORE THAN ITS BARS: {examples}. No check can tell whether that was known"
+        " at the time"
     )
 
 
 @cache
 def _install() -> None:
-    """Once for the life of the process: a hook cannot be removed. It does nothing while no own code
-    computes.
+    """Install the audit hook once for the life of the process: it cannot be removed. It does
+    nothing while no own code computes.
     """
     _own_places()
-    sys.addaudithook(_heard)
+    sys.addaudithook(_audit_hook)
 
 
-def _heard(event: str, args: tuple[Any, ...]) -> None:
+def _audit_hook(event: str, args: tuple[Any, ...]) -> None:
     if (
         not _state.code
         or event not in KIND
@@ -165,9 +170,9 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
     ):
         return
     what = _target(event, args)
-    found = _state.by_code[_state.code]
-    if what and len(found) < MOST and not _of_the_interpreter(event, what):
-        found.add(f"{KIND[event]} {what}"[:LONGEST])
+    reads = _state.by_code[_state.code]
+    if what and len(reads) < MOST and not _of_the_interpreter(event, what):
+        reads.add(f"{KIND[event]} {what}"[:LONGEST])
 
 
 def _target(event: str, args: tuple[Any, ...]) -> str:
@@ -203,8 +208,8 @@ def _own_places() -> tuple[str, ...]:
         sys.base_prefix,
         str(Path(__file__).resolve().parents[1]),
     }
-    named = {str(Path(path).resolve()) for path in paths} | paths
-    folders = (f"{path}{os.sep}" for path in sorted(named) if path not in ("/", ""))
+    names = {str(Path(path).resolve()) for path in paths} | paths
+    folders = (f"{path}{os.sep}" for path in sorted(names) if path not in ("/", ""))
     return (
         *folders,
         str(cache_folder().parent),
@@ -222,11 +227,11 @@ def _silent(code: Path) -> list[str]:
         tree = ast.parse(code.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return []
-    named = [
+    names = [
         alias.name
         for node in ast.walk(tree)
         if isinstance(node, ast.Import)
         for alias in node.names
     ]
-    named += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    return sorted({name.partition(".")[0] for name in named} & set(SILENT))
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return sorted({name.partition(".")[0] for name in names} & set(SILENT))

@@ -1,4 +1,4 @@
-"""Alerts: one sentence for a person, with a code that stays the same over versions."""
+"""Alerts: one sentence for the operator, with a code that stays the same over versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error tree. Every refusal that a person can cause is one of these; anything else is a bug.
+"""The error tree. Every refusal that a user can cause is one of these; anything else is a bug.
 
 * MclError
   - ConfigError        a config names something that does not exist, or a value breaks its rule
@@ -13,7 +13,7 @@
       + Uncertain        the fate of an order or a position is not known: the books are compared
         · Rejected       the broker refused an order
       + GuardError       a rule forbids the connection or the order; nothing was sent
-    - Halt             something is unknown: a person has to say adopt or flatten
+    - Halt             something is unknown: the operator has to say adopt or flatten
   - UsageError         the command line has no such verb, option or number; exit code 2
   - Unexpected         a fault of mcl itself; its traceback is in a file
 
@@ -128,47 +128,51 @@ def in_words(error: BaseException) -> str:
     """
     if isinstance(error, MclError):
         return error.message
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    return said if len(said) <= LONGEST else f"{said[:LONGEST]} … ({len(said):,} characters)"
+    sentence = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        sentence
+        if len(sentence) <= LONGEST
+        else f"{sentence[:LONGEST]} … ({len(sentence):,} characters)"
+    )
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The clause that ends an error about an unknown name: the closest choice, else all of a few,
     else the nearest of many.
     """
-    known = sorted(set(choices))
-    if close := closest(name, known):
+    names = sorted(set(choices))
+    if close := closest(name, names):
         return f"did you mean {' or '.join(map(repr, close))}?"
-    if not known:
+    if not names:
         return "there is none yet"
-    if len(known) <= FEW:
-        return "valid: " + ", ".join(known)
-    return f"the nearest of {len(known)} are {', '.join(_by_likeness(name, known)[:HANDFUL])}"
+    if len(names) <= FEW:
+        return "valid: " + ", ".join(names)
+    return f"the nearest of {len(names)} are {', '.join(_by_likeness(name, names)[:HANDFUL])}"
 
 
 def closest(name: str, choices: Iterable[str]) -> list[str]:
     """The choices that `name` most likely means: those that end with it, else the one most like it;
     of dotted names the last part counts, and a section that exists is kept.
     """
-    known = sorted(set(choices))
-    if whole := [choice for choice in known if f".{choice}".endswith(f".{name}")]:
+    names = sorted(set(choices))
+    if whole := [choice for choice in names if f".{choice}".endswith(f".{name}")]:
         return sorted(whole, key=len)[:SAME]
     section, _, last = name.rpartition(".")
-    below = [choice for choice in known if choice.rpartition(".")[0] == section]
+    below = [choice for choice in names if choice.rpartition(".")[0] == section]
     if section and not below:  # the section is wrong, not the last part
-        return difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
-    longest_first = sorted(below if section else known, key=len, reverse=True)
+        return difflib.get_close_matches(name, names, n=1, cutoff=LIKE)
+    longest_first = sorted(below if section else names, key=len, reverse=True)
     pool = {choice.rpartition(".")[2]: choice for choice in longest_first}
     begins = [part for part in pool if part.startswith(last) and len(last) >= PREFIX]
     near = begins or difflib.get_close_matches(last, pool, n=1, cutoff=LIKE)
     if near:
         return [pool[min(near, key=len)]]
-    return [] if section else difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
+    return [] if section else difflib.get_close_matches(name, names, n=1, cutoff=LIKE)
 
 
-def _by_likeness(name: str, known: Iterable[str]) -> list[str]:
+def _by_likeness(name: str, names: Iterable[str]) -> list[str]:
     def unlike(choice: str) -> float:
         last = choice.rpartition(".")[2]
         return -max(difflib.SequenceMatcher(None, name, text).ratio() for text in (choice, last))
 
-    return sorted(known, key=unlike)
+    return sorted(names, key=unlike)

@@ -1,4 +1,4 @@
-"""Where the project is, and files that appear whole or not at all."""
+"""Finds the project folder, and writes, locks and reads files safely."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def root() -> Path:
         here = Path.cwd().resolve()
     except FileNotFoundError:
         raise ConfigError(
-            "the folder that this shell stands in is no more", "cd to your project"
+            "the folder that this shell is in is no more", "cd to your project"
         ) from None
     return next(
         (p for p in (here, *here.parents) if (p / "conf" / "backtest.yaml").is_file()), here
     )
 
 
-def kept(name: str) -> Path | None:
+def cache_path(name: str) -> Path | None:
     """A file of the project's cache, which anybody may delete; None outside a project."""
     home = root()
     return home / ".cache" / name if (home / "conf" / "backtest.yaml").is_file() else None
@@ -75,8 +75,8 @@ def below(folder: Path, *names: str, ending: str = "") -> Path:
 def plain_name(name: str) -> str:
     """`name` when it can be a part of a path; ConfigError with a name that can."""
     if len(os.fsencode(name)) > LONGEST_NAME:
-        said = f"{name[:40]!r} … has {len(os.fsencode(name)):,} bytes and cannot name a file"
-        raise ConfigError(said, f"use at most {LONGEST_NAME} bytes")
+        message = f"{name[:40]!r} … has {len(os.fsencode(name)):,} bytes and cannot name a file"
+        raise ConfigError(message, f"use at most {LONGEST_NAME} bytes")
     if not PLAIN_NAME.fullmatch(name):
         nearest = re.sub(r"\W+", "_", name).strip("_")[:50] or "mine"
         raise ConfigError(
@@ -92,14 +92,14 @@ def files_below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
 
     DataError for a folder of more than MOST_FILES entries: the whole disk was named, by mistake.
     """
-    found, entries = [], 0
+    paths, entries = [], 0
     for above, folders, names in os.walk(folder):
         entries += len(folders) + len(names)
         if entries > MOST_FILES:
-            said = f"{folder} holds more than {MOST_FILES:,} files, at any depth"
-            raise DataError(said, "name the folder of the data itself")
-        found += [Path(above, name) for name in names if name.endswith(endings)]
-    return sorted(path for path in found if path.is_file())
+            message = f"{folder} holds more than {MOST_FILES:,} files, at any depth"
+            raise DataError(message, "name the folder of the data itself")
+        paths += [Path(above, name) for name in names if name.endswith(endings)]
+    return sorted(path for path in paths if path.is_file())
 
 
 def refuse_no_file(path: Path) -> None:
@@ -146,7 +146,7 @@ def new_log(kind: str, text: str) -> Path:
     temporary files where there is no project. StoreError when the disk refuses.
     """
     moment = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
-    folder = kept(kind) or Path(tempfile.mkdtemp(prefix=f"mcl-{kind}-"))
+    folder = cache_path(kind) or Path(tempfile.mkdtemp(prefix=f"mcl-{kind}-"))
     path = next(path for n in range(10_000) if not (path := folder / f"{n}-{moment}").exists())
     try:
         private_folder(folder)
@@ -160,7 +160,7 @@ def new_log(kind: str, text: str) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, sync, then rename: readers see the old file or the
+    """Write to a temporary name next to `path`, sync, then rename: readers see the old file or the
     new one, never a part of it.
     """
     partial = path.with_name(f"{path.name}.part-{os.getpid()}")
@@ -272,15 +272,15 @@ def plain_yaml(text: str, name: str) -> Any:
     import yaml
 
     if len(text) > LARGEST_YAML:
-        said = f"{name} has {len(text):,} characters, more than {LARGEST_YAML:,}"
-        raise ConfigError(f"{said}: it is no configuration", "keep data in files of their own")
+        message = f"{name} has {len(text):,} characters, more than {LARGEST_YAML:,}"
+        raise ConfigError(f"{message}: it is no configuration", "keep data in files of their own")
     try:
         node = yaml.compose(text, yaml.CSafeLoader)
         if node is None:
             return None
         if _size(node, {}) > MOST_NODES:
-            said = f"{name} stands for more than {MOST_NODES:,} values"
-            raise ConfigError(f"{said}: it is no configuration", "write it without aliases")
+            message = f"{name} stands for more than {MOST_NODES:,} values"
+            raise ConfigError(f"{message}: it is no configuration", "write it without aliases")
         _refuse_repeated_key(node, name)
         return yaml.load(text, yaml.CSafeLoader)
     except yaml.YAMLError as error:
@@ -290,9 +290,9 @@ def plain_yaml(text: str, name: str) -> Any:
             f"{name} is nested too deep to be a configuration", "write it flatter"
         ) from None
     except (ValueError, TypeError) as error:  # a date that no calendar has, a mapping as a key
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         raise ConfigError(
-            f"{name} holds a value that YAML cannot read: {said}", "put it in quotes"
+            f"{name} holds a value that YAML cannot read: {message}", "put it in quotes"
         ) from None
 
 
@@ -315,8 +315,8 @@ def utf8(content: bytes, name: str) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        said = f"{name}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8"
-        raise ConfigError(said, "save the file as UTF-8 text") from None
+        message = f"{name}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8"
+        raise ConfigError(message, "save the file as UTF-8 text") from None
 
 
 YAML_CURES = (
@@ -365,30 +365,30 @@ def _refuse_repeated_key(root: Any, name: str) -> None:
     """ConfigError where one mapping says a key twice: the first would be lost in silence."""
     import yaml
 
-    waiting, seen = [root], set()
+    waiting, visited = [root], set()
     while waiting:
         node = waiting.pop()
-        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        if id(node) in visited or not isinstance(node, yaml.CollectionNode):
             continue
-        seen.add(id(node))
+        visited.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             waiting += node.value
             continue
         lines: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
-            said = (
+            text = (
                 key.value
                 if isinstance(key, yaml.ScalarNode) and key.value != "<<"
                 else f"{id(key)}"
             )
-            if said in lines:
+            if text in lines:
                 first = (
-                    f"{name}, line {line}: the key {said} stands a second time, first in line"
-                    f" {lines[said]}"
+                    f"{name}, line {line}: the key {text} stands a second time, first in line"
+                    f" {lines[text]}"
                 )
                 raise ConfigError(first, "keep one of the two")
-            lines[said] = line
+            lines[text] = line
             waiting.append(value)
 
 

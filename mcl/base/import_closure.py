@@ -1,6 +1,4 @@
-"""Which source files code needs: what its imports lead to, followed in the source without executing
-it.
-"""
+"""Finds the source files that code needs, by following its imports without executing them."""
 
 from __future__ import annotations
 
@@ -45,13 +43,13 @@ def imported(modules: Iterable[str], besides: Collection[str] = ()) -> dict[str,
 
 
 def _followed(waiting: list[Path], left_out: set[Path]) -> dict[str, bytes]:
-    found: dict[Path, bytes] = {}
+    sources: dict[Path, bytes] = {}
     while waiting:
         path = waiting.pop()
-        if path not in found and path not in left_out:
-            found[path] = path.read_bytes()
-            waiting += [needed_path for name in imports(found[path]) for needed_path in _of(name)]
-    return {path.relative_to(PACKAGE).as_posix(): found[path] for path in sorted(found)}
+        if path not in sources and path not in left_out:
+            sources[path] = path.read_bytes()
+            waiting += [needed_path for name in imports(sources[path]) for needed_path in _of(name)]
+    return {path.relative_to(PACKAGE).as_posix(): sources[path] for path in sorted(sources)}
 
 
 def imports(source: bytes) -> Iterator[str]:
@@ -82,15 +80,15 @@ def local(path: Path, project: Path) -> dict[Path, File]:
     """`path` and all that it imports from files of the project, which are neither of mcl nor
     installed.
     """
-    waiting, found = [path], dict[Path, File]()
+    waiting, files = [path], dict[Path, File]()
     while waiting:
         here = waiting.pop()
-        if here not in found:
-            found[here] = _parsed(here, here.stat().st_mtime_ns)
+        if here not in files:
+            files[here] = _parsed(here, here.stat().st_mtime_ns)
             waiting += [
-                other for name in found[here].imports if (other := _local(name, here, project))
+                other for name in files[here].imports if (other := _local(name, here, project))
             ]
-    return found
+    return files
 
 
 @lru_cache(maxsize=256)
@@ -123,7 +121,7 @@ def _local(module: str, importer: Path, project: Path) -> Path | None:
     if level:
         folder = importer.parents[level - 1]
         stem = folder.joinpath(*name.split("."))
-        found = next(
+        path_found = next(
             (
                 path
                 for path in (stem.with_suffix(".py"), stem / "__init__.py")
@@ -132,10 +130,10 @@ def _local(module: str, importer: Path, project: Path) -> Path | None:
             None,
         )
     else:
-        found = _on_the_path(name)
-    if found is None or not found.is_relative_to(project.resolve()):
+        path_found = _on_the_path(name)
+    if path_found is None or not path_found.is_relative_to(project.resolve()):
         return None
-    return None if any(found.is_relative_to(folder) for folder in INSTALLED) else found
+    return None if any(path_found.is_relative_to(folder) for folder in INSTALLED) else path_found
 
 
 def _on_the_path(module: str) -> Path | None:

@@ -1,8 +1,8 @@
 """`njit` with one rule for all of mcl: compiled once, kept on disk, dropped when any compiled
 source changes.
 
-Numba notices a change of the file in which a function stands, not of the functions it calls: after
-an edit of `decide`, an old kernel would go on deciding the old way while live decides the new way.
+Numba notices a change of the file that defines a function, not of the functions it calls: after an
+edit of `decide`, an old kernel would still decide the old way while live decides the new way.
 So the cache folder is named after a hash of all modules that hold compiled functions, and a stale
 kernel cannot be loaded.
 """
@@ -41,8 +41,8 @@ def fingerprint() -> str:
 
 
 def cache_folder() -> Path:
-    """NUMBA_CACHE_DIR if set, else beside the package, else (an installation that is read-only) the
-    user's cache.
+    """Return NUMBA_CACHE_DIR if set, else a folder of the package, else (an installation that is
+    read-only) one of the user's cache.
     """
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(named) / fingerprint()
@@ -60,8 +60,10 @@ def announced(name: str) -> None:
     not have it yet.
     """
     if not any(cache_folder().rglob(f"{name}-*.nbi")):
-        said = "compiling the engine (%s): once for this version of the code, 5 to 20 s; kept in %s"
-        logging.getLogger("mcl").warning(said, name, cache_folder())
+        message = (
+            "compiling the engine (%s): once for this version of the code, 5 to 20 s; kept in %s"
+        )
+        logging.getLogger("mcl").warning(message, name, cache_folder())
 
 
 def keep_freed_memory() -> None:
@@ -94,8 +96,8 @@ numba.core.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
 
 @contextmanager
 def own_cache(file: Path) -> Iterator[None]:
-    """What is compiled inside goes to a folder named after `file`'s content too: editing it
-    recompiles it, and nothing else.
+    """Cache what is compiled inside in a folder named after `file`'s content too: an edit
+    recompiles that file and nothing else.
     """
     before = numba.core.config.CACHE_DIR  # type: ignore[attr-defined]
     own = Path(before) / "own" / hashlib.sha256(file.read_bytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Check whether an address is on this machine."""
+"""Tells loopback addresses from others, and makes database connections verify their server."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def verified_database(url: str) -> str:
     if mode in VERIFIED:
         options.setdefault("sslrootcert", os.environ.get("MCL_DATABASE_CA") or "system")
     else:
-        said = (
-            "sslmode=%s does not verify that %s is your database: who stands between can read and"
+        message = (
+            "sslmode=%s does not verify that %s is your database: anyone between can read and"
             " change the study; use sslmode=verify-full"
         )
-        logging.getLogger("mcl").warning(said, mode, host)
+        logging.getLogger("mcl").warning(message, mode, host)
     return parts._replace(query=urlencode(options)).geturl()

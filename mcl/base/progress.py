@@ -1,7 +1,6 @@
-"""The steps of long work: told by whoever takes them, heard by whoever shows them, and by nobody
-unless somebody listens.
+"""Reports the steps of long work to the listener that shows them, if there is one.
 
-A step with a count is told after each of its units; one without lasts until the next begins.
+A step with a count is reported after each of its units; one without lasts until the next begins.
 """
 
 from __future__ import annotations
@@ -13,32 +12,30 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Tick = Callable[[], None]
-Ear = Callable[[str, int], Tick]
+Listener = Callable[[str, int], Tick]
 
 
 @dataclass
-class _Listener:
-    ear: Ear
+class _Subscription:
+    listen: Listener
     inside: int = 0  # loops of `each` that are under way: what begins in one belongs to it
 
 
 def _nothing() -> None: ...
 
 
-_listeners = [_Listener(lambda step, count: _nothing)]  # noqa: ARG005 - nobody
+_listeners = [_Subscription(lambda step, count: _nothing)]  # noqa: ARG005 - nobody
 
 
 def begin(step: str, count: int = 0) -> Tick:
-    """A new step of `count` units (0: nobody knows how many); call the answer after each of
-    them.
-    """
+    """Begin a step of `count` units (0: unknown); call the returned function after each unit."""
     listener = _listeners[-1]
-    return _nothing if listener.inside else listener.ear(step, count)
+    return _nothing if listener.inside else listener.listen(step, count)
 
 
 def each(step: str, items: Sequence[T]) -> Iterator[T]:
-    """The items one after the other, as a step that counts them. What begins meanwhile is a part of
-    it, and nobody is told.
+    """Yield the items as a step that counts them. Steps that begin meanwhile are parts of it and
+    are not reported.
     """
     tick, listener = begin(step, len(items)), _listeners[-1]
     listener.inside += 1
@@ -51,9 +48,9 @@ def each(step: str, items: Sequence[T]) -> Iterator[T]:
 
 
 @contextmanager
-def heard(ear: Ear) -> Iterator[None]:
-    """`ear` is told of every step that begins in this process until the end of the block."""
-    listener = _Listener(ear)
+def subscription(listen: Listener) -> Iterator[None]:
+    """Call `listen` with every step that begins in this process until the end of the block."""
+    listener = _Subscription(listen)
     _listeners.append(listener)
     try:
         yield

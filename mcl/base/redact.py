@@ -29,7 +29,7 @@ def secret(name: str) -> str:
     be read.
     """
     try:
-        return _found(name)
+        return _secret_value(name)
     except (OSError, UnicodeDecodeError) as error:
         from mcl.base.errors import ConfigError  # which blots its own sentence, with this module
 
@@ -86,12 +86,12 @@ def _parts(name: str) -> list[str]:
 
 def _quietly(name: str) -> str:
     try:
-        return _found(name)
+        return _secret_value(name)
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def _found(name: str) -> str:
+def _secret_value(name: str) -> str:
     if value := os.environ.get(name, ""):
         return value
     if not (file := os.environ.get(f"{name}_FILE", "")):

@@ -54,21 +54,21 @@ def lines(
     `least`: columns that may be missing where there is no room, the first one first; the last line
     names them.
     """
-    kept = [
+    visible = [
         _Column(name, tuple(row[i] for row in rows), i < left) for i, name in enumerate(columns)
     ]
     dropped: Lines = []
     for name in ("", *least):
-        if any(column.header == name for column in kept) and name:
-            kept = [column for column in kept if column.header != name]
+        if any(column.header == name for column in visible) and name:
+            visible = [column for column in visible if column.header != name]
             dropped.append(name)
-        if _total([column.narrowest for column in kept]) <= width:
+        if _total([column.narrowest for column in visible]) <= width:
             note = (
                 textwrap.wrap(f"not shown at this width: {', '.join(dropped)}", width)
                 if dropped
                 else []
             )
-            return [*_grid(kept, width), *note]
+            return [*_grid(visible, width), *note]
     return _turned(columns, rows, width)
 
 
@@ -79,15 +79,15 @@ def _total(widths: Sequence[int]) -> int:
 def _grid(columns: Sequence[_Column], width: int) -> Lines:
     widths = _widths(columns, width)
     header = [_wrapped(column.header, size) for column, size in zip(columns, widths, strict=True)]
-    shown = _row(columns, widths, header)
-    shown.append(GAP.join("─" * size for size in widths))
+    output = _row(columns, widths, header)
+    output.append(GAP.join("─" * size for size in widths))
     for i in range(len(columns[0].cells) if columns else 0):
-        shown += _row(
+        output += _row(
             columns,
             widths,
             [_wrapped(c.cells[i], size) for c, size in zip(columns, widths, strict=True)],
         )
-    return shown
+    return output
 
 
 def _widths(columns: Sequence[_Column], width: int) -> list[int]:
@@ -104,24 +104,24 @@ def _widths(columns: Sequence[_Column], width: int) -> list[int]:
 
 def _row(columns: Sequence[_Column], widths: Sequence[int], cells: Sequence[Lines]) -> Lines:
     depth = max(map(len, cells), default=0)
-    shown = []
+    output = []
     for line in range(depth):
         texts = [cell[line] if line < len(cell) else "" for cell in cells]
         aligned = [
             text.ljust(size) if column.left or column.wraps else text.rjust(size)
             for column, size, text in zip(columns, widths, texts, strict=True)
         ]
-        shown.append(GAP.join(aligned).rstrip())
-    return shown
+        output.append(GAP.join(aligned).rstrip())
+    return output
 
 
 def _wrapped(text: str, width: int) -> Lines:
-    found: Lines = []
+    pieces: Lines = []
     for line in text.split("\n"):
-        found += textwrap.wrap(
+        pieces += textwrap.wrap(
             line, max(1, width), break_long_words=False, break_on_hyphens=False
         ) or [""]
-    return found
+    return pieces
 
 
 def _turned(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Lines:
@@ -140,16 +140,16 @@ def _turned(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
             return _grid(turned, width)
     name_width = max(map(len, columns), default=0)
     room = max(1, width - name_width - len(GAP))
-    shown: Lines = []
+    output: Lines = []
     for row in rows:
         for name, cell in zip(columns, row, strict=True):
             if not cell:
                 continue
             first, *rest = _wrapped(cell, room)
-            shown.append(f"{name.ljust(name_width)}{GAP}{first}".rstrip())
-            shown += [" " * (name_width + len(GAP)) + more for more in rest]
-        shown.append("")
-    return shown[:-1]
+            output.append(f"{name.ljust(name_width)}{GAP}{first}".rstrip())
+            output += [" " * (name_width + len(GAP)) + more for more in rest]
+        output.append("")
+    return output[:-1]
 
 
 def _facts(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Lines:
@@ -161,17 +161,17 @@ def _facts(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
         default=0,
     )
     room = max(1, width - size - len(GAP))
-    shown: Lines = []
+    output: Lines = []
     if size + len(GAP) + len(columns[1]) <= width and len(columns[0]) <= size:
-        shown += [
+        output += [
             f"{columns[0].ljust(size)}{GAP}{columns[1]}".rstrip(),
             "─" * size + GAP + "─" * min(room, len(columns[1])),
         ]
     for name, cell in rows:
         if max(map(len, cell.split()), default=0) <= room:
             first, *rest = _wrapped(cell, room)
-            shown.append(f"{name.ljust(size)}{GAP}{first}".rstrip())
-            shown += [" " * (size + len(GAP)) + more for more in rest]
+            output.append(f"{name.ljust(size)}{GAP}{first}".rstrip())
+            output += [" " * (size + len(GAP)) + more for more in rest]
         else:
-            shown += [name, *(GAP + more for more in _wrapped(cell, max(1, width - len(GAP))))]
-    return shown
+            output += [name, *(GAP + more for more in _wrapped(cell, max(1, width - len(GAP))))]
+    return output

@@ -1,5 +1,5 @@
-"""What a verb shows: rich on a terminal, plain lines elsewhere, one JSON object with --json; logs
-always on stderr.
+"""Prints what a verb shows: rich on a terminal, plain lines elsewhere, one JSON object with --json.
+Logs always go to stderr.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def configure(*, as_json: bool, verbose: bool, quiet: bool) -> None:
 
 
 def answer(data: dict[str, Any], render: Callable[[], None]) -> None:
-    """Print `data` as the one JSON object, or let `render` speak to a person."""
+    """Print `data` as the one JSON object, or let `render` print it for people."""
     aside()
     if _state["json"]:
         print(redacted(json.dumps(plain(data), allow_nan=False)))
@@ -96,7 +96,7 @@ def as_json() -> bool:
 
 
 def say(line: str = "") -> None:
-    """A line for a person; silent with --json and --quiet."""
+    """Print a line; silent with --json and --quiet."""
     if not quiet():
         aside()
         print(_fitted(redacted(line)), flush=True)
@@ -122,7 +122,7 @@ class _Step:
     began: float = field(default_factory=time.monotonic)
 
     @property
-    def spent(self) -> float:
+    def elapsed_sec(self) -> float:
         return time.monotonic() - self.began
 
     @property
@@ -140,45 +140,47 @@ class Work:
     """
 
     def __init__(
-        self, words: Sequence[str] = (), memory: Path | None = None, *, shown: bool = True
+        self, words: Sequence[str] = (), memory: Path | None = None, *, visible: bool = True
     ) -> None:
-        """`words`: the command line, which the file `memory` knows from earlier. `shown`: False for
-        what lasts until it is told to end.
+        """`words`: the command line, whose history is in the file `memory`. `visible`: False for
+        a verb that runs until it is stopped.
         """
         self._words, self._memory = list(words), memory
-        self._known = (
-            duration_history.recalled(memory, words) if memory else duration_history.Memory([])
+        self._history = (
+            duration_history.history_of(memory, words) if memory else duration_history.History([])
         )
-        self._taken: duration_history.Taken = []
+        self._finished: duration_history.Durations = []
         self._step, self._began = _Step("starting"), time.monotonic()
         self._drawing, self._over, self._aside = threading.RLock(), threading.Event(), 0
         self._bar: Progress | None = None
         self._watch = (
-            threading.Thread(target=self._watched, daemon=True) if shown and not quiet() else None
+            threading.Thread(target=self._watched, daemon=True) if visible and not quiet() else None
         )
-        self._heard = progress.heard(self.begin)
+        self._subscription = progress.subscription(self.begin)
 
     def __enter__(self) -> Work:
         _works.append(self)
-        self._heard.__enter__()
+        self._subscription.__enter__()
         if self._watch:
             self._watch.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._heard.__exit__(None, None, None)
+        self._subscription.__exit__(None, None, None)
         _works.remove(self)
         self._over.set()
         if self._watch:
             self._watch.join()
         if kind is None and self._memory:
-            duration_history.keep(
-                self._memory, self._words, [*self._taken, (self._step.name, self._step.spent)]
+            duration_history.remember(
+                self._memory,
+                self._words,
+                [*self._finished, (self._step.name, self._step.elapsed_sec)],
             )
 
     def begin(self, name: str, count: int = 0) -> progress.Tick:
         """A new step; the one before it is over."""
-        self._taken.append((self._step.name, self._step.spent))
+        self._finished.append((self._step.name, self._step.elapsed_sec))
         new = self._step = _Step(name, count)
 
         def tick() -> None:
@@ -187,30 +189,30 @@ class Work:
         return tick
 
     def aside(self) -> None:
-        """The screen is wanted for something else: the bar goes."""
+        """Remove the bar: the screen is needed for something else."""
         with self._drawing:
             self._aside += 1
             self._wipe()
 
     def again(self) -> None:
-        """After `aside`."""
+        """Show the bar again after `aside`."""
         with self._drawing:
             self._aside -= 1
 
     def _left(self, step: _Step) -> float | None:
-        return duration_history.left(
-            self._known.taken, self._taken, step.name, step.spent, step.share
+        return duration_history.time_left(
+            self._history.durations, self._finished, step.name, step.elapsed_sec, step.share
         )
 
-    def _told(self, step: _Step, left: float | None) -> str:
+    def _time_left_text(self, step: _Step, left: float | None) -> str:
         if left is None:
             return "time left unknown"
         if left < SHORT_SEC and not step.share:
             return "taking longer than last time"
-        if not self._known.taken:
+        if not self._history.durations:
             return f"{span(left)} left in this step"
         return f"about {span(left)} left" + (
-            "" if self._known.same else " (estimate from a similar run)"
+            "" if self._history.same else " (estimate from a similar run)"
         )
 
     def _watched(self) -> None:
@@ -221,16 +223,16 @@ class Work:
         while not self._over.wait(wait):
             wait = every
             with self._drawing:
-                if not self._aside and (self._taken or self._step.spent >= START_SEC):
+                if not self._aside and (self._finished or self._step.elapsed_sec >= START_SEC):
                     show(self._step)
         with self._drawing:
             self._wipe()
 
     def _say(self, step: _Step) -> None:
         """`simulating: 2 s, about 4 s left`, `neighbourhood: 12 of 40, 8 s left in this step`"""
-        sofar = f"{step.done} of {step.count}" if step.count else span(step.spent)
+        sofar = f"{step.done} of {step.count}" if step.count else span(step.elapsed_sec)
         print(
-            redacted(f"{step.name}: {sofar}, {self._told(step, self._left(step))}"),
+            redacted(f"{step.name}: {sofar}, {self._time_left_text(step, self._left(step))}"),
             file=sys.stderr,
             flush=True,
         )
@@ -241,17 +243,17 @@ class Work:
             self._bar = _bar()
             self._bar.add_task("", total=None, units="", spent="", left="")
             self._bar.start()
-        spent, left = time.monotonic() - self._began, self._left(step)
+        elapsed, left = time.monotonic() - self._began, self._left(step)
         task = self._bar.tasks[0]
         task.fields.update(
             units=f"{step.done}/{step.count}" if step.count else "",
-            spent=span(spent),
-            left=self._told(step, left),
+            spent=span(elapsed),
+            left=self._time_left_text(step, left),
         )
         task.description, task.completed, task.total = (
             step.name,
-            spent,
-            None if left is None else spent + left,
+            elapsed,
+            None if left is None else elapsed + left,
         )
         self._bar.refresh()
 
@@ -265,13 +267,13 @@ _works: list[Work] = []  # that of this process, when there is one
 
 
 def aside() -> None:
-    """What is shown of the work makes room: for an answer, a question, or a display of its own."""
+    """Hide the progress of the work, for an answer, a question, or a display of its own."""
     for work in _works:
         work.aside()
 
 
 def again() -> None:
-    """After `aside`: the work goes on, and is shown."""
+    """Show the progress again after `aside`."""
     for work in _works:
         work.again()
 
@@ -315,9 +317,9 @@ def table(
     left: int = 1,
     least: Sequence[str] = (),
 ) -> None:
-    """Print `drawn`."""
+    """Print `table_text`."""
     aside()
-    console().print(drawn(title, columns, rows, left, least), crop=False, soft_wrap=True)
+    console().print(table_text(title, columns, rows, left, least), crop=False, soft_wrap=True)
 
 
 def console() -> Console:
@@ -327,7 +329,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
-def drawn(
+def table_text(
     title: str,
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
@@ -343,10 +345,10 @@ def drawn(
         blot(line)
         for line in textwrap.wrap(title, width, break_long_words=False, break_on_hyphens=False)
     ]
-    shown = tables.lines(columns, cells, width, left, least)
-    found = Text("\n" + "\n".join(heads) + "\n", style="bold", no_wrap=True)
-    found.append("\n".join(["", *shown, ""]), style="not bold")
-    return found
+    body = tables.lines(columns, cells, width, left, least)
+    styled = Text("\n" + "\n".join(heads) + "\n", style="bold", no_wrap=True)
+    styled.append("\n".join(["", *body, ""]), style="not bold")
+    return styled
 
 
 def text(value: Any) -> str:

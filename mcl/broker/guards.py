@@ -93,7 +93,7 @@ KNOWN_CODES = frozenset(
 # ----------------------------------------------------------------------------------- the connection
 
 
-def check_venue(config: schema.Broker, port: int) -> None:
+def check_venue(config: schema.BrokerConfig, port: int) -> None:
     """Before the TCP connection: loopback, and a port on which the configured money is traded (or
     the embedded server).
     """
@@ -124,7 +124,7 @@ def check_venue(config: schema.Broker, port: int) -> None:
         )
 
 
-def check_locks(config: schema.Broker, name: str, stage: str) -> None:
+def check_locks(config: schema.BrokerConfig, name: str, stage: str) -> None:
     """Live money opens with three keys at once; the refusal names every one that is missing."""
     if config.money != "live":
         return

@@ -62,7 +62,7 @@ class IBBroker:
 
     def __init__(
         self,
-        config: schema.Broker,
+        config: schema.BrokerConfig,
         instrument: Instrument,
         port: int | None = None,
         gate: guards.Gate | None = None,
@@ -520,7 +520,7 @@ class IBBroker:
             )
         except BrokerError as error:
             self._asking.check()
-            return Margin(said=error.message)
+            return Margin(reason=error.message)
         return margin_after(state, self._worth())
 
     async def open_trades(self) -> list[Any]:

@@ -28,7 +28,9 @@ Leg = tuple[str, str, float]  # suffix of its reference, kind, level in ticks
 class Protection:
     """`placed` are, by con_id, the library's records of the orders that should be working."""
 
-    def __init__(self, line: Line, config: schema.Broker, ledger: Ledger, asking: Asking) -> None:
+    def __init__(
+        self, line: Line, config: schema.BrokerConfig, ledger: Ledger, asking: Asking
+    ) -> None:
         self._line, self._config, self._ledger, self._asking = line, config, ledger, asking
         self.placed: dict[int, list[Any]] = {}
         self._times: Counter[str] = Counter()  # how often protection was placed for a reference

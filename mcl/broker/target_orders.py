@@ -39,7 +39,7 @@ class Trading:
     """
 
     def __init__(
-        self, line: Line, config: schema.Broker, ledger: Ledger, asking: Asking, gate: Gate
+        self, line: Line, config: schema.BrokerConfig, ledger: Ledger, asking: Asking, gate: Gate
     ) -> None:
         self._line, self._config, self._ledger, self._asking, self._gate = (
             line,

@@ -197,11 +197,11 @@ def gateway(args: Namespace) -> int:
             "gateway": vendor.url,
             "cert": str(cert.cert),
             "folder": str(folder),
-            "synthetic": bool(vendor.shelf.world),
+            "synthetic": bool(vendor.catalog.world),
         }
         terminal.answer(
-            facts | {"datasets": vendor.shelf.datasets()},
-            lambda: _welcome(facts, vendor.shelf.world),
+            facts | {"datasets": vendor.catalog.datasets()},
+            lambda: _welcome(facts, vendor.catalog.world),
         )
         sys.stdout.flush()
         until.wait()

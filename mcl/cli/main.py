@@ -119,7 +119,9 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
     module, function = verb.handler.split(":")
     try:
         with terminal.Work(
-            [verb.name, *words], files.kept("durations.json"), shown=verb.name not in UNENDING
+            [verb.name, *words],
+            files.cache_path("durations.json"),
+            visible=verb.name not in UNENDING,
         ):
             return int(getattr(import_module(f"mcl.cli.{module}"), function)(parsed))
     except MclError as error:

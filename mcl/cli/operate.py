@@ -225,12 +225,12 @@ def picture(state: dict[str, Any]) -> Group:
         f" {state['state']}" + ("" if running else " · not running")
     )
     parts = [
-        terminal.drawn(
+        terminal.table_text(
             title, ["", "value"], [(name, text) for name, text in _facts(state) if text], left=2
         )
     ]
     if state.get("working"):
-        parts.append(terminal.drawn("working orders", *_working(state["working"]), left=3))
+        parts.append(terminal.table_text("working orders", *_working(state["working"]), left=3))
     if state.get("decisions"):
         columns = ["bar close", "price", "wanted", "position", "target", "block", "reason"]
         rows = [
@@ -241,13 +241,13 @@ def picture(state: dict[str, Any]) -> Group:
             ]
             for d in state["decisions"][-5:]
         ]
-        parts.append(terminal.drawn("last decisions", columns, rows, left=1))
+        parts.append(terminal.table_text("last decisions", columns, rows, left=1))
     if state.get("alerts"):
         rows = [
             [_clock(a["at_ns"]), a["severity"], a["code"], a["sentence"]]
             for a in state["alerts"][-5:]
         ]
-        parts.append(terminal.drawn("last alerts", ["when", "", "code", "what"], rows, left=4))
+        parts.append(terminal.table_text("last alerts", ["when", "", "code", "what"], rows, left=4))
     return Group(*parts)
 
 

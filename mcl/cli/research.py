@@ -41,10 +41,10 @@ def _backtest(args: Namespace) -> int:
     composed = _relative(args) if args.base else composition.compose("backtest", args.overrides)
     if composed.multirun:
         return _grid(args)
-    if composed.swept:
+    if composed.sweeper_params:
         message = (
             "hydra.sweeper.params is read by a grid and by a search, and this is one run:"
-            f" {', '.join(composed.swept)}"
+            f" {', '.join(composed.sweeper_params)}"
         )
         raise ConfigError(message, "mcl backtest -m runs the grid, mcl sweep searches")
     run = composed.config

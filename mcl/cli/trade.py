@@ -25,7 +25,7 @@ def live(args: Namespace) -> int:
     from mcl.promotion.load import promoted
 
     raw = composition.compose("live", override_policy.own(args.overrides)).raw
-    broker = composition.validate(schema.Broker, raw["broker"], "broker")
+    broker = composition.validate(schema.BrokerConfig, raw["broker"], "broker")
     if len(override_policy.own(args.overrides)) < len(args.overrides):
         try:
             config = promoted(args.name, Store(), composition.root()).config
@@ -52,7 +52,7 @@ def live(args: Namespace) -> int:
     )
 
 
-def _stay(args: Namespace, broker: schema.Broker, operations: Operations) -> int:
+def _stay(args: Namespace, broker: schema.BrokerConfig, operations: Operations) -> int:
     """Session after session; exit code 0 when somebody said stop."""
     from mcl.data.download.plan import Terms
     from mcl.live.service import serve

@@ -44,19 +44,19 @@ def serve(args: Namespace) -> int:
     return 0
 
 
-def _configured(overrides: list[str]) -> tuple[schema.Broker, schema.Config]:
+def _configured(overrides: list[str]) -> tuple[schema.BrokerConfig, schema.Config]:
     """broker.* are of the session, everything else of the run whose data and costs are played."""
     own = [o for o in overrides if o.lstrip("+~").startswith(("broker=", "broker."))]
     broker = composition.validate(
-        schema.Broker, composition.compose("live", own).raw["broker"], "broker"
+        schema.BrokerConfig, composition.compose("live", own).raw["broker"], "broker"
     )
     return broker, composition.compose("backtest", [o for o in overrides if o not in own]).config
 
 
-def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> SimulatedTWS:
+def _server(args: Namespace, broker: schema.BrokerConfig, run: schema.Config) -> SimulatedTWS:
     from mcl.simulators.tws import SimulatedTWS
-    from mcl.simulators.tws.account import Terms
-    from mcl.simulators.tws.listener import Habits
+    from mcl.simulators.tws.account import AccountTerms
+    from mcl.simulators.tws.listener import BrokerOptions
 
     if args.today and args.clock != "real":
         raise MclError(
@@ -74,8 +74,8 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
         account=broker.account,
         capital_usd=broker.capital_usd,
         slippage_ticks=run.costs.slippage_ticks,
-        terms=Terms(commission_usd=run.costs.side_usd),
-        habits=Habits(check_margin=True, orders_per_side=20, liquidity_frac=args.liquidity),
+        terms=AccountTerms(commission_usd=run.costs.side_usd),
+        options=BrokerOptions(check_margin=True, orders_per_side=20, liquidity_frac=args.liquidity),
         port=(
             DEFAULT_PORT
             if broker.port == 0 and args.port is None
@@ -95,7 +95,7 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
 
 
 def _tapes(
-    args: Namespace, broker: schema.Broker, run: schema.Config
+    args: Namespace, broker: schema.BrokerConfig, run: schema.Config
 ) -> tuple[list[Tape], int | None]:
     """Return the tapes to play, all from the same session on, and the server's start if it is not
     theirs.
@@ -184,8 +184,8 @@ def _announced(tws: SimulatedTWS, control: Control) -> Iterator[None]:
     write_whole(
         path, json.dumps({"port": tws.port, "control": control.port, "pid": os.getpid()}).encode()
     )
-    marked = "SYNTHETIC DATA · " if any(reel.tape.synthetic for reel in tws.player.reels) else ""
-    names = " ".join(reel.listed.local_symbol for reel in tws.player.reels)
+    marked = "SYNTHETIC DATA · " if any(track.tape.synthetic for track in tws.player.tracks) else ""
+    names = " ".join(track.listed.local_symbol for track in tws.player.tracks)
     terminal.say(
         f"simulated TWS on 127.0.0.1:{tws.port} · account {tws.account.name} · {names}"
         f" {tws.tape.interval} bars"

@@ -39,26 +39,26 @@ def conf_dir() -> Path:
     """
     package = Path(__file__).resolve().parents[1]
     candidates = (root() / "conf", package / "conf", package.parent / "conf")
-    found = next((p for p in candidates if (p / "backtest.yaml").is_file()), None)
-    if found is None:
+    folder = next((p for p in candidates if (p / "backtest.yaml").is_file()), None)
+    if folder is None:
         raise ConfigError(
             f"no conf/backtest.yaml in {root()} or in the package",
             "run mcl inside a project folder or set MCL_HOME",
         )
-    return found
+    return folder
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What a command line stands for. `raw` is the resolved plain dict, `overrides` what was typed,
-    `choices` the option of each group.
+    """Hold the configuration of a command line. `raw` is the resolved plain dict, `overrides` the
+    words of the command line, `choices` the option of each group.
     """
 
     raw: dict[str, Any]
     overrides: tuple[str, ...]
     choices: dict[str, str] = field(default_factory=dict)
     multirun: bool = False  # hydra.mode=MULTIRUN
-    swept: tuple[str, ...] = ()  # hydra.sweeper.params as overrides
+    sweeper_params: tuple[str, ...] = ()  # hydra.sweeper.params as overrides
 
     @property
     def config(self) -> schema.Config:
@@ -67,7 +67,7 @@ class Composed:
         except ConfigError as error:
             verb: Verb = "sweep" if "search" in self.raw else "backtest"
             again = partial(_composes, verb, [*self.overrides])
-            raise error_sentences.placed(error, self.overrides, again) from error.__cause__
+            raise error_sentences.located(error, self.overrides, again) from error.__cause__
 
     @property
     def search(self) -> schema.Search:
@@ -91,14 +91,14 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
                 overrides=tuple(overrides),
             )
     with hydra(), sentences(verb, overrides):
-        asked = axes.with_options(overrides) if verb == "sweep" else overrides
-        parsed = checked(asked)
-        words = schema_keys.addable(verb, asked, parsed, _options)
+        texts = axes.with_options(overrides) if verb == "sweep" else overrides
+        parsed = checked(texts)
+        words = schema_keys.addable(verb, texts, parsed, _options)
         typed, fixed = axes.axes(words) if verb == "sweep" else (words, [])
         composed = _composed(verb, aliases(typed))
-        swept = tuple(axes.sweeper_params(composed, words))
-        if verb == "sweep" and swept:
-            composed = _composed(verb, aliases([*axes.axes(list(swept))[0], *typed]))
+        params = tuple(axes.sweeper_params(composed, words))
+        if verb == "sweep" and params:
+            composed = _composed(verb, aliases([*axes.axes(list(params))[0], *typed]))
         chosen = {
             str(group): str(name)
             for group, name in composed.hydra.runtime.choices.items()
@@ -109,12 +109,12 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
     if verb == "sweep":
         resolved["search"]["space"] = axes.without(resolved["search"]["space"] or {}, fixed)
         resolved = axes.completed(resolved, [*flatten(resolved["search"]["space"])])
-    return Composed(resolved, tuple(overrides), chosen, multirun, swept)
+    return Composed(resolved, tuple(overrides), chosen, multirun, params)
 
 
 def _composed(verb: Verb, words: list[str]) -> Any:
-    """What Hydra composes. A parameter that a strategy has and its file in conf/ lacks is added
-    where it was typed.
+    """Return what Hydra composes. A parameter that a strategy has and its file in conf/ lacks is
+    added where it was typed.
     """
     from hydra import compose as hydra_compose
     from hydra.errors import ConfigCompositionException
@@ -155,7 +155,7 @@ def plain(composed: Any) -> dict[str, Any]:
 
 
 def multirun(overrides: list[str], task: Any) -> Any:
-    """What Hydra's own multirun of conf/backtest.yaml returns: the answer of the sweeper that
+    """Run Hydra's own multirun of conf/backtest.yaml and return the answer of the sweeper that
     `overrides` choose.
     """
     from hydra.core.global_hydra import GlobalHydra
@@ -357,16 +357,16 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
 
 
 def unknown_key(key: str, verb: str, overrides: list[str]) -> tuple[str, str]:
-    """What is said of a key that the configuration does not have."""
+    """Return the message and the hint for a key that the configuration does not have."""
     if key == "experiments":
         return (
             f"there are no studies in {root()}: it has no folder experiments",
             "go to a project folder, or make one: mcl init DIR",
         )
-    known, where = _keys(verb, overrides), f"mcl {verb} --cfg shows every key"
+    keys, where = _keys(verb, overrides), f"mcl {verb} --cfg shows every key"
     groups = [
         group
-        for group in known
+        for group in keys
         if "@" in group and key in (group.split("@")[0], group.split("@")[1])
     ]
     if groups:
@@ -376,8 +376,8 @@ def unknown_key(key: str, verb: str, overrides: list[str]) -> tuple[str, str]:
             f"the group {key} stands in {groups[0].split('@')[1]}",
         )
     if (
-        not closest(key, known)
-        or f".{closest(key, known)[0]}".rpartition(".")[2] != key.rpartition(".")[2]
+        not closest(key, keys)
+        or f".{closest(key, keys)[0]}".rpartition(".")[2] != key.rpartition(".")[2]
     ):
         for other in ("sweep", "promote", "validate", "live"):
             same = [
@@ -390,11 +390,11 @@ def unknown_key(key: str, verb: str, overrides: list[str]) -> tuple[str, str]:
                     f"unknown key {key}: mcl {verb} has none, mcl {other} has {same[0]}",
                     f"mcl {other} --help says what it does",
                 )
-    return f"unknown key {key}: {nearest(key, known)}", where
+    return f"unknown key {key}: {nearest(key, keys)}", where
 
 
 def _no_choice(group: str, name: str) -> tuple[str, str]:
-    """What is said of a choice that a group does not have."""
+    """Return the message and the hint for a choice that a group does not have."""
     if group == "hydra/launcher":
         return (
             f"no launcher is called {name!r} here",
@@ -414,7 +414,7 @@ def _no_choice(group: str, name: str) -> tuple[str, str]:
 
 
 def _options(group: str) -> list[str]:
-    """What a config group offers; the studies for `experiments`."""
+    """Return the choices of a config group; the studies for `experiments`."""
     from mcl.composition import typed_overrides
 
     if len(group) > typed_overrides.LONGEST_KEY or group.startswith("/"):
@@ -425,7 +425,7 @@ def _options(group: str) -> list[str]:
 
 
 def _culprit(overrides: list[str]) -> str:
-    """The first that is none by itself."""
+    """Return the first override that cannot be parsed by itself."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

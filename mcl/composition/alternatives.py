@@ -2,7 +2,7 @@
 for each of them.
 
 A parameter that only some of the choices have is an axis that exists for those alone. A choice may
-change its own section and the axes that lie beside it, and nothing else: so the choices of two
+change its own section and the axes that come with it, and nothing else: so the choices of two
 groups are independent of each other.
 """
 
@@ -33,8 +33,8 @@ def split(overrides: Sequence[str], parsed: Sequence[Any]) -> tuple[Choices, lis
 
 
 def composed(choices: Choices, rest: Sequence[str], compose: Compose) -> composition.Composed:
-    """What is composed under the first choices, with `search.alternatives`, the axes of all choices
-    and their conditions.
+    """Return the configuration of the first choices, with `search.alternatives`, the axes of all
+    choices and their conditions.
     """
     first = {group: names[0] for group, names in choices.items()}
     apart = [text for text in rest if not any(_below(text, group) for group in choices)]
@@ -43,16 +43,21 @@ def composed(choices: Choices, rest: Sequence[str], compose: Compose) -> composi
         for group, names in choices.items()
         for name in names
     }
-    known = {(group, name): set(keys_below(raw, group)) for (group, name), raw in bare.items()}
+    keys_of_choice = {
+        (group, name): set(keys_below(raw, group)) for (group, name), raw in bare.items()
+    }
 
     def whole(chosen: Mapping[str, str]) -> composition.Composed:
         """The configuration of some choices, without overrides that only another choice has."""
-        kept = [
+        applicable = [
             text
             for text in rest
-            if all(_stays(text, group, chosen[group], choices[group], known) for group in choices)
+            if all(
+                _stays(text, group, chosen[group], choices[group], keys_of_choice)
+                for group in choices
+            )
         ]
-        return compose([*_typed(chosen), *kept])
+        return compose([*_typed(chosen), *applicable])
 
     under = whole(first)
     base = under.raw
@@ -67,15 +72,15 @@ def composed(choices: Choices, rest: Sequence[str], compose: Compose) -> composi
     sections = {
         group: {name: raw[group] for name, raw in raws.items()} for group, raws in parts.items()
     }
-    said = base["search"]
+    search = base["search"]
     conditions = {
-        key: asked | conditions.get(key, {})
-        for key, asked in (conditions | dict(said.get("conditions") or {})).items()
+        key: condition | conditions.get(key, {})
+        for key, condition in (conditions | dict(search.get("conditions") or {})).items()
     }
     return replace(
         under,
         raw=base
-        | {"search": said | {"space": axes, "conditions": conditions, "alternatives": sections}},
+        | {"search": search | {"space": axes, "conditions": conditions, "alternatives": sections}},
     )
 
 
@@ -119,13 +124,13 @@ def _stays(
     group: str,
     name: str,
     names: Sequence[str],
-    known: Mapping[tuple[str, str], set[str]],
+    keys_of_choice: Mapping[tuple[str, str], set[str]],
 ) -> bool:
     """Whether an override belongs to a choice: to all of them, or to none and is refused."""
     if not _below(text, group):
         return True
     key = key_of(text)
-    has = {other: _has(known[group, other], key) for other in names}
+    has = {other: _has(keys_of_choice[group, other], key) for other in names}
     return has[name] or not any(has.values())
 
 
@@ -144,8 +149,8 @@ def _refuse_other_changes(
     before, after = others(base), others(raw)
     moved = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     if moved:
-        said = f"{group}={name} also changes {moved[0]}, so a search cannot vary it"
-        raise ConfigError(said, f"run the grid: mcl backtest -m {group}=A,B")
+        message = f"{group}={name} also changes {moved[0]}, so a search cannot vary it"
+        raise ConfigError(message, f"run the grid: mcl backtest -m {group}=A,B")
 
 
 def _axes(
@@ -168,16 +173,16 @@ def _axes(
         for key in dict.fromkeys(
             key for own in entries.values() for key in own if key.startswith(f"{group}.")
         ):
-            said = {name: own[key] for name, own in entries.items() if key in own}
-            first, *others = said
+            expressions = {name: own[key] for name, own in entries.items() if key in own}
+            first, *others = expressions
             for other in others:
-                if said[other] != said[first]:
-                    differ = (
-                        f"search.space.{key} is {said[first]} for {first} and {said[other]} for"
-                        f" {other}"
+                if expressions[other] != expressions[first]:
+                    both = f"{expressions[first]} for {first} and {expressions[other]} for {other}"
+                    raise ConfigError(
+                        f"search.space.{key} is {both}",
+                        f"type one range for both: '{key}={expressions[first]}'",
                     )
-                    raise ConfigError(differ, f"type one range for both: '{key}={said[first]}'")
-            axes[key] = said[first]
-            if len(said) < len(raws):
-                conditions[key] = {group: list(said)}
+            axes[key] = expressions[first]
+            if len(expressions) < len(raws):
+                conditions[key] = {group: list(expressions)}
     return axes, conditions

@@ -22,13 +22,13 @@ def axes(overrides: list[str]) -> tuple[list[str], list[str]]:
         _axis(o.key_or_group, text) if o.is_sweep_override() else text
         for text, o in zip(overrides, parsed, strict=True)
     ]
-    swept = [
+    searched = [
         text.lstrip("+").removeprefix("search.space.").split("=")[0]
         for text in typed
         if text.lstrip("+").startswith("search.space.")
     ]
     return typed, [
-        o.key_or_group for o in parsed if "." in o.key_or_group and o.key_or_group not in swept
+        o.key_or_group for o in parsed if "." in o.key_or_group and o.key_or_group not in searched
     ]
 
 
@@ -70,20 +70,22 @@ def sweeper_params(composed: Any, typed: list[str]) -> list[str]:
 
     sweeper = composed.hydra.sweeper
     params = OmegaConf.to_container(sweeper.params) if sweeper and sweeper.get("params") else {}
-    known = {text.split("=")[0].lstrip("+~") for text in typed}
+    typed_keys = {text.split("=")[0].lstrip("+~") for text in typed}
     return [
-        f"{key}={value}" for key, value in composition.flatten(params).items() if key not in known
+        f"{key}={value}"
+        for key, value in composition.flatten(params).items()
+        if key not in typed_keys
     ]
 
 
-def completed(raw: dict[str, Any], known: Sequence[str]) -> dict[str, Any]:
+def completed(raw: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     """`raw` with the default of each searched key that no file says, so that a search can vary
     it.
     """
     flat = composition.flatten(raw)
     missing = [
         key
-        for key in known
+        for key in keys
         if key not in flat and not any(other.startswith(f"{key}.") for other in flat)
     ]
     if not missing:
@@ -102,12 +104,12 @@ def completed(raw: dict[str, Any], known: Sequence[str]) -> dict[str, Any]:
 
 
 def _parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
-    said = raw.get("strategy")
-    name = said.get("name") if isinstance(said, dict) else None
+    section = raw.get("strategy")
+    name = section.get("name") if isinstance(section, dict) else None
     return strategy.defaults(name) if isinstance(name, str) else {}
 
 
 def _with(tree: Any, parts: Sequence[str], value: Any) -> dict[str, Any]:
     first, *rest = parts
-    known: dict[str, Any] = tree if isinstance(tree, dict) else {}
-    return known | {first: _with(known.get(first), rest, value) if rest else value}
+    branch: dict[str, Any] = tree if isinstance(tree, dict) else {}
+    return branch | {first: _with(branch.get(first), rest, value) if rest else value}

@@ -28,7 +28,7 @@ CURES = (
 
 
 def composed(error: Exception, overrides: Sequence[str]) -> tuple[str, str]:
-    """What Hydra or OmegaConf refuses, without its own advertising."""
+    """Return the message and the hint for an error of Hydra or OmegaConf, without its links."""
     from mcl.composition import yaml_files
 
     text = " ".join(str(error).split("\n\nSee https")[0].split())
@@ -42,9 +42,9 @@ def composed(error: Exception, overrides: Sequence[str]) -> tuple[str, str]:
         )
     typed = re.search(r"(?:argument|parameters) '(.*?)'(?: requires|\s)", text)
     if typed and any(words in text for words in SEVERAL):
-        said = f"{typed[1]} holds several values, and one run takes one"
+        word = f"{typed[1]} holds several values, and one run takes one"
         return (
-            said,
+            word,
             "mcl backtest -m runs each, mcl sweep searches; [1,2] is a list, quotes make a text",
         )
     if merging := re.match(r"Error merging override (\S+)", text):
@@ -58,7 +58,7 @@ def composed(error: Exception, overrides: Sequence[str]) -> tuple[str, str]:
     hint = next((cure for words, cure in CURES if words in text), "")
     where = (
         ""
-        if any(said.lstrip("+").startswith(f"{key}=") for said in overrides)
+        if any(word.lstrip("+").startswith(f"{key}=") for word in overrides)
         else _place(text, key)
     )
     return f"{key}: {text}{where}" if key else f"{text}{where}", hint
@@ -67,24 +67,24 @@ def composed(error: Exception, overrides: Sequence[str]) -> tuple[str, str]:
 def other(
     error: Exception, overrides: Sequence[str], composes: Callable[[list[str]], bool]
 ) -> tuple[str, str]:
-    """What anything else raises, with the override that brings it about: it is looked for by
-    leaving it out.
+    """Return the message and the hint for any other exception, with the override that causes it:
+    the one without which the command line composes.
     """
     from mcl.composition import yaml_files
 
-    said = "is nested too deep, or includes itself"
+    reason = "is nested too deep, or includes itself"
     if not isinstance(error, RecursionError):
-        said = f"cannot be composed: {in_words(error)}"
+        reason = f"cannot be composed: {in_words(error)}"
     culprit = next(
-        (text for text in overrides if composes([one for one in overrides if one != text])), ""
+        (text for text in overrides if composes([word for word in overrides if word != text])), ""
     )
     if culprit:
-        return f"{culprit[:200]} {said}", "correct this override, or the file that it chooses"
+        return f"{culprit[:200]} {reason}", "correct this override, or the file that it chooses"
     file = yaml_files.last()
-    return f"{file or 'the configuration'} {said}", "correct this file"
+    return f"{file or 'the configuration'} {reason}", "correct this file"
 
 
-def placed(
+def located(
     error: ConfigError, overrides: Sequence[str], read_again: Callable[[], bool]
 ) -> ConfigError:
     """The same error with the file and the line that say the broken key, where no override does."""

@@ -1,5 +1,5 @@
-"""Where the values of a composition come from: its files, its overrides, and what Hydra itself says
-of them.
+"""Lists the files and the overrides that the values of a composition come from, and prints Hydra's
+own view of them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mcl.composition.validation import tags
 
 
 @dataclass(frozen=True)
-class Source:
-    """One file of a composition, the package it stands in, and why it is there: `conf/run.yaml`, or
-    the override that chose it.
+class ConfigFile:
+    """Describe one file of a composition: its package, and what chose it, `conf/run.yaml` or an
+    override.
     """
 
     file: Path
@@ -41,7 +41,7 @@ class Assignment:
     deletes: bool
 
 
-def sources(verb: Verb, overrides: list[str]) -> tuple[list[Source], list[Assignment]]:
+def sources(verb: Verb, overrides: list[str]) -> tuple[list[ConfigFile], list[Assignment]]:
     """The files and the value overrides of a composition, in Hydra's order: of several that say a
     key the last one wins.
     """
@@ -50,7 +50,7 @@ def sources(verb: Verb, overrides: list[str]) -> tuple[list[Source], list[Assign
         parsed, repository = loader._parse_overrides_and_create_caching_repo(
             verb, composition.aliases(overrides)
         )
-        found = create_defaults_list(
+        defaults = create_defaults_list(
             repository, verb, parsed, prepend_hydra=True, skip_missing=False
         )
         texts = dict(zip(map(id, parsed), overrides, strict=True))
@@ -59,14 +59,14 @@ def sources(verb: Verb, overrides: list[str]) -> tuple[list[Source], list[Assign
             for o in parsed
         }
         files = []
-        for entry in found.defaults:
+        for entry in defaults.defaults:
             loaded = repository.load_config(entry.config_path) if entry.config_path else None
             if loaded is None or not loaded.path.startswith("file://"):
                 continue
             file = Path(loaded.path.removeprefix("file://")) / f"{entry.config_path}.yaml"
             group = typed.get(entry.override_key or "", "")
             files.append(
-                Source(
+                ConfigFile(
                     file,
                     entry.package or "",
                     (
@@ -80,7 +80,7 @@ def sources(verb: Verb, overrides: list[str]) -> tuple[list[Source], list[Assign
             )
         values = [
             Assignment(texts[id(o)], o.key_or_group, o.value(), o.is_delete())
-            for o in found.config_overrides
+            for o in defaults.config_overrides
         ]
     return files, values
 
@@ -88,39 +88,39 @@ def sources(verb: Verb, overrides: list[str]) -> tuple[list[Source], list[Assign
 def as_hydra(
     verb: Verb, overrides: list[str], kind: str, package: str | None, *, resolve: bool
 ) -> str:
-    """What Hydra's own `--cfg KIND [--package PACKAGE] [--resolve]` prints: YAML, composed and not
-    yet validated.
+    """Return what Hydra's own `--cfg KIND [--package PACKAGE] [--resolve]` prints: YAML, composed
+    and not yet validated.
     """
     with (
         composition.hydra(),
         composition.sentences(verb, overrides),
-        redirect_stdout(StringIO()) as shown,
+        redirect_stdout(StringIO()) as output,
         redirect_stderr(StringIO()),
     ):
         try:
             app: Any = GlobalHydra.instance().hydra
             app.show_cfg(verb, composition.aliases(overrides), kind, package, resolve)
         except SystemExit:
-            known = ", ".join(map(str, composition.compose(verb, overrides).raw))
+            sections = ", ".join(map(str, composition.compose(verb, overrides).raw))
             raise ConfigError(
                 f"--package={package} is no part of this configuration",
-                f"valid: {known}, or a key below one",
+                f"valid: {sections}, or a key below one",
             ) from None
-    return shown.getvalue()
+    return output.getvalue()
 
 
 def info(verb: Verb, overrides: list[str], what: str) -> str:
-    """What Hydra's own `--info WHAT` prints: the defaults tree and list, search path, plugins, or
-    the configuration.
+    """Return what Hydra's own `--info WHAT` prints: the defaults tree and list, search path,
+    plugins, or the configuration.
     """
     with (
         composition.hydra(),
         composition.sentences(verb, overrides),
-        redirect_stdout(StringIO()) as shown,
+        redirect_stdout(StringIO()) as output,
     ):
         app: Any = GlobalHydra.instance().hydra
         app.show_info(what, verb, composition.aliases(overrides))
-    return shown.getvalue()
+    return output.getvalue()
 
 
 def field_owner(model: type[BaseModel], raw: Any, path: list[str]) -> str:

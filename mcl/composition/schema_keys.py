@@ -16,7 +16,7 @@ RUN: Mapping[str, Any] = {
 SECTIONS: Mapping[str, Mapping[str, Any]] = {  # of each verb's configuration
     "backtest": RUN,
     "sweep": {**RUN, "search": schema.Search},
-    "live": {"broker": schema.Broker, "alerts": schema.Alerts, "telemetry": schema.Telemetry},
+    "live": {"broker": schema.BrokerConfig, "alerts": schema.Alerts, "telemetry": schema.Telemetry},
     "promote": {"promotion": promotion_rules.Promotion},
     "validate": {"validate": schema.Validation},
 }
@@ -106,10 +106,10 @@ def _leaves(prefix: str, annotation: Any) -> Iterator[tuple[str, Any]]:
     if not members:
         yield prefix, annotation
         return
-    seen = set()
+    keys = set()
     for model in members:
         for name, field in model.model_fields.items():
             for key, kind in _leaves(f"{prefix}.{name}", field.annotation):
-                if key not in seen:
-                    seen.add(key)
+                if key not in keys:
+                    keys.add(key)
                     yield key, kind

@@ -59,9 +59,9 @@ def _refuse_typed_axes(text: str, override: Override) -> None:
     """
     key = str(override.key_or_group)
     if f"{key}.".startswith("hydra.sweeper.params."):
-        said = f"{text[:200]}: hydra.sweeper.params is written in a study file"
+        message = f"{text[:200]}: hydra.sweeper.params is written in a study file"
         raise ConfigError(
-            said, "type the axes themselves: mcl backtest -m strategy.fast=10,20, or mcl sweep"
+            message, "type the axes themselves: mcl backtest -m strategy.fast=10,20, or mcl sweep"
         )
 
 
@@ -72,22 +72,22 @@ def _refuse_odd_choice(text: str, override: Override, options: Options) -> None:
     value: Any = override.value()
     if not choices or isinstance(value, dict):
         return
-    shown = group.replace("experiments", "experiment")
+    label = group.replace("experiments", "experiment")
     names = value if isinstance(value, list) else [value]
     offered = ", ".join(choices)
     if group == "experiments" and value is None:
         raise ConfigError(f"{text}: a study is chosen by its name", "leave it out for none")
     for name in names:
         if not isinstance(name, str) or not name:
-            said = f"{text[:200]}: {shown} is chosen by the name of one of its files"
-            raise ConfigError(said, f"{shown}={choices[0]}; valid: {offered}")
+            message = f"{text[:200]}: {label} is chosen by the name of one of its files"
+            raise ConfigError(message, f"{label}={choices[0]}; valid: {offered}")
         if name.startswith(("/", "~")) or ".." in name.split("/"):
             raise ConfigError(
-                f"{text[:200]} leads out of the folder of {shown}", f"valid: {offered}"
+                f"{text[:200]} leads out of the folder of {label}", f"valid: {offered}"
             )
         if len(name.encode(errors="surrogateescape")) > yaml_files.LONGEST_PART - 5:
             raise ConfigError(
-                f"{shown}={name[:40]}… has {len(name):,} characters", f"valid: {offered}"
+                f"{label}={name[:40]}… has {len(name):,} characters", f"valid: {offered}"
             )
 
 
@@ -97,16 +97,17 @@ def refuse_too_many(overrides: Sequence[Override]) -> None:
     jobs = math.prod(counts)
     if jobs > MOST_JOBS:
         widest = str(overrides[counts.index(max(counts))].input_line)[:200]
-        said = (
-            f"the grid has {_shown(jobs)} jobs, more than {MOST_JOBS:,}; {widest} alone has"
-            f" {_shown(max(counts))} values"
+        message = (
+            f"the grid has {_count_text(jobs)} jobs, more than {MOST_JOBS:,}; {widest} alone has"
+            f" {_count_text(max(counts))} values"
         )
         raise ConfigError(
-            said, "coarsen it, or search it: mcl sweep tries as many points as search.trials says"
+            message,
+            "coarsen it, or search it: mcl sweep tries as many points as search.trials says",
         )
 
 
-def _shown(count: float) -> str:
+def _count_text(count: float) -> str:
     return f"{count:,}" if count < 1e15 else f"{count:.3g}" if count < 1e300 else "more than 1e300"
 
 
@@ -123,9 +124,10 @@ def _count(override: Override) -> int:
             or not step
             or not all(map(math.isfinite, (start, stop, step)))
         ):
-            said = f"{override.input_line} is a range without an end"
+            message = f"{override.input_line} is a range without an end"
             raise ConfigError(
-                said, "write range(start, stop, step) with finite numbers and a step that is not 0"
+                message,
+                "write range(start, stop, step) with finite numbers and a step that is not 0",
             )
         return max(0, math.ceil((stop - start) / step))
     if isinstance(value, ChoiceSweep):

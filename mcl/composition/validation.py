@@ -20,8 +20,10 @@ def validate(model: type[Model], raw: Any, at: str = "") -> Model:
         return model.model_validate(raw)
     except ValidationError as error:
         verb = "sweep" if at == "search" else "backtest"
-        said, key = _sentence(model, error.errors()[0], at)
-        raise ConfigError(said, f"mcl {verb} --cfg shows the composed configuration", key) from None
+        message, key = _sentence(model, error.errors()[0], at)
+        raise ConfigError(
+            message, f"mcl {verb} --cfg shows the composed configuration", key
+        ) from None
     # of a rule that met what it did not expect
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ConfigError(
@@ -30,16 +32,16 @@ def validate(model: type[Model], raw: Any, at: str = "") -> Model:
 
 
 def fault(model: type[BaseModel], raw: Any, key: str) -> str:
-    """What is wrong with the value at a dotted key by itself, not in its relation to others; empty
-    where nothing is.
+    """Return the fault of the value at a dotted key by itself, not in its relation to others; empty
+    where there is none.
     """
     try:
         model.model_validate(raw)
     except ValidationError as error:
-        for one in error.errors():
-            said, at = _sentence(model, one, "")
+        for detail in error.errors():
+            message, at = _sentence(model, detail, "")
             if at == key or at.startswith(f"{key}."):
-                return said.partition(": ")[2] or said
+                return message.partition(": ")[2] or message
     return ""
 
 
@@ -48,15 +50,15 @@ def _sentence(model: type[BaseModel], error: Any, at: str) -> tuple[str, str]:
     loc = [str(part) for part in error["loc"]]
     choices, path = _walk(model, loc)
     key = ".".join(([at] if at else []) + path) or at
-    shown = key or "the configuration"
+    label = key or "the configuration"
     if error["type"] == "extra_forbidden":
-        return f"unknown key {shown}: {nearest(path[-1], choices)}", key
+        return f"unknown key {label}: {nearest(path[-1], choices)}", key
     if error["type"] == "missing":
-        return f"{shown} is missing and has no default", key
+        return f"{label} is missing and has no default", key
     if error["type"] == "union_tag_invalid":
         tag = error["ctx"]["discriminator"].strip("'")
         return (
-            f"{shown}.{tag}={error['ctx']['tag']!r} is not one of {error['ctx']['expected_tags']}",
+            f"{label}.{tag}={error['ctx']['tag']!r} is not one of {error['ctx']['expected_tags']}",
             f"{key}.{tag}",
         )
     rule = error["msg"].removeprefix("Value error, ")
@@ -68,7 +70,7 @@ def _sentence(model: type[BaseModel], error: Any, at: str) -> tuple[str, str]:
     value = repr(error["input"])
     value = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}…"
     return (
-        f"{shown}={value}: {rule}" if not isinstance(error["input"], dict) else f"{shown}: {rule}"
+        f"{label}={value}: {rule}" if not isinstance(error["input"], dict) else f"{label}: {rule}"
     ), key
 
 
@@ -87,12 +89,12 @@ def _walk(model: Any, loc: list[str]) -> tuple[list[str], list[str]]:
             continue
         path.append(part)
         if part in fields:
-            known = list(fields)
+            names = list(fields)
             model = fields[part].annotation
             first = next(iter(_models(model)), None)
             fields = first.model_fields if first else {}
             if part == loc[-1]:
-                return known, path
+                return names, path
     return list(fields), path
 
 

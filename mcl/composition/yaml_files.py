@@ -107,8 +107,8 @@ def check(path: Path, modified_ns: int, size: int, is_study: bool) -> None:
     content = files.yaml_file(path)
     text = path.read_text(encoding="utf-8")
     if content is not None and not isinstance(content, dict):
-        said = f"{path} holds {_kind(content)}, not key: value lines"
-        raise ConfigError(said, "write one `key: value` on each line")
+        message = f"{path} holds {_kind(content)}, not key: value lines"
+        raise ConfigError(message, "write one `key: value` on each line")
     _refuse_odd_key(path, text, content or {})
     _refuse_odd_defaults(path, text, (content or {}).get("defaults", []))
     if is_study:
@@ -119,12 +119,12 @@ def check(path: Path, modified_ns: int, size: int, is_study: bool) -> None:
 def hydra_settings(content: dict[str, Any]) -> list[str]:
     """The settings of Hydra that a file makes: `run.dir`, `job_logging`."""
     block = content.get("hydra")
-    made = [] if block is None else list(_dotted(block))
+    settings = [] if block is None else list(_dotted(block))
     for entry in content.get("defaults") or []:
-        said = next(iter(entry)) if isinstance(entry, dict) else entry
-        match = re.match(r"(?:override +)?/?hydra/(\w+)", str(said))
-        made += [match[1]] if match else []
-    return made
+        choice = next(iter(entry)) if isinstance(entry, dict) else entry
+        match = re.match(r"(?:override +)?/?hydra/(\w+)", str(choice))
+        settings += [match[1]] if match else []
+    return settings
 
 
 def refuse_idle(settings: list[str], where: str) -> None:
@@ -181,8 +181,8 @@ def _refuse_odd_defaults(path: Path, text: str, defaults: Any) -> None:
     line = next(
         (number for number, row in enumerate(text.splitlines(), 1) if row.startswith("defaults")), 1
     )
-    said = f"{path}, line {line}: defaults holds {defaults!r}, not a list"
-    raise ConfigError(said[:300], "write one line for each: `  - override /strategy: donchian`")
+    message = f"{path}, line {line}: defaults holds {defaults!r}, not a list"
+    raise ConfigError(message[:300], "write one line for each: `  - override /strategy: donchian`")
 
 
 def _refuse_unheaded(path: Path, text: str) -> None:
@@ -192,9 +192,10 @@ def _refuse_unheaded(path: Path, text: str) -> None:
     package = ConfigSource._get_header_dict(text[:512]).get("package", "")
     if package == "_global_":
         return
-    said = f"{path} says @package {package}" if package else f"{path} has no line {HEADER!r}"
+    message = f"{path} says @package {package}" if package else f"{path} has no line {HEADER!r}"
     raise ConfigError(
-        f"{said}, so that nothing in it would have an effect", f"make this its first line: {HEADER}"
+        f"{message}, so that nothing in it would have an effect",
+        f"make this its first line: {HEADER}",
     )
 
 

@@ -1,4 +1,4 @@
-"""What every model of a configuration shares: unknown keys are refused, values are not coerced,
+"""The base of every model of a configuration: unknown keys are refused, values are not coerced,
 nothing changes after it was read.
 """
 
@@ -25,17 +25,17 @@ class Strict(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _representable(cls, given: Any) -> Any:
+    def _representable(cls, value: Any) -> Any:
         # a section has validators of its own
-        fault = "" if isinstance(given, dict) else unrepresentable(given)
+        fault = "" if isinstance(value, dict) else unrepresentable(value)
         if fault:
             raise ValueError(fault)
-        return given
+        return value
 
 
 def unrepresentable(value: Any) -> str:
-    """Why a number cannot be computed with, at any depth of lists and mappings; empty where it
-    can.
+    """Return the reason why a value cannot be stored or computed with, at any depth of lists and
+    mappings; empty where it can.
     """
     if isinstance(value, bool):
         return ""
@@ -56,6 +56,9 @@ def unrepresentable(value: Any) -> str:
 
 
 def unwritable(text: str) -> str:
-    """Why a text cannot be stored as UTF-8, or shown; empty where it can."""
-    odd = next((letter for letter in text if letter == "\0" or "\ud800" <= letter <= "\udfff"), "")
+    """Return the reason why a text cannot be stored as UTF-8; empty where it can."""
+    odd = next(
+        (character for character in text if character == "\0" or "\ud800" <= character <= "\udfff"),
+        "",
+    )
     return f"the character {odd!a} cannot be stored" if odd else ""

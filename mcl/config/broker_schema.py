@@ -1,5 +1,5 @@
-"""What a configuration may say of the broker: where it is, how orders are sent, what they may not
-do, how a connection is kept.
+"""The models of a broker in a configuration: its address, its orders, their limits, and how a
+connection is kept alive.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from mcl.config.base_model import Day, Strict, Ticks
 
 
 class Replay(Strict):
-    """What the embedded simulated TWS plays: one session of the run's own data source, `speed` bars
-    per second (0: lock-step).
+    """The replay of the embedded simulated TWS: one session of the run's own data source, `speed`
+    bars per second (0: lock-step).
     """
 
     session: Day | None = None  # default: the last complete session
@@ -24,9 +24,9 @@ class Replay(Strict):
 
 
 class OrderStyle(Strict):
-    """How a target is reached. `market` as the backtest assumes; `marketable_limit` at most
-    `collar_ticks` beyond the last price, at once or not at all; `limit` `offset_ticks` on the near
-    side of it for `ttl_sec`. `fallback`: what becomes of the rest.
+    """The orders that reach a target. `market` is what the backtest assumes; `marketable_limit` is
+    at most `collar_ticks` beyond the last price, at once or not at all; `limit` is `offset_ticks`
+    on the near side of it for `ttl_sec`. `fallback`: the order for the rest.
     """
 
     kind: Literal["market", "marketable_limit", "limit"] = "market"
@@ -71,7 +71,7 @@ class Reconnect(Strict):
     compare_sec: float = Field(60.0, gt=0)  # books with the broker, while all is well
 
 
-class Broker(Strict):
+class BrokerConfig(Strict):
     """`sim`: an embedded simulated TWS on loopback. `tws`: a TWS or IB Gateway that already runs,
     with paper or live `money`.
     """
@@ -96,13 +96,13 @@ class Broker(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _unguarded_replay(cls, given: Any) -> Any:
+    def _unguarded_replay(cls, raw: Any) -> Any:
         """A replay is to equal its backtest: limits that a backtest does not have are off unless
         they are named.
         """
-        if isinstance(given, dict) and given.get("kind", "sim") == "sim" and "guards" not in given:
-            return given | {"guards": dict.fromkeys(Guards.model_fields)}
-        return given
+        if isinstance(raw, dict) and raw.get("kind", "sim") == "sim" and "guards" not in raw:
+            return raw | {"guards": dict.fromkeys(Guards.model_fields)}
+        return raw
 
 
 # --------------------------------------------------------------------------------------- operations
@@ -162,8 +162,8 @@ class Services(Strict):
 
 
 class Alerts(Strict):
-    """What a person is told of a running session, and how. Whatever is held back here stands in the
-    journal all the same.
+    """The alerts of a running session, and the channels that deliver them. An alert that is not
+    delivered is in the journal all the same.
     """
 
     min_severity: Literal["info", "warning", "critical"] = "warning"

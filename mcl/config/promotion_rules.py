@@ -1,4 +1,4 @@
-"""What a run must show before it may trade: the gates as a configuration says them."""
+"""The gates that a run must pass before it may trade, as models of a configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mcl.config.base_model import Strict
 
 
 class LiveRules(Strict):
-    """What real money asks for on top. `hard` names the gates that nobody can waive for it."""
+    """The further gates for real money. `hard` names the gates that nobody can waive for it."""
 
     max_p_value: float | None = Field(0.035, gt=0, lt=1)  # instead of the one for paper
     # with all that was tried on the market, of whatever strategy

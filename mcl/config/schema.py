@@ -1,4 +1,4 @@
-"""What a configuration may say: one strict model per config group.
+"""The schema of a configuration: one strict model per config group.
 
 Hydra composes YAML and command line into a plain dict; these models are the second, strict pass
 (unknown keys, types, ranges and rules across fields), because Hydra alone lets `+unknown=1` and
@@ -30,8 +30,8 @@ Study = Annotated[str, AfterValidator(files.plain_name)]  # becomes a folder of 
 
 
 class Roll(Strict):
-    """When to leave a contract. `volume`, `open_interest`: that of the next listed expiry was
-    larger in the previous session; one-way.
+    """The rule that leaves a contract for the next. `volume`, `open_interest`: that of the next
+    listed expiry was larger in the previous session; one-way.
     """
 
     rule: Literal["volume", "open_interest", "calendar"] = "volume"
@@ -176,10 +176,10 @@ class Costs(Strict):
 
 
 class Execution(Strict):
-    """How a target becomes orders. What reduces a position always goes to the market; `entry` is
-    how risk is opened or added.
+    """The orders that a target becomes. What reduces a position always goes to the market; `entry`
+    is the order that opens or adds.
 
-    Levels stand `offset_ticks` from the close that was decided on: a limit better, a stop worse. A
+    Levels are `offset_ticks` from the close that was decided on: a limit better, a stop worse. A
     stop-limit may fill up to `limit_ticks` beyond its stop. The terms are exact in
     mcl/engine/assumptions.md.
     """
@@ -353,7 +353,7 @@ class Risk(Strict):
 # ------------------------------------------------------------------------------------------- broker
 
 
-Broker = broker_schema.Broker
+BrokerConfig = broker_schema.BrokerConfig
 Guards = broker_schema.Guards
 Alerts = broker_schema.Alerts
 Webhook = broker_schema.Webhook
@@ -389,7 +389,7 @@ class Search(Strict):
     sampler_options: dict[str, Any] = Field(default_factory=dict)
     metric: str = "sharpe"
     direction: Direction = "maximize"
-    also: Annotated[dict[str, Direction], BeforeValidator(lambda given: given or {})] = Field(
+    also: Annotated[dict[str, Direction], BeforeValidator(lambda raw: raw or {})] = Field(
         default_factory=dict
     )
     min_trades: int = Field(30, ge=0)
@@ -439,13 +439,13 @@ class Search(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _options(cls, given: Any) -> Any:
+    def _options(cls, raw: Any) -> Any:
         """A sampler or a pruner with options, {name: tpe, n_startup_trials: 20}, as a name and its
         options.
         """
-        if not isinstance(given, dict):
-            return given
-        out = dict(given)
+        if not isinstance(raw, dict):
+            return raw
+        out = dict(raw)
         for key in ("sampler", "pruner"):
             if isinstance(out.get(key), dict):
                 options = dict(out[key])
@@ -472,8 +472,8 @@ Level = tuple[float, float]
 
 
 class Validation(Strict):
-    """How hard `mcl validate` asks. A rule is [pass from, stop from]; the first of the two is the
-    better value.
+    """The strictness of `mcl validate`. A rule is [pass from, stop from]; the first of the two is
+    the better value.
     """
 
     budget: int = Field(64, ge=1, le=10_000)
@@ -506,7 +506,7 @@ class Config(Strict):
     risk: Risk
     costs: Costs = Costs()
     execution: Execution = Execution()
-    broker: Broker = Broker()
+    broker: BrokerConfig = BrokerConfig()
     capital_usd: float = Field(25_000.0, gt=0)
     seed: int = Field(0, ge=0)
     study: Study = "mcl"  # the MLflow experiment that runs are filed under

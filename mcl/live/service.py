@@ -104,7 +104,7 @@ class Service:
     """
 
     name: str
-    broker: schema.Broker
+    broker: schema.BrokerConfig
     operations: Operations
     store: Store
     root: Path
@@ -368,7 +368,7 @@ class _Left(LiveError):
 
 def serve(
     name: str,
-    broker: schema.Broker,
+    broker: schema.BrokerConfig,
     operations: Operations,
     *,
     store: Store,

@@ -68,7 +68,7 @@ class Traded:
 
 def run_session(
     name: str,
-    broker: schema.Broker,
+    broker: schema.BrokerConfig,
     operations: Operations | None = None,
     *,
     store: Store,
@@ -108,7 +108,7 @@ def run_session(
 
 
 def admitted(
-    name: str, broker: schema.Broker, store: Store, root: Path
+    name: str, broker: schema.BrokerConfig, store: Store, root: Path
 ) -> tuple[Deployable, Strategy]:
     """The promoted version and its strategy. LiveError: file, registry, hash and code disagree;
     GuardError: a lock of live money.
@@ -119,7 +119,7 @@ def admitted(
 
 
 def audit_traded(
-    traded: Traded, broker: schema.Broker, store: Store, seconds: float
+    traded: Traded, broker: schema.BrokerConfig, store: Store, seconds: float
 ) -> tuple[Session, Alert | None]:
     """Audit the session and file it; with the alert that its version has left its expected band."""
     exact = broker.kind == "sim" and not broker.replay.speed
@@ -150,7 +150,7 @@ def audit_traded(
 async def trade(
     deployed: Deployable,
     strategy: Strategy,
-    config: schema.Broker,
+    config: schema.BrokerConfig,
     root: Path,
     attend: Callable[[Supervisor], AbstractAsyncContextManager[None]],
     tell: Callable[[int, int], None],

@@ -47,7 +47,7 @@ async def embedded(
         tws.book.begin_day(stage.day)
     for contract in (stage.contract, *(tape.contract for tape in also)):
         if book is not None and held.get(contract.symbol):
-            tws.endow(contract, held[contract.symbol], _entry(book))
+            tws.seed_position(contract, held[contract.symbol], _entry(book))
     async with tws:
         yield tws.port
 

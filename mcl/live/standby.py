@@ -29,7 +29,7 @@ log = logging.getLogger("mcl.live")
 class Standby:
     """A `Desk` for weeks. `stopping` is set once a person or a signal has ended the process."""
 
-    def __init__(self, alias: str, broker: schema.Broker, folder: Path) -> None:
+    def __init__(self, alias: str, broker: schema.BrokerConfig, folder: Path) -> None:
         self._kill_file = folder / KILL
         self._alerts: deque[Alert] = deque(maxlen=KEPT)
         self._supervisor: Supervisor | None = None

@@ -34,7 +34,7 @@ class Board:
 
     deployed: Deployable
     stage: Stage
-    broker: schema.Broker
+    broker: schema.BrokerConfig
     journal: Journal
     watchers: Sequence[Watcher] = ()
     state: State = State.STARTING

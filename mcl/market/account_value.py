@@ -1,5 +1,5 @@
-"""What a broker says an account is worth, in USD: from the values as they come, in the account's
-own currency and at its own rate.
+"""Converts the account values of a broker to USD, from the account's own currency and at its own
+rate.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ class Worth(NamedTuple):
 
     def usd(self, amount: float) -> float:
         """An amount of the base currency."""
-        return known(amount) / self.rate if self.rate > 0 else math.nan
+        return number_or_nan(amount) / self.rate if self.rate > 0 else math.nan
 
 
 class Margin(NamedTuple):
-    """An account after an order, by the broker's what-if, in USD; NaN for what it did not say.
-    `said`: why there is no answer.
+    """Hold an account after an order, by the broker's what-if, in USD; NaN for what it did not say.
+    `reason`: why there is no answer.
     """
 
     initial_usd: float = math.nan
     maintenance_usd: float = math.nan
     equity_usd: float = math.nan
-    said: str = ""
+    reason: str = ""
 
 
 def margin_after(state: Any, account: Worth) -> Margin:
     """From the library's answer to a what-if, which is in the currency of the account."""
     figures = (state.initMarginAfter, state.maintMarginAfter, state.equityWithLoanAfter)
-    initial, maintenance, equity = (account.usd(known(figure)) for figure in figures)
+    initial, maintenance, equity = (account.usd(number_or_nan(figure)) for figure in figures)
     return Margin(initial, maintenance, equity, state.warningText or "")
 
 
@@ -58,17 +58,18 @@ def worth(values: Iterable[Any]) -> Worth:
     """From the library's rows of (tag, value, currency)."""
     rows = {(row.tag, row.currency): row.value for row in values}
     base = next((currency for tag, currency in rows if tag == "NetLiquidation"), "")
-    rate = 1.0 if base in ("", "USD") else known(rows.get(("ExchangeRate", "USD")))
+    rate = 1.0 if base in ("", "USD") else number_or_nan(rows.get(("ExchangeRate", "USD")))
     plain = Worth(base, rate if rate > 0 else math.nan, *(math.nan,) * 4)
     totals = [
-        plain.usd(known(rows.get((tag, base)))) for tag in ("NetLiquidation", "TotalCashValue")
+        plain.usd(number_or_nan(rows.get((tag, base))))
+        for tag in ("NetLiquidation", "TotalCashValue")
     ]
-    results = [known(rows.get((tag, "USD"))) for tag in ("RealizedPnL", "UnrealizedPnL")]
+    results = [number_or_nan(rows.get((tag, "USD"))) for tag in ("RealizedPnL", "UnrealizedPnL")]
     return Worth(base, plain.rate, *totals, *results)
 
 
-def known(value: Any) -> float:
-    """A number that can be reckoned with; NaN for an empty, an infinite or an unset one."""
+def number_or_nan(value: Any) -> float:
+    """Return a finite number; NaN for an empty, an infinite or an unset one."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -1,5 +1,5 @@
-"""When the exchange trades, and when a contract stops: CME sessions, trade dates, expiry rules,
-symbols.
+"""Knows when the exchange trades and when a contract stops: CME sessions, trade dates, expiry
+rules, symbols.
 
 A session is named by its CME trade date and runs from 18:00 New York on the evening before to 17:00
 (Sunday 18:00 opens Monday). Days are int64 counted from 1970-01-01; instants are int64 nanoseconds
@@ -309,8 +309,8 @@ def parse_symbol(symbol: str, on: date) -> Contract:
         year = on.year - 2 + (int(digits) - (on.year - 2)) % 10
         if (on - last_trade_date(root, year, month)).days > 366:
             year += 10
-    found = contract(root, year, month)
-    return Contract(symbol, root, year, month, found.last_trade_date)
+    dated = contract(root, year, month)
+    return Contract(symbol, root, year, month, dated.last_trade_date)
 
 
 def usual_gap_minutes(at_ns: int, root: str) -> int:

@@ -1,4 +1,4 @@
-"""Which dated contract an `instrument_id` meant at a time: the contract master, made from
+"""The contract master: finds the dated contract that an `instrument_id` meant at a time, from
 definitions.
 
 An id is reused and a one-digit year comes back every ten years, so neither is an identity: a bar
@@ -32,7 +32,7 @@ NOTICE = "SYNTHETIC DATA: generated, not recorded; results on it say nothing abo
 _NO_YEAR, _NO_MONTH = 65535, 255
 _MEANING = ("instrument_id", "raw_symbol", "maturity_year", "maturity_month", "expiration")
 _OUTRIGHT = ("instrument_class", "asset", "security_type", "user_defined_instrument", "leg_count")
-_TOLD = (*_MEANING, *_OUTRIGHT, "min_price_increment", "unit_of_measure_qty", "secsubtype")
+_COMPARED = (*_MEANING, *_OUTRIGHT, "min_price_increment", "unit_of_measure_qty", "secsubtype")
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Master:
             last = np.maximum(np.searchsorted(self.since[low:high], ts[mine], "right") - 1, 0)
             out[mine] = np.where(ts[mine] >= begin, self.meaning[low:high][last], UNKNOWN)
         plain = simple[code]
-        found: Ints = np.where(plain != UNKNOWN, plain, out)
-        return found
+        index: Ints = np.where(plain != UNKNOWN, plain, out)
+        return index
 
 
 def from_definitions(records: npt.NDArray[np.void], root: str) -> Master:
@@ -87,9 +87,13 @@ def from_definitions(records: npt.NDArray[np.void], root: str) -> Master:
     if len(sorted_) > 1:
         same = np.logical_and.reduce([sorted_[name][1:] == sorted_[name][:-1] for name in _MEANING])
         changed[1:] = ~(same & (outright[1:] == outright[:-1]))
-    kept, mask = sorted_[changed], outright[changed]
-    found = [_contract(record, root) if ok else None for record, ok in zip(kept, mask, strict=True)]
-    return _master(kept["instrument_id"].astype(np.int64), kept["ts_recv"].astype(np.int64), found)
+    rows, mask = sorted_[changed], outright[changed]
+    contracts = [
+        _contract(record, root) if ok else None for record, ok in zip(rows, mask, strict=True)
+    ]
+    return _master(
+        rows["instrument_id"].astype(np.int64), rows["ts_recv"].astype(np.int64), contracts
+    )
 
 
 def distinct(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
@@ -99,7 +103,7 @@ def distinct(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     order = np.lexsort((records["ts_recv"], records["instrument_id"]))
     rows = records[order]
     repeated = np.zeros(len(rows), bool)
-    repeated[1:] = np.logical_and.reduce([rows[name][1:] == rows[name][:-1] for name in _TOLD])
+    repeated[1:] = np.logical_and.reduce([rows[name][1:] == rows[name][:-1] for name in _COMPARED])
     return rows[~repeated]
 
 
@@ -127,7 +131,7 @@ def agree(records: npt.NDArray[np.void], of: Instrument, origin: str) -> None:
 
 
 def watermark(records: npt.NDArray[np.void]) -> dict[str, Any]:
-    """What is known of a generated world when only its definitions are left; {} for recorded
+    """Return the facts of a generated world when only its definitions are left; {} for recorded
     ones.
     """
     if not (records["secsubtype"] == WATERMARK).any():
@@ -157,12 +161,12 @@ def _contract(record: Any, root: str) -> Contract:
     symbol = bytes(record["raw_symbol"]).decode()
     expiration = int(record["expiration"])
     year, month = int(record["maturity_year"]), int(record["maturity_month"])
-    known = expiration < np.iinfo(np.int64).max
+    dated = expiration < np.iinfo(np.int64).max
     if year == _NO_YEAR or month == _NO_MONTH:
-        on = from_day(int(session_of(expiration if known else int(record["ts_recv"]))))
+        on = from_day(int(session_of(expiration if dated else int(record["ts_recv"]))))
         parsed = parse_symbol(symbol, on)
         year, month = parsed.year, parsed.month
-    expiry = from_day(int(session_of(expiration))) if known else last_trade_date(root, year, month)
+    expiry = from_day(int(session_of(expiration))) if dated else last_trade_date(root, year, month)
     return Contract(symbol, root, year, month, expiry)
 
 
@@ -170,12 +174,12 @@ def from_symbols(mappings: Iterable[tuple[str, int, date]], root: str) -> Master
     """The master of files without definitions, from the raw symbols in their headers: (symbol, id,
     first day).
     """
-    ids, since, found = [], [], []
+    ids, since, contracts = [], [], []
     for symbol, instrument_id, start in sorted(mappings, key=lambda m: (m[1], m[2])):
         ids.append(instrument_id)
         since.append(to_day(start) * DAY_NS)
-        found.append(_parsed(symbol, root, start))
-    return _master(np.array(ids, np.int64), np.array(since, np.int64), found)
+        contracts.append(_parsed(symbol, root, start))
+    return _master(np.array(ids, np.int64), np.array(since, np.int64), contracts)
 
 
 def _parsed(symbol: str, root: str, on: date) -> Contract | None:
@@ -186,9 +190,9 @@ def _parsed(symbol: str, root: str, on: date) -> Contract | None:
     )
 
 
-def _master(ids: Ints, since: Ints, found: list[Contract | None]) -> Master:
+def _master(ids: Ints, since: Ints, meanings: list[Contract | None]) -> Master:
     first: dict[tuple[int, int], tuple[int, Contract]] = {}
-    for time, contract in zip(since.tolist(), found, strict=True):
+    for time, contract in zip(since.tolist(), meanings, strict=True):
         if contract is not None:
             key = (contract.year, contract.month)
             first[key] = min(
@@ -201,6 +205,8 @@ def _master(ids: Ints, since: Ints, found: list[Contract | None]) -> Master:
         )
     )
     index = {(c.year, c.month): i for i, c in enumerate(contracts)}
-    meaning = np.array([EXCLUDED if c is None else index[c.year, c.month] for c in found], np.int64)
+    meaning = np.array(
+        [EXCLUDED if c is None else index[c.year, c.month] for c in meanings], np.int64
+    )
     listed = np.array([first[c.year, c.month][0] for c in contracts], np.int64)
     return Master(contracts, listed, ids, since, meaning)

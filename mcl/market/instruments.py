@@ -38,8 +38,8 @@ class Instrument:
         """Whole ticks in price units: the double nearest to each, so that equal prices are equal
         bits. A unit is whole ticks.
         """
-        made: npt.NDArray[np.float64] = ticks / float(round(1 / self.tick_size))
-        return made
+        prices: npt.NDArray[np.float64] = ticks / float(round(1 / self.tick_size))
+        return prices
 
 
 @dataclass(frozen=True)

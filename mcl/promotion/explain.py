@@ -163,7 +163,7 @@ def _searched(parent: StoredRun) -> dict[str, Any]:
 
 def _origin(
     key: str,
-    files: list[origins.Source],
+    files: list[origins.ConfigFile],
     typed: list[origins.Assignment],
     raw: dict[str, Any],
     model: type[BaseModel],
@@ -194,7 +194,7 @@ def _assigns(assignment: origins.Assignment, key: str) -> bool:
     return True
 
 
-def _line(source: origins.Source, key: str) -> str:
+def _line(source: origins.ConfigFile, key: str) -> str:
     """`conf/strategy/ema_cross.yaml:4` when the file says the key."""
     import yaml
 

@@ -171,7 +171,7 @@ def _judge(
     paper: dict[str, Any] = {}
     if stage == "live":
         live_gates.forerunner(stored, store)
-    with access_recorder.collected() as opened:
+    with access_recorder.recording() as opened:
         progress.begin("repeating the run")
         run = repeated(stored, root)
         progress.begin("judging it on other data")

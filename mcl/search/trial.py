@@ -161,7 +161,7 @@ class Objective:
         """
         started = time.perf_counter()
         try:
-            with access_recorder.collected() as reads:
+            with access_recorder.recording() as reads:
                 done = self._judged(number, params, judge)
             done = replace(done, reads=sorted(reads)) if reads else done
         except (Exception, SystemExit) as error:

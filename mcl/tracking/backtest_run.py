@@ -82,7 +82,7 @@ def backtest(
     began = time.perf_counter()
     bars = bars if bars is not None else load(run.data, root)
     progress.begin("simulating")
-    with access_recorder.collected() as reads:
+    with access_recorder.recording() as reads:
         result = simulate(run, bars)
     progress.begin("measuring")
     measured = metrics.summary(result)

@@ -118,7 +118,7 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 40, seed: int = 
     three bars.
     """
     _enough(samples, len(bars), 3)
-    with access_recorder.collected() as reads:
+    with access_recorder.recording() as reads:
         full = _computation(config, bars)
         _same_twice(config, bars, full.signal)
         memory, span = (

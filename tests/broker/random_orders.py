@@ -18,12 +18,12 @@ from tws_harness import SESSION_OPEN_NS, order_request
 
 from mcl.market.calendar import contract, from_day, session_of
 from mcl.simulators.tws import render
-from mcl.simulators.tws.account import Account, Terms
+from mcl.simulators.tws.account import AccountTerms, SimulatedAccount
 from mcl.simulators.tws.contracts import Listed, Listings
-from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.listener import BrokerOptions
 from mcl.simulators.tws.matching import Range
-from mcl.simulators.tws.order_book import Book
-from mcl.simulators.tws.orders import Execution, Order
+from mcl.simulators.tws.order_book import OrderBook
+from mcl.simulators.tws.orders import ExecutionReport, Order
 from mcl.simulators.tws.request_messages import REQUESTS
 from mcl.simulators.tws.tape import Tick
 
@@ -46,7 +46,7 @@ class SecondBooks:
     ids: set[str] = field(default_factory=set)
     reports: Counter[str] = field(default_factory=Counter)
     told_position: int = 0
-    account: Account | None = None
+    account: SimulatedAccount | None = None
 
     def open_order(self, order: Order) -> None: ...
 
@@ -56,7 +56,7 @@ class SecondBooks:
         assert told["filled"] == self.filled[order.order_id]
         self.status[order.order_id] = told["status"]
 
-    def executed(self, execution: Execution) -> None:
+    def executed(self, execution: ExecutionReport) -> None:
         told = render.execution(execution, -1)
         assert told["execution_id"] not in self.ids
         self.ids.add(told["execution_id"])
@@ -66,7 +66,7 @@ class SecondBooks:
         self.filled[told["order_id"]] += told["shares"]
         assert told["cumulative"] == self.filled[told["order_id"]]
 
-    def commission(self, execution: Execution) -> None:
+    def commission(self, execution: ExecutionReport) -> None:
         told = render.commission(execution)
         self.reports[told["execution_id"]] += 1
         self.fee_cents += round(told["commission"] * 100)
@@ -80,7 +80,7 @@ class SecondBooks:
 
     def marked(self, listed: Listed) -> None: ...
 
-    def agree(self, core: Book, mark_ticks: int) -> None:
+    def agree(self, core: OrderBook, mark_ticks: int) -> None:
         account = core.account
         assert self.position == account.holding(MCLG6).quantity == self.told_position
         equity_cents = (
@@ -111,13 +111,17 @@ def trade(seed: int, steps: int = 60) -> int:
     """
     luck = random.Random(seed)
     books = SecondBooks()
-    habits = Habits(
+    options = BrokerOptions(
         liquidity_frac=luck.choice([0.0, 0.1, 0.5]),
         top_size=luck.choice([0, 1, 3]),
         orders_per_side=luck.choice([0, 8]),
     )
-    core = Book(
-        books, LISTINGS, Account("DU1", float(CAPITAL), Terms()), float(luck.randint(0, 2)), habits
+    core = OrderBook(
+        books,
+        LISTINGS,
+        SimulatedAccount("DU1", float(CAPITAL), AccountTerms()),
+        float(luck.randint(0, 2)),
+        options,
     )
     books.account = core.account
     price, now, next_id = 6000, SESSION_OPEN_NS, 1
@@ -135,33 +139,33 @@ def trade(seed: int, steps: int = 60) -> int:
     return len(core.executions)
 
 
-def _bar(core: Book, luck: random.Random, price: int, now: int) -> tuple[int, int]:
+def _bar(core: OrderBook, luck: random.Random, price: int, now: int) -> tuple[int, int]:
     open_ = price + luck.randint(-4, 4)
     close = open_ + luck.randint(-8, 8)
     high, low = max(open_, close) + luck.randint(0, 5), min(open_, close) - luck.randint(0, 5)
     core.clock(now)
-    core.floor.halted = luck.random() < 0.05
-    core.floor.opened(MCLG6, open_ / 100)
-    core.floor.traded(
+    core.exchange.halted = luck.random() < 0.05
+    core.exchange.opened(MCLG6, open_ / 100)
+    core.exchange.traded(
         MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100), luck.randint(0, 40)
     )
     return close, now + 60 * 10**9
 
 
-def _ticks(core: Book, luck: random.Random, price: int, now: int) -> tuple[int, int]:
+def _ticks(core: OrderBook, luck: random.Random, price: int, now: int) -> tuple[int, int]:
     for second in range(luck.randint(1, 5)):
         core.clock(now + second * 10**9)
-        core.floor.halted = luck.random() < 0.05
+        core.exchange.halted = luck.random() < 0.05
         price += luck.randint(-3, 3)
         bid = price - luck.randint(0, 1)
         sizes = [tuple(luck.randint(0, 4) for _ in range(2)) for _ in range(2)]
         books = ((bid / 100, (bid - 1) / 100), ((bid + 1) / 100, (bid + 2) / 100), *sizes)
-        core.floor.ticked(MCLG6, Tick(core.now, *books, price / 100, luck.randint(0, 3)))
+        core.exchange.ticked(MCLG6, Tick(core.now, *books, price / 100, luck.randint(0, 3)))
     core.mark(MCLG6, price / 100)
     return price, now + 60 * 10**9
 
 
-def _request(core: Book, luck: random.Random, price: int, next_id: int) -> int:
+def _request(core: OrderBook, luck: random.Random, price: int, next_id: int) -> int:
     known = luck.randint(max(1, next_id - 8), next_id)
     what = luck.random()
     if what < 0.15:
@@ -175,7 +179,7 @@ def _request(core: Book, luck: random.Random, price: int, next_id: int) -> int:
     return next_id + (order_id == next_id)
 
 
-def _place(core: Book, luck: random.Random, price: int, order_id: int) -> None:
+def _place(core: OrderBook, luck: random.Random, price: int, order_id: int) -> None:
     def near() -> str:
         return f"{(price + luck.randint(-12, 12)) / 100:.2f}"
 

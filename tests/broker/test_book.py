@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tws_harness import order_request
 
 from mcl.market import calendar
-from mcl.simulators.tws.account import Account, Terms
+from mcl.simulators.tws.account import AccountTerms, SimulatedAccount
 from mcl.simulators.tws.contracts import Listed, Listings
 from mcl.simulators.tws.matching import Range
-from mcl.simulators.tws.order_book import Book
-from mcl.simulators.tws.orders import Execution, Order
+from mcl.simulators.tws.order_book import OrderBook
+from mcl.simulators.tws.orders import ExecutionReport, Order
 from mcl.simulators.tws.request_messages import REQUESTS
 
 LISTINGS = Listings(date(2026, 1, 6), [calendar.contract("MCL", 2026, 2)])
@@ -31,31 +31,33 @@ class Told:
 
     def __init__(self) -> None:
         self.statuses: list[tuple[int, str]] = []
-        self.fills: list[Execution] = []
+        self.fills: list[ExecutionReport] = []
         self.errors: list[int] = []
 
     def order_status(self, order: Order) -> None:
         self.statuses.append((order.order_id, order.status))
 
-    def executed(self, execution: Execution) -> None:
+    def executed(self, execution: ExecutionReport) -> None:
         self.fills.append(execution)
 
     def order_error(self, client_id: int, order_id: int, code: int, text: str) -> None:  # noqa: ARG002
         self.errors.append(code)
 
     def open_order(self, order: Order) -> None: ...
-    def commission(self, execution: Execution) -> None: ...
+    def commission(self, execution: ExecutionReport) -> None: ...
     def what_if(self, order: Order, before: int, after: int) -> None: ...
     def position_changed(self, listed: Listed) -> None: ...
     def marked(self, listed: Listed) -> None: ...
 
 
-def book(slippage_ticks: float = 1.0) -> tuple[Book, Told]:
+def book(slippage_ticks: float = 1.0) -> tuple[OrderBook, Told]:
     told = Told()
-    return Book(told, LISTINGS, Account("DU0000001", 25_000.0, Terms()), slippage_ticks), told
+    return OrderBook(
+        told, LISTINGS, SimulatedAccount("DU0000001", 25_000.0, AccountTerms()), slippage_ticks
+    ), told
 
 
-def place(core: Book, order_id: int, **values: Any) -> None:
+def place(core: OrderBook, order_id: int, **values: Any) -> None:
     core.place(REQUESTS[3].decode(178, order_request(order_id=str(order_id), **values)), 1)
 
 
@@ -64,7 +66,7 @@ def test_money_is_neither_made_nor_lost(trades: list[tuple[int, int]], mark: int
     """Equity by average cost equals equity by cash flow, whatever was opened, closed and
     reversed.
     """
-    account = Account("DU1", 25_000.0, Terms())
+    account = SimulatedAccount("DU1", 25_000.0, AccountTerms())
     realized = [account.trade(MCLG6, quantity, ticks / 100)[1] for quantity, ticks in trades]
     account.holding(MCLG6).mark = mark / 100
     position = sum(quantity for quantity, _ in trades)
@@ -108,7 +110,7 @@ def test_resting_orders_fill_once(
     reached = False
     for open_, close, above, below in bars:
         high, low = max(open_, close) + above, min(open_, close) - below
-        core.floor.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100))
+        core.exchange.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100))
         touched = (
             (high >= level if side > 0 else low <= level)
             if kind == "STP"
@@ -134,7 +136,7 @@ def test_one_cancels_the_other(
     other is cancelled.
     """
     core, told = book()
-    core.floor.opened(MCLG6, 60.0)
+    core.exchange.opened(MCLG6, 60.0)
     place(core, 1)
     entry = round(told.fills[0].price * 100)
     pair = {"action": "SELL", "oca_group": "g", "oca_type": "1"}
@@ -142,7 +144,7 @@ def test_one_cancels_the_other(
     place(core, 3, order_type="LMT", limit_price=str((entry + target) / 100), **pair)
     for open_, close, above, below in bars:
         high, low = max(open_, close) + above, min(open_, close) - below
-        core.floor.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100))
+        core.exchange.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100))
         if len(told.fills) == 2:
             winner, loser = (2, 3) if low <= entry - stop else (3, 2)
             assert told.fills[1].order.order_id == winner
@@ -160,7 +162,7 @@ def test_what_was_before_the_day_of_the_open_is_not_told_any_more() -> None:
     core, told = book()
     opens = calendar.ns_of(date(2026, 1, 5), 18)  # of session 2026-01-06
     core.clock(opens)
-    core.floor.opened(MCLG6, 60.0)
+    core.exchange.opened(MCLG6, 60.0)
     place(core, 1)
     [fill] = told.fills
     heard = []
@@ -185,10 +187,10 @@ def test_any_sequence_of_requests_keeps_the_books_in_step(
     steps: list[tuple[int, str, int]],
 ) -> None:
     core, told = book()
-    core.floor.opened(MCLG6, 60.0)
+    core.exchange.opened(MCLG6, 60.0)
     for order_id, what, ticks in steps:
         if what == "bar":
-            core.floor.traded(
+            core.exchange.traded(
                 MCLG6, Range(ticks / 100, (ticks + 3) / 100, (ticks - 3) / 100, ticks / 100)
             )
         elif what == "cancel":

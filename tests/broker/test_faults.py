@@ -19,7 +19,7 @@ from tws_harness import RawClient, eventually, order_request, run
 from mcl.base.errors import BrokerError
 from mcl.simulators.tws import SimulatedTWS
 from mcl.simulators.tws.control import Control, ask
-from mcl.simulators.tws.fault_catalog import MENU
+from mcl.simulators.tws.fault_catalog import CATALOG
 from mcl.simulators.tws.matching import Range
 
 FILL = ["11", "5 Filled", "3 Filled", "5 Filled", "3 Filled", "59"]
@@ -57,9 +57,9 @@ def scene(script: Any, **settings: Any) -> None:
 
 
 def test_every_code_of_the_list_has_an_entry() -> None:
-    made = {code for entry in MENU.values() for code in entry.codes.split()}
+    made = {code for entry in CATALOG.values() for code in entry.codes.split()}
     assert made == {f"F{n}" for n in range(1, 29)}
-    assert all(entry.summary.endswith(".") for entry in MENU.values())
+    assert all(entry.summary.endswith(".") for entry in CATALOG.values())
 
 
 # --------------------------------------------------------------------------- connections: F1 to F13
@@ -508,7 +508,7 @@ def test_f21_brackets_that_do_not_protect() -> None:
         assert (await life(client, 4, order_type="LMT", limit_price="61.0", **child))[
             -1
         ] == "3 Submitted"
-        tws.book.floor.traded(tws.played, Range(60.0, 62.0, 58.0, 60.0))
+        tws.book.exchange.traded(tws.played, Range(60.0, 62.0, 58.0, 60.0))
         assert tws.positions == {"MCLG6": -2}
 
     scene(script)
@@ -772,7 +772,7 @@ def test_the_control_socket_does_what_python_can() -> None:
             )
             assert await life(client) == LIVED[:-1]
             menu = await asyncio.to_thread(ask, control.port, {"do": "menu"})
-            assert set(menu["faults"]) == set(MENU)
+            assert set(menu["faults"]) == set(CATALOG)
             for wrong, text in (
                 ({"do": "fault", "name": "cutt"}, "cut"),
                 ({"do": "stauts"}, "status"),

@@ -275,7 +275,7 @@ def test_downtime_that_is_expected() -> None:
 def test_live_money_needs_three_keys_and_each_missing_one_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    live = schema.Broker(kind="tws", money="live", port=7496, account="U1234567")
+    live = schema.BrokerConfig(kind="tws", money="live", port=7496, account="U1234567")
     monkeypatch.delenv("MCL_LIVE", raising=False)
     with pytest.raises(GuardError) as caught:
         check_locks(live, "mine", "paper")

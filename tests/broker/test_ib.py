@@ -38,15 +38,15 @@ from mcl.market import calendar
 from mcl.market.instruments import CL, MCL
 from mcl.risk.limits import limits_record
 from mcl.simulators.tws import SimulatedTWS, Tape
-from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.listener import BrokerOptions
 
-SIM = schema.Broker(timeout_sec=2.0)
+SIM = schema.BrokerConfig(timeout_sec=2.0)
 FLAT = Goal(0)
 
 
 @asynccontextmanager
 async def trading(
-    tape: Tape, config: schema.Broker = SIM, **server: Any
+    tape: Tape, config: schema.BrokerConfig = SIM, **server: Any
 ) -> AsyncIterator[tuple[SimulatedTWS, IBBroker, Pinned]]:
     async with SimulatedTWS(tape, **server) as tws:
         broker = IBBroker(config, MCL, port=tws.port)
@@ -120,7 +120,7 @@ def test_a_bar_is_not_seen_before_it_is_decided_on() -> None:
             async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 await asyncio.sleep(0.01)
                 assert await broker.heartbeat() <= bar.close_time
-                played.append(tws.player.reels[0].row - tws.tape.first)
+                played.append(tws.player.tracks[0].row - tws.tape.first)
             assert played == [1, 2, 3, 4, 5]
 
     run(main())
@@ -851,9 +851,16 @@ def test_a_tape_of_bars_is_continuous_over_the_roll() -> None:
     closes = np.array([60.0, 60.1, 60.2, 61.2, 61.3, 61.4])
     later = np.array([0, 0, 0, 1, 1, 1])
     bars = Bars.of(
-        MCL, "1m", base.close_time, dict.fromkeys(("open", "high", "low", "close"), closes), session=base.session + later, contract=later,
-        shift=np.array([0.0, -1.0]), contracts=(first, base.contracts[0]), synthetic=True,
-    )  # fmt: skip
+        MCL,
+        "1m",
+        base.close_time,
+        dict.fromkeys(("open", "high", "low", "close"), closes),
+        session=base.session + later,
+        contract=later,
+        shift=np.array([0.0, -1.0]),
+        contracts=(first, base.contracts[0]),
+        synthetic=True,
+    )
     session = bars.session
     tape = Tape.from_bars(bars, int(session[-1]))
     assert (tape.contract, tape.first, tape.synthetic) == (base.contracts[0], 3, True)
@@ -932,7 +939,7 @@ def test_a_halt_out_of_a_handler_is_not_lost() -> None:
 
     async def main() -> None:
         config = SIM.model_copy(update={"guards": schema.Guards(**limits)})
-        async with trading(steady(), config, habits=Habits(top_size=1), speed=5.0) as (
+        async with trading(steady(), config, options=BrokerOptions(top_size=1), speed=5.0) as (
             _,
             broker,
             pinned,
@@ -952,7 +959,7 @@ def test_other_products_of_the_account_are_not_looked_at() -> None:
 
     async def main() -> None:
         async with SimulatedTWS(walk(1, 60, 20), big) as tws:
-            tws.endow(big.contract, 3, 60.0)
+            tws.seed_position(big.contract, 3, 60.0)
             broker = IBBroker(SIM, MCL, port=tws.port)
             await broker.connect()
             pinned = await broker.qualify(calendar.contract("MCL", 2026, 2))

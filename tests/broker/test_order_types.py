@@ -11,11 +11,11 @@ from test_book import LISTINGS, MCLG6, Told, place
 from tws_harness import SESSION_OPEN_NS
 
 from mcl.simulators.tws import render
-from mcl.simulators.tws.account import Account, Terms
-from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.account import AccountTerms, SimulatedAccount
+from mcl.simulators.tws.listener import BrokerOptions
 from mcl.simulators.tws.matching import Range
-from mcl.simulators.tws.order_book import Book
-from mcl.simulators.tws.orders import Execution, Order
+from mcl.simulators.tws.order_book import OrderBook
+from mcl.simulators.tws.orders import ExecutionReport, Order
 
 HOUR = 3_600_000_000_000
 
@@ -34,13 +34,13 @@ class Line(Told):
         super().order_status(order)
         self.said.append(f"3 {order.order_id} {order.status} {order.filled}+{order.remaining}")
 
-    def executed(self, execution: Execution) -> None:
+    def executed(self, execution: ExecutionReport) -> None:
         super().executed(execution)
         self.said.append(
             f"11 {execution.order.order_id} {abs(execution.quantity)}@{execution.price:g}"
         )
 
-    def commission(self, execution: Execution) -> None:
+    def commission(self, execution: ExecutionReport) -> None:
         self.said.append(f"59 {execution.commission:g}")
 
     def order_error(self, client_id: int, order_id: int, code: int, text: str) -> None:
@@ -52,16 +52,24 @@ class Line(Told):
         return said
 
 
-def desk(capital: float = 25_000.0, **habits: Any) -> tuple[Book, Line]:
+def desk(capital: float = 25_000.0, **options: Any) -> tuple[OrderBook, Line]:
     line = Line()
-    core = Book(line, LISTINGS, Account("DU0000001", capital, Terms()), 1.0, Habits(**habits))
+    core = OrderBook(
+        line,
+        LISTINGS,
+        SimulatedAccount("DU0000001", capital, AccountTerms()),
+        1.0,
+        BrokerOptions(**options),
+    )
     core.clock(SESSION_OPEN_NS)
-    core.floor.opened(MCLG6, 60.0)
+    core.exchange.opened(MCLG6, 60.0)
     return core, line
 
 
-def bar(core: Book, open_: float, high: float, low: float, close: float, volume: int = 100) -> None:
-    core.floor.traded(MCLG6, Range(open_, high, low, close), volume)
+def bar(
+    core: OrderBook, open_: float, high: float, low: float, close: float, volume: int = 100
+) -> None:
+    core.exchange.traded(MCLG6, Range(open_, high, low, close), volume)
 
 
 def test_a_stop_limit_that_gaps_rests_at_its_limit() -> None:
@@ -235,7 +243,7 @@ def test_a_part_is_told_as_a_part() -> None:
 def test_a_market_order_goes_on_at_the_next_open() -> None:
     core, line = desk(top_size=2)
     place(core, 1, quantity="3")
-    core.floor.opened(MCLG6, 61.0)
+    core.exchange.opened(MCLG6, 61.0)
     assert [(fill.quantity, fill.price) for fill in line.fills] == [(2, 60.01), (1, 61.01)]
     assert core.orders[1, 1].status == "Filled"
 
@@ -278,7 +286,7 @@ def test_an_order_in_the_daily_break_waits_for_the_open() -> None:
     core.cancel(1, 8)
     assert line.new() == ["4 8 161"]
     core.clock(SESSION_OPEN_NS + 24 * HOUR)
-    core.floor.opened(MCLG6, 61.0)
+    core.exchange.opened(MCLG6, 61.0)
     said = line.new()
     assert said[:4] == ["3 8 Cancelled 0+1", "4 8 202", "5 2 Submitted", "3 2 Submitted 0+1"]
     assert said[4] == "11 1 1@61.01"
@@ -307,11 +315,11 @@ def test_limits_of_the_account() -> None:
 
 def test_nothing_trades_in_a_halt() -> None:
     core, line = desk()
-    core.floor.halted = True
+    core.exchange.halted = True
     place(core, 1)
     bar(core, 60.0, 61.0, 59.0, 60.0)
-    core.floor.opened(MCLG6, 60.5)
+    core.exchange.opened(MCLG6, 60.5)
     assert not line.fills
-    core.floor.halted = False
-    core.floor.opened(MCLG6, 60.7)
+    core.exchange.halted = False
+    core.exchange.opened(MCLG6, 60.7)
     assert [fill.price for fill in line.fills] == [60.71]

@@ -44,9 +44,8 @@ def project(root: Path) -> list[str]:
         prices = ",".join(
             f"{getattr(tape, name)[row]:.2f}" for name in ("open", "high", "low", "close")
         )
-        lines.append(
-            f"{np.datetime64(int(start), 'ns').astype('datetime64[s]')},MCLG6,{prices},{tape.volume[row]}"
-        )
+        opens = np.datetime64(int(start), "ns").astype("datetime64[s]")
+        lines.append(f"{opens},MCLG6,{prices},{tape.volume[row]}")
     (root / "bars.csv").write_text("\n".join(lines) + "\n")
     return [
         "data=csv",
@@ -64,7 +63,7 @@ def serving(root: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], di
     command = [
         sys.executable,
         "-m",
-        "mcl.cli",
+        "mcl",
         "tws",
         "serve",
         "--port",
@@ -211,7 +210,7 @@ def test_the_door_to_brokers_trades_on_it_as_on_a_real_one() -> None:
 
     async def session() -> None:
         async with SimulatedTWS(tape, rate=1.0, start_ns=now, port=4002) as tws:
-            broker = IBBroker(schema.Broker(kind="tws", port=4002, timeout_sec=5.0), MCL)
+            broker = IBBroker(schema.BrokerConfig(kind="tws", port=4002, timeout_sec=5.0), MCL)
             await broker.connect()
             try:
                 assert abs(await broker.heartbeat() - time.time_ns()) < 2 * NS

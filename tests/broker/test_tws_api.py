@@ -87,7 +87,7 @@ def test_questions_about_a_contract() -> None:
             assert ticker.bid < ticker.ask
             histogram = await ib.reqHistogramDataAsync(contract, False, "3 days")
             since = TAPE.start >= tws.book.now - 3 * 86_400 * 10**9
-            rows = slice(int(since.argmax()), tws.player.reels[0].row)
+            rows = slice(int(since.argmax()), tws.player.tracks[0].row)
             assert sum(b.count for b in histogram) == TAPE.volume[rows].sum()
             held = await ib.reqHistoricalScheduleAsync(contract, 3)
             assert held.timeZone == "US/Eastern"

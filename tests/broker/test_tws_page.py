@@ -54,7 +54,7 @@ def test_the_commands_and_programs_of_the_page_work(
 
     words = shlex.split(here(SERVE))
     server = subprocess.Popen(
-        [sys.executable, "-m", "mcl.cli", *words[1:]],
+        [sys.executable, "-m", "mcl", *words[1:]],
         env=os.environ | {"MCL_LOG": "json"},
         stderr=subprocess.PIPE,
     )

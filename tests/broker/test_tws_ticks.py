@@ -26,7 +26,7 @@ from mcl.data.depth_loader import load as load_books
 from mcl.data.synthetic import generator, order_books
 from mcl.market import calendar
 from mcl.simulators.tws import SimulatedTWS, quotes, tape_loader
-from mcl.simulators.tws.order_book import Book
+from mcl.simulators.tws.order_book import OrderBook
 from mcl.simulators.tws.random_walk import InBars, tapes, watched
 from mcl.simulators.tws.tape import NS, Tape, Tick, Ticks
 
@@ -52,11 +52,11 @@ def tick(
     )
 
 
-def shown(*ticks: Tick) -> tuple[Book, Told]:
+def shown(*ticks: Tick) -> tuple[OrderBook, Told]:
     core, told = book()
     core.clock(SESSION_OPEN_NS)
     for one in ticks:
-        core.floor.ticked(MCLG6, one)
+        core.exchange.ticked(MCLG6, one)
     return core, told
 
 
@@ -71,9 +71,9 @@ def test_a_market_order_walks_the_book_and_waits_for_more() -> None:
     core, told = shown(tick(60.00, 60.02))
     place(core, 1, quantity="14")
     assert fills(told) == [(5, 60.02), (7, 60.03)]
-    core.floor.ticked(MCLG6, tick(60.00, 60.02))  # the same side again: nothing new to take
+    core.exchange.ticked(MCLG6, tick(60.00, 60.02))  # the same side again: nothing new to take
     assert len(told.fills) == 2
-    core.floor.ticked(MCLG6, tick(60.00, 60.04))
+    core.exchange.ticked(MCLG6, tick(60.00, 60.04))
     assert fills(told)[2:] == [(2, 60.04)]
     assert told.statuses[-1] == (1, "Filled")
 
@@ -83,12 +83,12 @@ def test_a_limit_takes_what_is_no_worse_and_rests_with_the_remainder() -> None:
     place(core, 1, quantity="9", order_type="LMT", limit_price="60.02")
     assert fills(told) == [(5, 60.02)]
     # at the limit: who was first is unknown
-    core.floor.ticked(MCLG6, tick(60.00, 60.03, price=60.02, size=50))
+    core.exchange.ticked(MCLG6, tick(60.00, 60.03, price=60.02, size=50))
     assert len(told.fills) == 1
     # beyond it, but no larger than the trade
-    core.floor.ticked(MCLG6, tick(60.00, 60.03, price=60.01, size=3))
+    core.exchange.ticked(MCLG6, tick(60.00, 60.03, price=60.01, size=3))
     # the other side comes to it: at its limit
-    core.floor.ticked(MCLG6, tick(60.00, 60.01, sizes=(5, 6)))
+    core.exchange.ticked(MCLG6, tick(60.00, 60.01, sizes=(5, 6)))
     assert fills(told)[1:] == [(3, 60.02), (1, 60.02)]
 
 
@@ -108,7 +108,7 @@ def test_a_trade_sets_off_what_waits_for_its_price(
     core, told = shown(tick(60.00, 60.02))
     place(core, 1, order_type=kind, **values)
     assert told.fills == []
-    core.floor.ticked(MCLG6, tick(60.00, 60.02, price=price, size=1))
+    core.exchange.ticked(MCLG6, tick(60.00, 60.02, price=price, size=1))
     assert [p for _, p in fills(told)] == ([] if filled is None else [filled])
 
 
@@ -116,10 +116,10 @@ def test_a_trailing_stop_follows_trades() -> None:
     core, told = shown(tick(60.00, 60.02, price=60.00, size=1))
     place(core, 1, action="SELL", order_type="TRAIL", aux_price="0.05")
     for price in (60.03, 60.10, 60.06):
-        core.floor.ticked(MCLG6, tick(60.00, 60.02, price=price, size=1))
+        core.exchange.ticked(MCLG6, tick(60.00, 60.02, price=price, size=1))
     assert told.fills == []
     assert core.orders[1, 1].trigger == 60.05
-    core.floor.ticked(MCLG6, tick(60.00, 60.02, price=60.05, size=1))
+    core.exchange.ticked(MCLG6, tick(60.00, 60.02, price=60.05, size=1))
     assert fills(told) == [(-1, 60.00)]
 
 
@@ -155,7 +155,7 @@ def test_no_order_takes_more_than_was_shown_or_pays_more_than_its_limit(
             (bid + off) / 100,
             size,
         )
-        core.floor.ticked(MCLG6, book_)
+        core.exchange.ticked(MCLG6, book_)
         room += bids + asks + size * number  # every resting order may meet the trade
         place(
             core,
@@ -223,7 +223,7 @@ def test_ib_async_watches_and_trades_tick_by_tick() -> None:
             await ib.reqCurrentTimeAsync()
             order = ib.placeOrder(contract, ib_async.MarketOrder("BUY", 2, **COMMON))
             await eventually(order.isDone)
-            quote = tws.book.floor.quote(tws.played)
+            quote = tws.book.exchange.quote(tws.played)
             assert quote is not None
             assert order.fills[0].execution.price == quote.ask[0]
             assert (ticker.bid, ticker.ask) == (quote.bid[0], quote.ask[0])

@@ -96,7 +96,7 @@ def test_a_replay_goes_on_where_it_was(tmp_path: Path) -> None:
     async def play(steps_: int) -> tuple[int, int]:
         async with SimulatedTWS(FLAT_TAPE, state=state, stepped=True) as tws:
             await tws.player.step(steps_)
-            return tws.player.reels[0].row, tws.book.now
+            return tws.player.tracks[0].row, tws.book.now
 
     row, now = run(play(5))
     assert row == FLAT_TAPE.first + 5
@@ -302,7 +302,7 @@ def test_time_runs_at_a_rate_and_orders_in_the_break_wait() -> None:
             client = await RawClient.connect(tws.port)
             loop = asyncio.get_running_loop()
             begun = loop.time()
-            while tws.player.reels[0].row < tape.first + 3 or tws.player.reels[0].in_progress:
+            while tws.player.tracks[0].row < tape.first + 3 or tws.player.tracks[0].in_progress:
                 await asyncio.sleep(0.002)
             client.send("49", "1")
             told = int((await client.until(49))[-1][2])

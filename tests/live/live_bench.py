@@ -40,7 +40,7 @@ class Session(Protocol):
 
     deployed: Deployable
     strategy: Strategy
-    config: schema.Broker
+    config: schema.BrokerConfig
     folder: Path
     stage: staging.Stage
     tws: SimulatedTWS
@@ -73,7 +73,7 @@ class Bench:
         self.deployed = as_promoted(run) if run else promoted("paper", desk.store, desk.root)
         self.strategy = build(self.deployed.config.strategy)
         self.stage = staging.replayed(self.deployed.config, None, self.strategy, desk.root)
-        self.config = schema.Broker(**{"timeout_sec": 2.0, "reconnect": QUICK} | broker)
+        self.config = schema.BrokerConfig(**{"timeout_sec": 2.0, "reconnect": QUICK} | broker)
         self.folder, self.path = folder, folder / "session.sqlite"
         self.supervisor: Supervisor
         self.tws: SimulatedTWS

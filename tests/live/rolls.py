@@ -83,7 +83,7 @@ class RollBench:
     def __init__(self, desk: Project, folder: Path, run: schema.Config, **broker: Any) -> None:
         self.desk, self.folder, self.deployed = desk, folder, as_promoted(run)
         self.strategy = build(run.strategy)
-        self.config = schema.Broker(
+        self.config = schema.BrokerConfig(
             **{"timeout_sec": 2.0, "reconnect": QUICK, "replay": {"carry": True}} | broker
         )
         self.stage: staging.Stage

@@ -392,7 +392,7 @@ def test_a_session_is_told_through_apprise(
     """A real session on the embedded server, whose guard refuses the third order of the day."""
     desk = deploy(interval="15m", strategy={"name": "random", "hold_sec": 1800, "seed": 4})
     guards = dict.fromkeys(schema.Guards.model_fields) | {"max_orders_per_day": 2}
-    broker = schema.Broker.model_validate({"guards": guards})
+    broker = schema.BrokerConfig.model_validate({"guards": guards})
     with hook() as state:
         monkeypatch.setenv("MCL_ALERT_URLS", f"ntfy://{state.url.split('/')[2]}/topic")
         operations = Operations(alerts=schema.Alerts(apprise=schema.Services()))
@@ -414,7 +414,12 @@ def test_a_session_whose_address_is_not_understood_does_not_start(
         match="address 1 of 1 in the environment variable MCL_ALERT_URLS is none that apprise",
     ):
         run_session(
-            "paper", schema.Broker(), operations, store=desk.store, root=desk.root, progress=False
+            "paper",
+            schema.BrokerConfig(),
+            operations,
+            store=desk.store,
+            root=desk.root,
+            progress=False,
         )
 
 

@@ -22,7 +22,7 @@ Deploy = Callable[..., Project]
 
 def in_the_background(desk: Project, speed: float) -> tuple[threading.Thread, list[Session]]:
     done: list[Session] = []
-    broker = schema.Broker.model_validate({"replay": {"speed": speed}})
+    broker = schema.BrokerConfig.model_validate({"replay": {"speed": speed}})
     operations = Operations(telemetry=schema.Telemetry(port=0))
 
     def trade() -> None:
@@ -90,4 +90,6 @@ def test_a_second_session_of_an_alias_is_refused_while_the_first_runs(deploy: De
         control_socket.alone(control_socket.folder_of(desk.root, "paper")),
         pytest.raises(LiveError, match="a session of 'paper' already runs"),
     ):
-        run_session("paper", schema.Broker(), store=desk.store, root=desk.root, progress=False)
+        run_session(
+            "paper", schema.BrokerConfig(), store=desk.store, root=desk.root, progress=False
+        )

@@ -87,7 +87,9 @@ def original(desk: Project) -> Finished:
         interval="5m",
     )
     promote(desk.run(run), store=desk.store, root=desk.root, gates=OPEN_GATES)
-    done = run_session("paper", schema.Broker(), store=desk.store, root=desk.root, progress=False)
+    done = run_session(
+        "paper", schema.BrokerConfig(), store=desk.store, root=desk.root, progress=False
+    )
     deployed = promoted("paper", desk.store, desk.root)
     strategy = build(run.strategy)
     return Finished(

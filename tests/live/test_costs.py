@@ -33,7 +33,7 @@ from mcl.live.session import Session
 from mcl.promotion.cost_table import CostTable, _commission, _fills, _slippage, cost_table
 from mcl.promotion.promote import promote
 from mcl.simulators.tws import account
-from mcl.simulators.tws.account import Terms
+from mcl.simulators.tws.account import AccountTerms
 from mcl.tracking.backtest_run import parquet
 from mcl.tracking.store import StoredRun
 
@@ -63,7 +63,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
             tmp_path_factory.mktemp("journals"),
             day,
             slippage_ticks=ticks,
-            terms=Terms(commission_usd=fee),
+            terms=AccountTerms(commission_usd=fee),
         )
     return made
 

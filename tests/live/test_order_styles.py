@@ -17,12 +17,12 @@ from mcl.broker.fills import decision_of
 from mcl.live.audit.compare import audit
 from mcl.live.journal import read
 from mcl.simulators.tws import SimulatedTWS
-from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.listener import BrokerOptions
 from mcl.tracking.store import Store
 
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}
 TWO = {"size": {"method": "fixed", "contracts": 2.0}, "protection": {"unit": "ticks", "stop": 90.0}}
-THIN = Habits(top_size=1)  # one contract at the best price of a bar
+THIN = BrokerOptions(top_size=1)  # one contract at the best price of a bar
 IOC = {"kind": "marketable_limit", "collar_ticks": 10.0}
 REST = {"kind": "limit", "offset_ticks": 100.0, "ttl_sec": 0.02}  # never reached
 
@@ -101,7 +101,7 @@ def test_a_collar_that_the_market_has_left_is_the_fallbacks_affair(
 
 def test_the_rest_of_a_collar_is_taken_at_the_market(shop: Project, tmp_path: Path) -> None:
     bench = trader(shop, tmp_path, IOC | {"fallback": "market"})
-    asyncio.run(bench.run(habits=THIN, speed=40.0))
+    asyncio.run(bench.run(options=THIN, speed=40.0))
     never_more_than_decided(bench)
     assert ("MKT", "DAY") in kinds(bench)
     halves = [fill for fill in bench.tws.executions if fill.order.ref.endswith("/mkt")]
@@ -113,7 +113,7 @@ def test_without_a_fallback_the_rest_waits_for_the_next_decision(
     shop: Project, tmp_path: Path
 ) -> None:
     bench = trader(shop, tmp_path, IOC | {"fallback": "none"})
-    asyncio.run(bench.run(habits=THIN))
+    asyncio.run(bench.run(options=THIN))
     never_more_than_decided(bench)
     assert kinds(bench) == {("LMT", "IOC")}
     assert set(told(bench).values()) == {1}

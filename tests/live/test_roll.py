@@ -199,7 +199,7 @@ def test_two_replays_in_a_row_roll_as_the_backtest(
     deploy(strategy={"name": "ema_cross", "fast": 3, "slow": 9}, interval="15m", **data)
 
     def session(day: date, carry: bool) -> Session:
-        broker = schema.Broker(replay={"session": day, "carry": carry})  # type: ignore[arg-type]
+        broker = schema.BrokerConfig(replay={"session": day, "carry": carry})  # type: ignore[arg-type]
         return run_session("paper", broker, store=desk.store, root=desk.root, progress=False)
 
     assert len(session(BEFORE, carry=False).differences) == 0
@@ -392,7 +392,9 @@ def test_a_position_of_any_other_contract_halts(shop: Project, eve: Path, tmp_pa
     asyncio.run(bench.run(ROLL, stop_after(1)))
     with pytest.raises(Halt, match="2 MCLZ5 held where the journal has 0"):
         asyncio.run(
-            bench.run(ROLL, before=lambda tws: tws.endow(bench.stage.roll.outgoing, 2, 60.0))
+            bench.run(
+                ROLL, before=lambda tws: tws.seed_position(bench.stage.roll.outgoing, 2, 60.0)
+            )
         )  # type: ignore[union-attr]
 
 

@@ -51,7 +51,7 @@ from mcl.market import calendar
 from mcl.promotion.promote import promote
 from mcl.simulators.databento.api import Vendor
 from mcl.simulators.databento.faults import STREAM
-from mcl.simulators.databento.protocol import Asked, Reply
+from mcl.simulators.databento.protocol import ApiRequest, Reply
 from mcl.simulators.databento.server import serving
 from mcl.simulators.databento.tls import certificate
 from mcl.simulators.tws import SimulatedTWS, Tape
@@ -115,7 +115,7 @@ class Market:
 
     def service(self, port: int, clock: MarketClock) -> Service:
         guard = {"guards": OFF, "timeout_sec": 5.0, "reconnect": QUICK | {"heartbeat_sec": 0.3}}
-        broker = schema.Broker.model_validate(
+        broker = schema.BrokerConfig.model_validate(
             {"kind": "tws", "port": port, "account": ACCOUNT, **guard}
         )
         operations = Operations(telemetry=schema.Telemetry(port=0))
@@ -159,7 +159,7 @@ class Downloads:
             rest.wait()
             yield body[len(body) // 2 :]
 
-        def held(asked: Asked) -> Reply:
+        def held(asked: ApiRequest) -> Reply:
             reply = answer(asked)
             if asked.method == STREAM:
                 reply.body = halved(
@@ -512,7 +512,7 @@ def stay_to_fetch(root: Path, gateway: str) -> None:
     """
     guards.PAPER_PORTS[1] = "nobody"
     now = calendar.ns_of(date(2025, 3, 23), 17, 50)
-    broker = schema.Broker.model_validate(
+    broker = schema.BrokerConfig.model_validate(
         {"kind": "tws", "port": 1, "account": ACCOUNT, "guards": OFF}
     )
     operations = Operations(telemetry=schema.Telemetry(port=0))
@@ -600,7 +600,7 @@ def test_a_start_that_is_refused_is_told_once_for_each_reason_and_session(market
 
 def test_a_replay_does_not_stay(market: Market) -> None:
     with pytest.raises(LiveError, match="replays one stored session and ends"):
-        Service("paper", schema.Broker(), Operations(), market.shop.store, market.shop.root)
+        Service("paper", schema.BrokerConfig(), Operations(), market.shop.store, market.shop.root)
 
 
 def test_what_is_missing_is_downloaded_from_where_the_stored_bars_end(

@@ -61,7 +61,7 @@ LIMITED = {
 
 def session(desk: Project, **broker: Any) -> Session:
     return run_session(
-        "paper", schema.Broker(**broker), store=desk.store, root=desk.root, progress=False
+        "paper", schema.BrokerConfig(**broker), store=desk.store, root=desk.root, progress=False
     )
 
 
@@ -213,7 +213,7 @@ def test_paper_on_a_real_tws_differs_in_the_broker_alone(
 ) -> None:
     monkeypatch.setenv("MCL_IB_ACCOUNT", "DU7654321")
     sim, tws = (
-        schema.Broker(**composition.compose("live", overrides).raw["broker"])
+        schema.BrokerConfig(**composition.compose("live", overrides).raw["broker"])
         for overrides in ([], ["broker=ib_paper"])
     )
     assert (tws.kind, tws.host, tws.port, tws.account) == ("tws", "127.0.0.1", 7497, "DU7654321")
@@ -333,7 +333,7 @@ def test_a_market_that_costs_more_than_assumed_fails_the_command(
     def dearer(
         cls: type[SimulatedTWS],
         tape: Tape,
-        broker: schema.Broker,
+        broker: schema.BrokerConfig,
         costs: schema.Costs,
         also: Sequence[Tape] = (),
     ) -> SimulatedTWS:

@@ -184,7 +184,7 @@ def test_live_money_opens_for_a_live_version_whatever_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(MONEY_VARIABLE, "1")
-    broker = schema.Broker(
+    broker = schema.BrokerConfig(
         kind="tws", money="live", port=7496, account="U1234567", live_confirm="U1234567"
     )
     check_locks(broker, "crude", "live")

@@ -199,7 +199,7 @@ def test_a_validation_is_asked_again_and_looks_at_nothing_new(shop: Project, sin
 
 def test_a_session_is_audited_again_from_the_journal_of_its_run(shop: Project, single: str) -> None:
     promote(single, store=shop.store, root=shop.root, gates=OPEN_GATES)
-    done = run_session("paper", schema.Broker(), store=shop.store, root=shop.root)
+    done = run_session("paper", schema.BrokerConfig(), store=shop.store, root=shop.root)
     shutil.rmtree(done.journal.parent)  # the run alone is enough
     before = len(shop.store.in_study("live"))
     again = rerun(done.run_id, shop.store, shop.root)

@@ -177,7 +177,7 @@ def test_a_tws_that_announces_an_endless_message_is_left(when: str) -> None:
     async def meet() -> None:
         server = await asyncio.start_server(hostile, "127.0.0.1", 0)
         broker = IBBroker(
-            schema.Broker(timeout_sec=3.0), MCL, port=server.sockets[0].getsockname()[1]
+            schema.BrokerConfig(timeout_sec=3.0), MCL, port=server.sockets[0].getsockname()[1]
         )
         with pytest.raises(BrokerError, match="announced a message of 16,777,217 bytes"):
             await broker.connect()

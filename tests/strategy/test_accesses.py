@@ -70,7 +70,7 @@ def reads(shop: Project) -> set[str]:
     from mcl.engine.backtest import backtest
 
     run = shop.config({"name": "reader"})
-    with access_recorder.collected() as found:
+    with access_recorder.recording() as found:
         backtest(run, load(run.data, shop.root))
     return found
 

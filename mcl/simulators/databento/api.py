@@ -18,10 +18,10 @@ from mcl.base.errors import DataError
 from mcl.data import dbn
 from mcl.market.calendar import DAY_NS, from_day
 from mcl.simulators.databento import protocol
-from mcl.simulators.databento.batch import Jobs
-from mcl.simulators.databento.catalog import Query, Shelf, iso
-from mcl.simulators.databento.faults import STREAM, Fault, Faults
-from mcl.simulators.databento.protocol import Asked, Limits, Refusal, Reply, as_json
+from mcl.simulators.databento.batch import BatchJobs
+from mcl.simulators.databento.catalog import Catalog, Query, iso
+from mcl.simulators.databento.faults import STREAM, ServerFault, ServerFaults
+from mcl.simulators.databento.protocol import ApiError, ApiRequest, RateLimits, Reply, as_json
 
 # USD per GiB of raw records: a stand-in with the right order of magnitude, not the vendor's price
 # list.
@@ -56,9 +56,9 @@ class Vendor:
     was sold; `served`: methods called.
     """
 
-    shelf: Shelf
+    catalog: Catalog
     jobs_folder: Path
-    faults: Faults = field(default_factory=Faults)
+    faults: ServerFaults = field(default_factory=ServerFaults)
     keys: frozenset[str] | None = None
     degraded: tuple[date, ...] = ()
     batch_delay_sec: float = 0.0
@@ -68,64 +68,66 @@ class Vendor:
     served: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._lock, self._limits = Lock(), Limits()
-        self._jobs = Jobs(self.jobs_folder, self.shelf, self._packed, self.batch_delay_sec)
-        self._methods: dict[str, Callable[[Asked], Reply]] = {
+        self._lock, self._limits = Lock(), RateLimits()
+        self._jobs = BatchJobs(self.jobs_folder, self.catalog, self._packed, self.batch_delay_sec)
+        self._methods: dict[str, Callable[[ApiRequest], Reply]] = {
             STREAM: self._range,
-            "metadata.get_cost": lambda asked: as_json(self._cost(self._query(asked))),
-            "metadata.get_billable_size": lambda asked: as_json(self._size(self._query(asked))),
-            "metadata.get_record_count": lambda asked: as_json(self._count(self._query(asked))),
+            "metadata.get_cost": lambda request: as_json(self._cost(self._query(request))),
+            "metadata.get_billable_size": lambda request: as_json(self._size(self._query(request))),
+            "metadata.get_record_count": lambda request: as_json(self._count(self._query(request))),
             "metadata.get_dataset_range": self._dataset_range,
             "metadata.get_dataset_condition": self._condition,
-            "metadata.list_datasets": lambda _: as_json(self.shelf.datasets()),
-            "metadata.list_schemas": lambda asked: as_json(
-                self.shelf.schemas(protocol.known_dataset(asked.form, self.shelf))
+            "metadata.list_datasets": lambda _: as_json(self.catalog.datasets()),
+            "metadata.list_schemas": lambda request: as_json(
+                self.catalog.schemas(protocol.known_dataset(request.form, self.catalog))
             ),
             "metadata.list_publishers": lambda _: as_json(self._publishers()),
             "metadata.list_fields": self._fields,
             "metadata.list_unit_prices": self._unit_prices,
             "symbology.resolve": self._resolve,
             "batch.submit_job": self._submit,
-            "batch.list_jobs": lambda asked: as_json(self._jobs.list_jobs(asked.form)),
-            "batch.get_job_details": lambda asked: as_json(self._jobs.details(asked.form)),
-            "batch.list_files": lambda asked: as_json(self._jobs.list_files(asked.form, self.url)),
+            "batch.list_jobs": lambda request: as_json(self._jobs.list_jobs(request.form)),
+            "batch.get_job_details": lambda request: as_json(self._jobs.details(request.form)),
+            "batch.list_files": lambda request: as_json(
+                self._jobs.list_files(request.form, self.url)
+            ),
             "batch.download": self._download,
         }
 
-    def answer(self, asked: Asked) -> Reply:
+    def answer(self, request: ApiRequest) -> Reply:
         """The answer to one request, with the faults that are on."""
-        faults = self.faults.take(asked.method, asked.form.get("schema", ""))
+        faults = self.faults.take(request.method, request.form.get("schema", ""))
         with self._lock:
-            self.served.append(asked.method)
+            self.served.append(request.method)
         try:
             if "status" in faults:
                 raise protocol.scripted(int(faults["status"].value), faults["status"].retry_after)
-            self._authorise(asked)
+            self._authorise(request)
             if self.limited:
-                self._limits.check(asked.method)
-            if asked.method not in self._methods:
-                raise Refusal(404, "not_found", f"There is no method {asked.method}.")
+                self._limits.check(request.method)
+            if request.method not in self._methods:
+                raise ApiError(404, "not_found", f"There is no method {request.method}.")
             short = (
-                int(faults["short"].value) if "short" in faults and asked.method == STREAM else 0
+                int(faults["short"].value) if "short" in faults and request.method == STREAM else 0
             )
-            reply = self._range(asked, short) if short else self._methods[asked.method](asked)
-        except Refusal as refusal:
+            reply = self._range(request, short) if short else self._methods[request.method](request)
+        except ApiError as refusal:
             return refusal.reply()
         except DataError as error:  # a file of the folder is damaged
             return Reply(str(error).encode(), 500, content_type="text/plain")
         return _spoiled(reply, faults)
 
-    def _authorise(self, asked: Asked) -> None:
-        if not asked.key or (self.keys is not None and asked.key not in self.keys):
+    def _authorise(self, request: ApiRequest) -> None:
+        if not request.key or (self.keys is not None and request.key not in self.keys):
             raise protocol.scripted(401, None)
 
-    def _query(self, asked: Asked) -> Query:
-        return protocol.query(asked.form, self.shelf)
+    def _query(self, request: ApiRequest) -> Query:
+        return protocol.query(request.form, self.catalog)
 
     # ---------------------------------------------------------------------------------------- money
 
     def _count(self, query: Query) -> int:
-        return self.shelf.count(query)
+        return self.catalog.count(query)
 
     def _size(self, query: Query) -> int:
         return self._count(query) * dbn.dtype(query.schema).itemsize
@@ -143,9 +145,9 @@ class Vendor:
 
     # --------------------------------------------------------------------------------------- ranges
 
-    def _range(self, asked: Asked, short: int = 0) -> Reply:
-        query = self._query(asked)
-        self._sell(asked.method, query)
+    def _range(self, request: ApiRequest, short: int = 0) -> Reply:
+        query = self._query(request)
+        self._sell(request.method, query)
         sent = replace(query, limit=max(0, self._count(query) - short)) if short else query
         return Reply(
             self._packed(sent),
@@ -156,8 +158,8 @@ class Vendor:
     def _packed(self, query: Query) -> Iterator[bytes]:
         """One zstd frame, made while it is sent."""
         frame = zstandard.ZstdCompressor(level=1, write_checksum=True).compressobj()
-        yield frame.compress(dbn.preamble(self.shelf.header(query)))
-        for part in self.shelf.slices(query):
+        yield frame.compress(dbn.preamble(self.catalog.header(query)))
+        for part in self.catalog.slices(query):
             yield frame.compress(part.tobytes())
         yield frame.flush()
 
@@ -173,19 +175,25 @@ class Vendor:
         )
         return _warned([text] if days else [])
 
-    def _submit(self, asked: Asked) -> Reply:
-        query = self._query(asked)
-        self._sell(asked.method, query)
-        return as_json(self._jobs.submit(asked.form, query, self._cost(query), self._size(query)))
+    def _submit(self, request: ApiRequest) -> Reply:
+        query = self._query(request)
+        self._sell(request.method, query)
+        return as_json(self._jobs.submit(request.form, query, self._cost(query), self._size(query)))
 
-    def _download(self, asked: Asked) -> Reply:
-        return self._jobs.file(asked) if "filename" in asked.form else self._jobs.zipped(asked.form)
+    def _download(self, request: ApiRequest) -> Reply:
+        return (
+            self._jobs.file(request)
+            if "filename" in request.form
+            else self._jobs.zipped(request.form)
+        )
 
     # ------------------------------------------------------------------------------------- metadata
 
-    def _dataset_range(self, asked: Asked) -> Reply:
-        dataset = protocol.known_dataset(asked.form, self.shelf)
-        spans = {schema: self.shelf.span(dataset, schema) for schema in self.shelf.schemas(dataset)}
+    def _dataset_range(self, request: ApiRequest) -> Reply:
+        dataset = protocol.known_dataset(request.form, self.catalog)
+        spans = {
+            schema: self.catalog.span(dataset, schema) for schema in self.catalog.schemas(dataset)
+        }
         named = {
             schema: {"start": iso(start), "end": iso(end)} for schema, (start, end) in spans.items()
         }
@@ -194,27 +202,28 @@ class Vendor:
             "end": iso(max(e for _, e in spans.values())),
         }
         reply = as_json(whole | {"schema": named})
-        world = self.shelf.world
+        world = self.catalog.world
         if world:  # a client shows it as a warning; nobody can take these data for recorded ones
             reply.headers = _warned(
                 [f"SYNTHETIC DATA: world={json.dumps(world, separators=(',', ':'))}"]
             )
         return reply
 
-    def _condition(self, asked: Asked) -> Reply:
-        dataset = protocol.known_dataset(asked.form, self.shelf)
-        spans = [self.shelf.span(dataset, schema) for schema in self.shelf.schemas(dataset)]
+    def _condition(self, request: ApiRequest) -> Reply:
+        dataset = protocol.known_dataset(request.form, self.catalog)
+        spans = [self.catalog.span(dataset, schema) for schema in self.catalog.schemas(dataset)]
         first, last = (
             from_day(ns // DAY_NS)
             for ns in (min(s for s, _ in spans), max(e for _, e in spans) - 1)
         )
-        if asked.form.get("start_date"):
+        if request.form.get("start_date"):
             first = max(
-                first, from_day(protocol.instant(asked.form["start_date"], "start_date") // DAY_NS)
+                first,
+                from_day(protocol.instant(request.form["start_date"], "start_date") // DAY_NS),
             )
-        if asked.form.get("end_date"):  # inclusive
+        if request.form.get("end_date"):  # inclusive
             last = min(
-                last, from_day(protocol.instant(asked.form["end_date"], "end_date") // DAY_NS)
+                last, from_day(protocol.instant(request.form["end_date"], "end_date") // DAY_NS)
             )
         days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
         return as_json(
@@ -227,7 +236,9 @@ class Vendor:
 
     def _condition_of(self, day: date) -> str:
         return (
-            "degraded" if day in self.degraded else self.shelf.conditions.get(str(day), "available")
+            "degraded"
+            if day in self.degraded
+            else self.catalog.conditions.get(str(day), "available")
         )
 
     def _publishers(self) -> list[dict[str, Any]]:
@@ -238,20 +249,20 @@ class Vendor:
                 "venue": name.split(".")[0],
                 "description": "loopback",
             }
-            for name in self.shelf.datasets()
+            for name in self.catalog.datasets()
         ]
 
-    def _fields(self, asked: Asked) -> Reply:
-        schema = asked.form.get("schema", "")
+    def _fields(self, request: ApiRequest) -> Reply:
+        schema = request.form.get("schema", "")
         if schema not in dbn.SCHEMAS:
-            raise Refusal(422, "data_schema_not_supported", f"Schema {schema} is not supported.")
+            raise ApiError(422, "data_schema_not_supported", f"Schema {schema} is not supported.")
         described = dbn.dtype(schema)
         return as_json(
             [{"name": name, "type": str(described[name])} for name in described.names or ()]
         )
 
-    def _unit_prices(self, asked: Asked) -> Reply:
-        schemas = self.shelf.schemas(protocol.known_dataset(asked.form, self.shelf))
+    def _unit_prices(self, request: ApiRequest) -> Reply:
+        schemas = self.catalog.schemas(protocol.known_dataset(request.form, self.catalog))
         prices = {schema: _PRICES.get(schema, _PRICE) for schema in schemas}
         return as_json(
             [
@@ -262,8 +273,8 @@ class Vendor:
 
     # ------------------------------------------------------------------------------------ symbology
 
-    def _resolve(self, asked: Asked) -> Reply:
-        dataset, form = protocol.known_dataset(asked.form, self.shelf), asked.form
+    def _resolve(self, request: ApiRequest) -> Reply:
+        dataset, form = protocol.known_dataset(request.form, self.catalog), request.form
         start = protocol.instant(form.get("start_date", ""), "start_date")
         end = (
             protocol.instant(form["end_date"], "end_date")
@@ -274,14 +285,14 @@ class Vendor:
         if form.get("stype_in") not in protocol.STYPES or (
             to_raw and form.get("stype_in") in ("parent", "continuous")
         ):
-            raise Refusal(
+            raise ApiError(
                 422,
                 "symbology_invalid_request",
                 f"No mapping from {form.get('stype_in')} to {form.get('stype_out')}.",
             )
         query = Query(dataset, "", protocol.symbols(form), form["stype_in"], start, end)
         first, last = query.days
-        found = self.shelf.resolve(query)
+        meanings_of = self.catalog.resolve(query)
         result = {
             symbol: [
                 {
@@ -291,26 +302,29 @@ class Vendor:
                 }
                 for m in meanings
             ]
-            for symbol, meanings in found.items()
+            for symbol, meanings in meanings_of.items()
         }
-        absent = [symbol for symbol, meanings in found.items() if not meanings]
+        absent = [symbol for symbol, meanings in meanings_of.items() if not meanings]
         partial = [
             s
-            for s, ms in found.items()
+            for s, ms in meanings_of.items()
             if ms and (min(m.start for m in ms) > first or max(m.end for m in ms) < last)
         ]
-        told = {
+        answer = {
             "result": {s: r for s, r in result.items() if r},
             "symbols": list(query.symbols),
             "partial": partial,
             "not_found": absent,
         }
-        told |= {"stype_in": form["stype_in"], "stype_out": form.get("stype_out", "instrument_id")}
+        answer |= {
+            "stype_in": form["stype_in"],
+            "stype_out": form.get("stype_out", "instrument_id"),
+        }
         status, message = (
             (2, "Not found") if absent else (1, "Partially resolved") if partial else (0, "OK")
         )
         return as_json(
-            told
+            answer
             | {
                 "start_date": str(first),
                 "end_date": str(last),
@@ -324,7 +338,7 @@ def _warned(texts: list[str]) -> dict[str, str]:
     return {"X-Warning": json.dumps([f"BentoWarning: {text}" for text in texts])} if texts else {}
 
 
-def _spoiled(reply: Reply, faults: dict[str, Fault]) -> Reply:
+def _spoiled(reply: Reply, faults: dict[str, ServerFault]) -> Reply:
     """The reply with the faults of its body."""
     if "warn" in faults:
         reply.headers |= _warned(["The answer may be incomplete."])

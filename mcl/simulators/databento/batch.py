@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from mcl.market.calendar import DAY_NS, from_day, to_day
-from mcl.simulators.databento.catalog import Query, Shelf, iso
-from mcl.simulators.databento.protocol import Asked, Refusal, Reply
+from mcl.simulators.databento.catalog import Catalog, Query, iso
+from mcl.simulators.databento.protocol import ApiError, ApiRequest, Reply
 
 USER = "LOOPBACK"
 Pack = Callable[[Query], Iterator[bytes]]  # the zstd DBN bytes of a query
 
 
 @dataclass
-class Job:
+class BatchJob:
     """The vendor's job object, and where its files are."""
 
     facts: dict[str, Any]
@@ -39,21 +39,22 @@ class Job:
         return str(self.facts["id"])
 
 
-class Jobs:
+class BatchJobs:
     """All jobs of a gateway. `delay_sec` is how long a job waits before it is processed."""
 
-    def __init__(self, folder: Path, shelf: Shelf, pack: Pack, delay_sec: float = 0.0) -> None:
+    def __init__(self, folder: Path, catalog: Catalog, pack: Pack, delay_sec: float = 0.0) -> None:
         self.delay_sec = delay_sec
-        self._folder, self._shelf, self._pack = folder, shelf, pack
-        self._jobs: dict[str, Job] = {}
+        self._folder, self._catalog, self._pack = folder, catalog, pack
+        self._jobs: dict[str, BatchJob] = {}
 
     def submit(
         self, form: dict[str, str], query: Query, cost_usd: float, size: int
     ) -> dict[str, Any]:
         """A new job; the caller pays now."""
         now = _now()
-        name = f"{query.dataset.split('.')[0]}-{now[:10].replace('-', '')}-{uuid.uuid4().hex[:10].upper()}"
-        asked = (
+        venue, day = query.dataset.split(".")[0], now[:10].replace("-", "")
+        name = f"{venue}-{day}-{uuid.uuid4().hex[:10].upper()}"
+        keys = (
             "dataset",
             "symbols",
             "stype_in",
@@ -64,7 +65,7 @@ class Jobs:
             "split_duration",
             "delivery",
         )
-        facts: dict[str, Any] = {key: form.get(key) for key in asked}
+        facts: dict[str, Any] = {key: form.get(key) for key in keys}
         facts |= {
             key: form.get(key, "False") == "True"
             for key in ("pretty_px", "pretty_ts", "map_symbols", "split_symbols")
@@ -85,7 +86,7 @@ class Jobs:
             "progress": 0,
         }
         facts |= {
-            "record_count": self._shelf.count(query),
+            "record_count": self._catalog.count(query),
             "billed_size": size,
             "actual_size": None,
             "package_size": None,
@@ -97,18 +98,19 @@ class Jobs:
             "ts_process_done": None,
             "ts_expiration": None,
         }
-        job = self._jobs[name] = Job(facts, query, self._folder / name)
-        told = dict(facts)
+        job = self._jobs[name] = BatchJob(facts, query, self._folder / name)
+        snapshot = dict(facts)
         threading.Thread(target=self._process, args=(job,), daemon=True).start()
-        return told
+        return snapshot
 
-    def _process(self, job: Job) -> None:
+    def _process(self, job: BatchJob) -> None:
         time.sleep(self.delay_sec)
         job.facts |= {"state": "processing", "ts_process_start": _now()}
         job.folder.mkdir(parents=True)
         for first, last in _split(job.query, str(job.facts["split_duration"] or "day")):
             part = replace(job.query, start=first, end=last)
-            name = f"{job.query.dataset.lower().replace('.', '-')}-{_span(first, last)}.{job.query.schema}.dbn.zst"
+            dataset, schema = job.query.dataset.lower().replace(".", "-"), job.query.schema
+            name = f"{dataset}-{_span(first, last)}.{schema}.dbn.zst"
             (job.folder / name).write_bytes(b"".join(self._pack(part)))
         (job.folder / "metadata.json").write_text(
             json.dumps({"version": 1, "job_id": job.id, "query": job.facts}, default=str)
@@ -162,33 +164,33 @@ class Jobs:
                 archive.write(path, path.name)
         return Reply(packed.getvalue(), content_type="application/zip")
 
-    def file(self, asked: Asked) -> Reply:
+    def file(self, request: ApiRequest) -> Reply:
         """One file, from the offset of a Range header on."""
-        job, name = self._done(asked.form["job_id"]), asked.form["filename"]
+        job, name = self._done(request.form["job_id"]), request.form["filename"]
         if name not in {path.name for path in job.folder.iterdir()}:
-            raise Refusal(404, "batch_file_not_found", f"Job {job.id} has no file {name}.")
+            raise ApiError(404, "batch_file_not_found", f"Job {job.id} has no file {name}.")
         content = (job.folder / name).read_bytes()
-        match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked.span)
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.span)
         if match is None:
             return Reply(content, content_type="application/octet-stream")
         first = int(match[1])
         last = min(int(match[2] or len(content)), len(content) - 1)
         if first > last:
-            raise Refusal(416, "range_not_satisfiable", f"{asked.span} of {len(content)} bytes.")
+            raise ApiError(416, "range_not_satisfiable", f"{request.span} of {len(content)} bytes.")
         headers = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
         return Reply(
             content[first : last + 1], 206, headers, content_type="application/octet-stream"
         )
 
-    def _job(self, name: str) -> Job:
+    def _job(self, name: str) -> BatchJob:
         if name not in self._jobs:
-            raise Refusal(404, "batch_job_not_found", f"There is no job {name}.")
+            raise ApiError(404, "batch_job_not_found", f"There is no job {name}.")
         return self._jobs[name]
 
-    def _done(self, name: str) -> Job:
+    def _done(self, name: str) -> BatchJob:
         job = self._job(name)
         if job.facts["state"] != "done":
-            raise Refusal(404, "batch_job_not_done", f"Job {name} is {job.facts['state']}.")
+            raise ApiError(404, "batch_job_not_done", f"Job {name} is {job.facts['state']}.")
         return job
 
 
@@ -212,7 +214,7 @@ def _next(day: date, duration: str) -> date:
         return date(day.year + 1, 1, 1)
     if duration in ("day", "week"):
         return day + timedelta(days=1 if duration == "day" else 7 - (day.weekday() + 1) % 7)
-    raise Refusal(422, "batch_invalid_split", f"Invalid split_duration {duration}.")
+    raise ApiError(422, "batch_invalid_split", f"Invalid split_duration {duration}.")
 
 
 def _span(first: int, last: int) -> str:

@@ -51,7 +51,7 @@ class Query:
         return from_day(self.start // DAY_NS), from_day(-(-self.end // DAY_NS))
 
 
-class Shelf:
+class Catalog:
     """DataError for a folder without a DBN file. `world` is what a generated world says about
     itself, {} for recorded data.
     """
@@ -68,15 +68,15 @@ class Shelf:
                 "give a folder of .dbn or .dbn.zst files",
             )
         self._make()
-        self._kept: OrderedDict[tuple[Path, str], dbn.Records] = OrderedDict()
+        self._records_by_file: OrderedDict[tuple[Path, str], dbn.Records] = OrderedDict()
         self._counts: dict[Query, int] = {}
         self._lock = threading.RLock()
 
     @cached_property
     def world(self) -> dict[str, Any]:
         note = self.folder / "world.json"
-        told: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else {}
-        return {name: fact for name, fact in told.items() if name != "files"}
+        facts: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else {}
+        return {name: fact for name, fact in facts.items() if name != "files"}
 
     @cached_property
     def conditions(self) -> dict[str, str]:
@@ -102,7 +102,7 @@ class Shelf:
             return self._symbols.setdefault(dataset, self._symbols_of(dataset))
 
     def resolve(self, query: Query) -> dict[str, list[Meaning]]:
-        """What each symbol of a query means; a symbol that means nothing has an empty list."""
+        """Return the meanings of each symbol of a query; an unknown symbol has an empty list."""
         symbols = self.symbols(query.dataset)
         return {
             symbol: symbols.resolve(symbol, query.stype_in, *query.days) for symbol in query.symbols
@@ -115,7 +115,7 @@ class Shelf:
 
     def slices(self, query: Query) -> Iterator[dbn.Records]:
         """The records of a query in the order of their time, at most `SLICE` at once."""
-        meanings = [m for found in self.resolve(query).values() for m in found]
+        meanings = [m for of_symbol in self.resolve(query).values() for m in of_symbol]
         left = query.limit if query.limit is not None else np.iinfo(np.int64).max
         for file in self._files.get((query.dataset, query.schema), []):
             if file.header.start >= query.end or self._end(file) <= query.start:
@@ -133,8 +133,8 @@ class Shelf:
         keep_raw = query.stype_in == "parent" or query.symbols == ("ALL_SYMBOLS",)
         mappings = tuple(
             dbn.Mapping(m.raw_symbol if keep_raw else symbol, m.instrument_id, m.start, m.end)
-            for symbol, found in self.resolve(query).items()
-            for m in found
+            for symbol, meanings in self.resolve(query).items()
+            for m in meanings
         )
         return dbn.Header(
             query.dataset,
@@ -156,14 +156,16 @@ class Shelf:
             files.sort(key=lambda file: file.header.start)
         for dataset in self.datasets():
             minutes = self._files.get((dataset, "ohlcv-1m"), [])
-            made = {
+            derived = {
                 schema: coarser(minutes, schema)
                 for schema in COARSER
                 if (dataset, schema) not in self._files
             }
             if self.world and minutes:
-                made |= {schema: list(books(self.folder, minutes, schema)) for schema in FROM_BOOKS}
-            self._files |= {(dataset, schema): files for schema, files in made.items() if files}
+                derived |= {
+                    schema: list(books(self.folder, minutes, schema)) for schema in FROM_BOOKS
+                }
+            self._files |= {(dataset, schema): files for schema, files in derived.items() if files}
 
     def _end(self, file: Stored) -> int:
         if file.header.end is not None:
@@ -175,16 +177,19 @@ class Shelf:
         """All records of a file in the order of their time."""
         key = file.path, file.header.schema
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+            if key in self._records_by_file:
+                self._records_by_file.move_to_end(key)
+                return self._records_by_file[key]
             records = file.read()
             times = clock(records)
             if (np.diff(times) < 0).any():
                 records = records[np.argsort(times, kind="stable")]
-            self._kept[key] = records
-            while len(self._kept) > 1 and sum(r.nbytes for r in self._kept.values()) > KEPT_BYTES:
-                self._kept.popitem(last=False)
+            self._records_by_file[key] = records
+            while (
+                len(self._records_by_file) > 1
+                and sum(r.nbytes for r in self._records_by_file.values()) > KEPT_BYTES
+            ):
+                self._records_by_file.popitem(last=False)
             return records
 
     # ------------------------------------------------------------------------------------ symbology
@@ -202,8 +207,8 @@ class Shelf:
             for m in f.header.mappings
         )
         volume, interest = (
-            _Known(lambda: self._volumes(dataset)),
-            _Known(lambda: self._interest(dataset)),
+            _DailyFigures(lambda: self._volumes(dataset)),
+            _DailyFigures(lambda: self._interest(dataset)),
         )
         return Symbols(mappings, volume, interest)
 
@@ -236,20 +241,20 @@ class Shelf:
 
     def _interest(self, dataset: str) -> Iterator[tuple[int, dict[int, int]]]:
         """The open interest that was published up to the end of each UTC day, by instrument id."""
-        held: dict[int, int] = {}
+        interest: dict[int, int] = {}
         for file in self._files.get((dataset, "statistics"), []):
             records = self._records(file)
             rows = records[records["stat_type"] == OPEN_INTEREST]
             days = clock(rows) // DAY_NS
             for day in np.unique(days):
                 today = rows[days == day]
-                held = held | dict(
+                interest = interest | dict(
                     zip(today["instrument_id"].tolist(), today["quantity"].tolist(), strict=True)
                 )
-                yield int(day), held
+                yield int(day), interest
 
 
-class _Known:
+class _DailyFigures:
     """Figures by day, made on the first call; answers with those of the last day before the one
     that is asked for.
     """
@@ -292,7 +297,7 @@ def _chosen(records: dbn.Records, query: Query, meanings: list[Meaning]) -> Iter
 def _means(
     part: dbn.Records, times: npt.NDArray[np.int64], meanings: list[Meaning]
 ) -> npt.NDArray[np.bool_]:
-    """Which rows carry one of the instruments on a day on which the symbol means it."""
+    """Mark the rows that carry one of the instruments on a day on which the symbol means it."""
     first, last = from_day(int(times[0]) // DAY_NS), from_day(int(times[-1]) // DAY_NS)
     touched = [m for m in meanings if m.start <= last and m.end > first]
     always = np.array(

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from mcl.data import dbn
-from mcl.data.synthetic import order_books
 from mcl.market import calendar
 from mcl.market.calendar import DAY_NS, NS, from_day
 
 COARSER = {"ohlcv-1h": 3600 * NS, "ohlcv-1d": DAY_NS}
 _SNAPSHOTS = {"bbo-1s": NS, "bbo-1m": 60 * NS}
-FROM_BOOKS = (*order_books.LEVELS, "trades", "tbbo", "ohlcv-1s", *_SNAPSHOTS)
+_BOOKS = ("mbp-1", "mbp-10")
+FROM_BOOKS = (*_BOOKS, "trades", "tbbo", "ohlcv-1s", *_SNAPSHOTS)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ _sessions = lru_cache(maxsize=4)(calendar.sessions)
 
 
 def _of_session(home: Path, day: Any, schema: str) -> dbn.Records:
-    if schema in order_books.LEVELS:
+    from mcl.data.synthetic import order_books  # with pandas, which a recorded folder does not need
+
+    if schema in _BOOKS:
         return order_books.session(home, day, schema)[0]
     best = order_books.session(home, day, "mbp-1")[0]
     if schema in _SNAPSHOTS:
@@ -111,15 +113,18 @@ def bars(
     bucket, order = _sorted(rows["ts_event"].astype(np.int64) // step, rows)
     rows = rows[order]
     first = _starts(bucket, rows)
-    made = dbn.blank(schema, len(first))
+    records = dbn.blank(schema, len(first))
     if len(first):
         last = np.r_[first[1:], len(rows)] - 1
-        made["instrument_id"], made["ts_event"] = rows["instrument_id"][first], bucket[first] * step
-        made["open"], made["close"] = rows[prices["open"]][first], rows[prices["close"]][last]
-        made["high"] = np.maximum.reduceat(rows[prices["high"]], first)
-        made["low"] = np.minimum.reduceat(rows[prices["low"]], first)
-        made["volume"] = np.add.reduceat(rows[volume].astype(np.uint64), first)
-    return made
+        records["instrument_id"], records["ts_event"] = (
+            rows["instrument_id"][first],
+            bucket[first] * step,
+        )
+        records["open"], records["close"] = rows[prices["open"]][first], rows[prices["close"]][last]
+        records["high"] = np.maximum.reduceat(rows[prices["high"]], first)
+        records["low"] = np.minimum.reduceat(rows[prices["low"]], first)
+        records["volume"] = np.add.reduceat(rows[volume].astype(np.uint64), first)
+    return records
 
 
 def _snapshots(best: dbn.Records, schema: str, step: int) -> dbn.Records:
@@ -129,9 +134,9 @@ def _snapshots(best: dbn.Records, schema: str, step: int) -> dbn.Records:
     bucket, order = _sorted(best["ts_recv"].astype(np.int64) // step, best)
     rows = best[order]
     last = np.r_[_starts(bucket, rows)[1:], len(rows)] - 1 if len(rows) else np.empty(0, np.int64)
-    made = _as(rows[last], schema)
-    made["ts_recv"] = (bucket[last] + 1) * step
-    return made
+    records = _as(rows[last], schema)
+    records["ts_recv"] = (bucket[last] + 1) * step
+    return records
 
 
 def _sorted(bucket: Any, rows: dbn.Records) -> tuple[Any, Any]:
@@ -140,14 +145,14 @@ def _sorted(bucket: Any, rows: dbn.Records) -> tuple[Any, Any]:
 
 
 def _starts(bucket: Any, rows: dbn.Records) -> Any:
-    """Where a new bucket or another instrument begins."""
+    """Return the rows at which a new bucket or another instrument begins."""
     fresh = (bucket[1:] != bucket[:-1]) | (rows["instrument_id"][1:] != rows["instrument_id"][:-1])
     return np.flatnonzero(np.r_[True, fresh][: len(rows)])
 
 
 def _as(rows: dbn.Records, schema: str) -> dbn.Records:
     """The fields that two layouts share; length and type of the new one."""
-    made = dbn.blank(schema, len(rows))
-    for name in set(made.dtype.names or ()) & set(rows.dtype.names or ()) - {"length", "rtype"}:
-        made[name] = rows[name]
-    return made
+    records = dbn.blank(schema, len(rows))
+    for name in set(records.dtype.names or ()) & set(rows.dtype.names or ()) - {"length", "rtype"}:
+        records[name] = rows[name]
+    return records

@@ -1,4 +1,4 @@
-"""What can go wrong on request: `--fault truncate=0.6,times=1,method=timeseries.get_range`.
+"""Faults of the gateway on request: `--fault truncate=0.6,times=1,method=timeseries.get_range`.
 
 A fault is KIND[=VALUE] and conditions. Kinds, with the meaning of their value:
 
@@ -38,7 +38,7 @@ STREAM = "timeseries.get_range"
 
 
 @dataclass
-class Fault:
+class ServerFault:
     """One kind of trouble; `times` counts down, None means every call."""
 
     kind: str
@@ -52,7 +52,7 @@ class Fault:
         return self.times != 0 and self.method in ("", method) and self.schema in ("", schema)
 
 
-def parse(text: str) -> Fault:
+def parse(text: str) -> ServerFault:
     """A fault as it is typed. DataError with the nearest kind or condition."""
     first, *rest = text.split(",")
     kind, _, value = first.partition("=")
@@ -74,14 +74,14 @@ def parse(text: str) -> Fault:
             "for instance truncate=0.6,times=1",
         ) from error
     method = conditions.get("method", "" if kind == "status" else STREAM)
-    return Fault(kind, number, method, conditions.get("schema", ""), times, retry_after)
+    return ServerFault(kind, number, method, conditions.get("schema", ""), times, retry_after)
 
 
 @dataclass
-class Faults:
+class ServerFaults:
     """The faults that are on. Safe to use from many threads."""
 
-    items: list[Fault] = field(default_factory=list)
+    items: list[ServerFault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, text: str) -> None:
@@ -92,12 +92,12 @@ class Faults:
         with self._lock:
             self.items.clear()
 
-    def take(self, method: str, schema: str) -> dict[str, Fault]:
+    def take(self, method: str, schema: str) -> dict[str, ServerFault]:
         """The faults of this call by kind; each has one time less from now on."""
         with self._lock:
-            found = {}
+            active = {}
             for fault in self.items:
-                if fault.kind not in found and fault.concerns(method, schema):
-                    found[fault.kind] = fault
+                if fault.kind not in active and fault.concerns(method, schema):
+                    active[fault.kind] = fault
                     fault.times = None if fault.times is None else fault.times - 1
-            return found
+            return active

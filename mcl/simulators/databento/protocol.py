@@ -13,14 +13,14 @@ from typing import Any
 
 from mcl.base.errors import DataError, nearest
 from mcl.market.calendar import DAY_NS, NS
-from mcl.simulators.databento.catalog import Query, Shelf, iso
+from mcl.simulators.databento.catalog import Catalog, Query, iso
 
 DOCS = "https://databento.com/docs"
 STYPES = ("raw_symbol", "instrument_id", "parent", "continuous")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ApiRequest:
     """One request: the method (`metadata.get_cost`), its fields, the key of the Basic
     authorisation, the Range header.
     """
@@ -45,7 +45,7 @@ class Reply:
     content_type: str = "application/json"
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """An error answer with the body that the vendor documents."""
 
     def __init__(
@@ -87,10 +87,10 @@ _SCRIPTED = {
 }
 
 
-def scripted(status: int, retry_after: float | None) -> Refusal:
+def scripted(status: int, retry_after: float | None) -> ApiError:
     """The refusal that a fault asks for."""
     case, message = _SCRIPTED.get(status, ("internal", "The server failed."))
-    return Refusal(status, case, message, retry_after=retry_after)
+    return ApiError(status, case, message, retry_after=retry_after)
 
 
 def as_json(value: Any) -> Reply:
@@ -106,11 +106,11 @@ _ALLOWED = {  # requests in a window of seconds
 }
 
 
-class Limits:
+class RateLimits:
     """The vendor's published limits, per second or minute; above them the answer is 429."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, deque[float]] = {}
+        self._times: dict[str, deque[float]] = {}
         self._lock = Lock()
 
     def check(self, method: str) -> None:
@@ -119,67 +119,67 @@ class Limits:
             return
         allowed, window = _ALLOWED[name]
         with self._lock:
-            seen, now = self._seen.setdefault(name, deque()), time.monotonic()
-            while seen and seen[0] <= now - window:
-                seen.popleft()
-            if len(seen) >= allowed:
-                wait = max(1, round(seen[0] + window - now))
-                raise Refusal(
+            times, now = self._times.setdefault(name, deque()), time.monotonic()
+            while times and times[0] <= now - window:
+                times.popleft()
+            if len(times) >= allowed:
+                wait = max(1, round(times[0] + window - now))
+                raise ApiError(
                     429,
                     "rate_limit_exceeded",
                     f"More than {allowed} {name} requests in {window:g} s.",
                     retry_after=wait,
                 )
-            seen.append(now)
+            times.append(now)
 
 
-def query(form: dict[str, str], shelf: Shelf) -> Query:
-    """The query of a form. Refusal with the vendor's case for an unknown dataset, schema, range or
+def query(form: dict[str, str], catalog: Catalog) -> Query:
+    """The query of a form. ApiError with the vendor's case for an unknown dataset, schema, range or
     symbology.
     """
-    dataset, schema = known_dataset(form, shelf), form.get("schema", "trades")
-    if schema not in shelf.schemas(dataset):
-        held = nearest(schema, shelf.schemas(dataset))
-        raise Refusal(
+    dataset, schema = known_dataset(form, catalog), form.get("schema", "trades")
+    if schema not in catalog.schemas(dataset):
+        valid = nearest(schema, catalog.schemas(dataset))
+        raise ApiError(
             422,
             "data_schema_not_supported",
-            f"Schema {schema} is not supported for {dataset}; {held}.",
+            f"Schema {schema} is not supported for {dataset}; {valid}.",
         )
     stype_in = form.get("stype_in", "raw_symbol")
     if stype_in not in STYPES:
-        raise Refusal(
+        raise ApiError(
             422,
             "symbology_invalid_request",
             f"Invalid stype_in {stype_in}; {nearest(stype_in, STYPES)}.",
         )
-    start, end = _range(form, *shelf.span(dataset, schema))
+    start, end = _range(form, *catalog.span(dataset, schema))
     limit = form.get("limit", "")
     if limit and not limit.isdigit():
-        raise Refusal(422, "data_limit_invalid", f"limit={limit!r} is no number of records.")
-    found = Query(
+        raise ApiError(422, "data_limit_invalid", f"limit={limit!r} is no number of records.")
+    request = Query(
         dataset, schema, symbols(form), stype_in, start, end, int(limit) if limit else None
     )
     try:
-        meant = any(shelf.resolve(found).values())
+        resolved = any(catalog.resolve(request).values())
     except DataError as error:
-        raise Refusal(422, "symbology_invalid_symbol", str(error)) from error
-    if not meant:
-        raise Refusal(
+        raise ApiError(422, "symbology_invalid_symbol", str(error)) from error
+    if not resolved:
+        raise ApiError(
             422,
             "symbology_invalid_request",
             "None of the symbols could be resolved.",
-            {"symbols": list(found.symbols)},
+            {"symbols": list(request.symbols)},
         )
-    return found
+    return request
 
 
-def known_dataset(form: dict[str, str], shelf: Shelf) -> str:
+def known_dataset(form: dict[str, str], catalog: Catalog) -> str:
     name = form.get("dataset", "")
-    if name not in shelf.datasets():
-        raise Refusal(
+    if name not in catalog.datasets():
+        raise ApiError(
             422,
             "dataset_not_found",
-            f"Dataset {name} does not exist; {nearest(name, shelf.datasets())}.",
+            f"Dataset {name} does not exist; {nearest(name, catalog.datasets())}.",
         )
     return name
 
@@ -187,7 +187,7 @@ def known_dataset(form: dict[str, str], shelf: Shelf) -> str:
 def symbols(form: dict[str, str]) -> tuple[str, ...]:
     names = tuple(filter(None, form.get("symbols", "").split(",")))
     if not names or len(names) > 2000:
-        raise Refusal(
+        raise ApiError(
             422, "symbology_invalid_request", f"Need 1 to 2000 symbols; got {len(names)}."
         )
     return names
@@ -207,21 +207,21 @@ def _range(form: dict[str, str], first: int, last: int) -> tuple[int, int]:
         "available_end": iso(last),
     }
     if start >= end:
-        raise Refusal(
+        raise ApiError(
             422,
             "data_time_range_start_on_or_after_end",
             "The start of the range is on or after its end.",
             payload,
         )
     if start < first:
-        raise Refusal(
+        raise ApiError(
             422,
             "data_start_before_available_start",
             f"Data are available from {iso(first)}.",
             payload,
         )
     if end > last:
-        raise Refusal(
+        raise ApiError(
             422, "data_end_after_available_end", f"Data are available up to {iso(last)}.", payload
         )
     return start, end
@@ -234,6 +234,6 @@ def instant(text: str, name: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise Refusal(422, "data_time_invalid", f"{name}={text!r} is no ISO 8601 time.") from error
+        raise ApiError(422, "data_time_invalid", f"{name}={text!r} is no ISO 8601 time.") from error
     since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     return since // timedelta(microseconds=1) * (NS // 1_000_000)

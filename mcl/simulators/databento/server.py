@@ -21,9 +21,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from mcl.base.errors import StoreError
 from mcl.simulators.databento.api import Vendor
-from mcl.simulators.databento.catalog import Shelf
-from mcl.simulators.databento.faults import Faults, parse
-from mcl.simulators.databento.protocol import Asked, Reply
+from mcl.simulators.databento.catalog import Catalog
+from mcl.simulators.databento.faults import ServerFaults, parse
+from mcl.simulators.databento.protocol import ApiRequest, Reply
 from mcl.simulators.databento.tls import Certificate
 
 Log = Callable[[str], None]
@@ -50,9 +50,9 @@ def serving(
     Port 0 takes a free one. DataError for a folder without DBN files or an unknown fault,
     StoreError when the port is taken.
     """
-    shelf, on = Shelf(folder), Faults([parse(text) for text in faults or []])
+    catalog, on = Catalog(folder), ServerFaults([parse(text) for text in faults or []])
     with tempfile.TemporaryDirectory(prefix="mcl-gateway-") as jobs:
-        vendor = Vendor(shelf, Path(jobs), on, keys, degraded, batch_delay_sec, limited)
+        vendor = Vendor(catalog, Path(jobs), on, keys, degraded, batch_delay_sec, limited)
         try:
             server = _Server(("127.0.0.1", port), vendor, certificate, log)
         except OSError as error:
@@ -84,9 +84,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """The handshake happens in the connection's own thread, so that a slow client holds up
-        nobody.
-        """
+        """Make the handshake in the connection's own thread: a slow client delays no other."""
         request.settimeout(_HANDSHAKE_SEC)
         with self.context.wrap_socket(request, server_side=True) as secured:
             secured.settimeout(_IDLE_SEC)
@@ -123,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
             job, name = path.split("/")[-2:]
             method, form = "batch.download", {"job_id": job, "filename": name}
         reply = self.server.vendor.answer(
-            Asked(
+            ApiRequest(
                 method,
                 form,
                 _key(self.headers.get("Authorization", "")),

@@ -1,5 +1,5 @@
-"""Which instrument a symbol means on which day: parent, raw symbol, instrument id and the
-continuous c, v and n.
+"""Resolves symbols to instruments by day: parent, raw symbol, instrument id and the continuous c, v
+and n.
 
 Days are UTC dates, intervals are start <= day < end. A parent is every outright and every spread of
 its root. `ROOT.c.K` is the K-th outright by expiry and keeps a contract until the day of its last
@@ -47,7 +47,7 @@ class Symbols:
         self._rankings = {"v": volume, "n": interest}
 
     def resolve(self, symbol: str, stype_in: str, first: date, last: date) -> list[Meaning]:
-        """What `symbol` means on first <= day < last, by time; empty if it means nothing."""
+        """Return the meanings of `symbol` on first <= day < last, by time; empty if it has none."""
         return [
             m._replace(start=max(m.start, first), end=min(m.end, last))
             for m in self._meanings(symbol, stype_in, first, last)
@@ -79,28 +79,28 @@ class Symbols:
         chosen = [(day, self._ranked(chain, rule, rank, day)) for day in days]
         meanings = []
         for one, run in groupby(chosen, key=lambda pair: pair[1]):
-            held = [day for day, _ in run]
+            days_of = [day for day, _ in run]
             if one is not None:
-                meanings.append(one._replace(start=held[0], end=held[-1] + timedelta(days=1)))
+                meanings.append(one._replace(start=days_of[0], end=days_of[-1] + timedelta(days=1)))
         return meanings
 
     def _outrights(self, root: str) -> list[tuple[Meaning, date]]:
         """The outrights of a root with their last trade dates, nearest first."""
-        found = []
+        outrights = []
         for symbol, meanings in self._by_symbol.items():
             match = _OUTRIGHT.fullmatch(symbol)
             if match is not None and match[1] == root:
-                found += [(m, _last_trade(symbol, m.start)) for m in meanings]
-        return sorted(found, key=lambda pair: pair[1])
+                outrights += [(m, _last_trade(symbol, m.start)) for m in meanings]
+        return sorted(outrights, key=lambda pair: pair[1])
 
     def _ranked(
         self, chain: list[tuple[Meaning, date]], rule: str, rank: int, day: date
     ) -> Meaning | None:
         live = [m for m, expiry in chain if m.start <= day < m.end and expiry >= day]
         if rule != "c":
-            known = self._rankings[rule](day)
+            figures = self._rankings[rule](day)
             # stable: equals stay in order of expiry
-            live.sort(key=lambda m: -known.get(m.instrument_id, 0))
+            live.sort(key=lambda m: -figures.get(m.instrument_id, 0))
         return live[rank] if rank < len(live) else None
 
 

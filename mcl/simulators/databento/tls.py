@@ -30,22 +30,22 @@ def certificate(folder: Path) -> Certificate:
     """The certificate in `folder`, made now unless there is one for at least another day.
     StoreError if the disk refuses.
     """
-    found = Certificate(folder / "cert.pem", folder / "key.pem")
-    if not _lasts(found):
+    pair = Certificate(folder / "cert.pem", folder / "key.pem")
+    if not _lasts(pair):
         private = ec.generate_private_key(ec.SECP256R1())
         pem, unprotected = serialization.Encoding.PEM, serialization.NoEncryption()
         write_whole(
-            found.key, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, unprotected)
+            pair.key, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, unprotected)
         )
-        found.key.chmod(0o600)
-        write_whole(found.cert, _signed(private).public_bytes(pem))
-    return found
+        pair.key.chmod(0o600)
+        write_whole(pair.cert, _signed(private).public_bytes(pem))
+    return pair
 
 
-def _lasts(found: Certificate) -> bool:
+def _lasts(pair: Certificate) -> bool:
     try:
-        serialization.load_pem_private_key(found.key.read_bytes(), None)
-        cert = x509.load_pem_x509_certificate(found.cert.read_bytes())
+        serialization.load_pem_private_key(pair.key.read_bytes(), None)
+        cert = x509.load_pem_x509_certificate(pair.cert.read_bytes())
     except (OSError, ValueError):
         return False  # absent or damaged: made again
     return cert.not_valid_after_utc > dt.datetime.now(dt.UTC) + dt.timedelta(days=1)

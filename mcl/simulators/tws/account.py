@@ -13,9 +13,9 @@ from mcl.market.instruments import MCL
 from mcl.simulators.tws.contracts import Listed
 
 
-class Terms(NamedTuple):
-    """What the broker charges, per contract. Margins are those of 100 barrels: a contract of 1,000
-    needs ten times as much.
+class AccountTerms(NamedTuple):
+    """The charges and margins of the broker, per contract. Margins are those of 100 barrels: a
+    contract of 1,000 needs ten times as much.
     """
 
     commission_usd: float = 0.77  # per side
@@ -30,7 +30,7 @@ class Terms(NamedTuple):
 
 
 @dataclass
-class Holding:
+class AccountHolding:
     """`cost` is what the open quantity cost, `gross_cost` the same without commission; both are
     negative for a short.
     """
@@ -84,7 +84,7 @@ class Holding:
 
 
 @dataclass
-class Account:
+class SimulatedAccount:
     """One account; all sums are in USD. Equity = cash + the open result of the holdings, all before
     the commission already paid in cash.
 
@@ -93,8 +93,8 @@ class Account:
 
     name: str
     capital_usd: float
-    terms: Terms
-    holdings: dict[int, Holding] = field(default_factory=dict)
+    terms: AccountTerms
+    holdings: dict[int, AccountHolding] = field(default_factory=dict)
     cash: float = 0.0
     base: str = "USD"
     rate: float = 1.0
@@ -102,8 +102,8 @@ class Account:
     def __post_init__(self) -> None:
         self.cash = self.capital_usd
 
-    def holding(self, listed: Listed) -> Holding:
-        return self.holdings.setdefault(listed.con_id, Holding(listed))
+    def holding(self, listed: Listed) -> AccountHolding:
+        return self.holdings.setdefault(listed.con_id, AccountHolding(listed))
 
     def trade(self, listed: Listed, quantity: int, price: float) -> tuple[float, float | None]:
         """Returns commission and realised result."""
@@ -221,7 +221,7 @@ class Account:
                 )
 
     def marked(self) -> Iterator[tuple[str, str, str]]:
-        """What a new price changes, as far as a TWS sends it between fills."""
+        """Yield the values that a new price changes, as far as a TWS sends them between fills."""
         yield "NetLiquidation", self._in_base(self.equity), self.base
         yield "UnrealizedPnL", f"{self.unrealized:.2f}", "USD"
 
@@ -252,4 +252,4 @@ class Account:
             rows = list(self._by_currency())
             for currency in ("USD", "BASE"):
                 yield "All", "Currency", currency, currency
-                yield from (("All", key, told, of) for key, told, of in rows if of == currency)
+                yield from (("All", key, figure, of) for key, figure, of in rows if of == currency)

@@ -1,6 +1,4 @@
-"""What a broker refuses before an order lives: each rule with the error code that a TWS gives
-it.
-"""
+"""Refuses orders as a broker does before they live: each rule has the error code of a TWS."""
 
 from __future__ import annotations
 
@@ -8,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from mcl.simulators.tws.account import Account
+from mcl.simulators.tws.account import SimulatedAccount
 from mcl.simulators.tws.contracts import Listed, Listings
-from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.listener import BrokerOptions
 from mcl.simulators.tws.messages import Values
 from mcl.simulators.tws.orders import KINDS, TIFS, Order
 
@@ -41,10 +39,10 @@ def contract(request: Values, listings: Listings) -> Listed:
         )
     if not request["exchange"]:
         raise Reject(321, "Error validating request.-'bN' : cause - Missing order exchange.")
-    found = listings.find(request)
-    if len(found) != 1:
-        raise Reject(200, AMBIGUOUS if found else NO_CONTRACT)
-    return found[0]
+    matching = listings.find(request)
+    if len(matching) != 1:
+        raise Reject(200, AMBIGUOUS if matching else NO_CONTRACT)
+    return matching[0]
 
 
 def order(request: Values, listed: Listed, account: str) -> None:
@@ -70,23 +68,25 @@ def order(request: Values, listed: Listed, account: str) -> None:
             )
 
 
-def limits(new: Order, active: Iterable[Order], account: Account, habits: Habits) -> None:
+def limits(
+    new: Order, active: Iterable[Order], account: SimulatedAccount, options: BrokerOptions
+) -> None:
     """Raises Reject when the account may not add this order to those that work."""
     count = (
         sum(o.listed is new.listed and o.side == new.side for o in active)
-        if habits.orders_per_side
+        if options.orders_per_side
         else 0
     )
-    if count >= habits.orders_per_side > 0:
+    if count >= options.orders_per_side > 0:
         raise Reject(
             201,
             f"Order rejected - reason:{count} working orders on one side of a contract are the"
             " limit.",
         )
-    held = account.holding(new.listed).quantity
-    after = abs(held + new.side * new.total)
-    need = account.initial_margin + (after - abs(held)) * account.terms.initial(new.listed)
-    if habits.check_margin and after > abs(held) and need > account.equity:
+    position = account.holding(new.listed).quantity
+    after = abs(position + new.side * new.total)
+    need = account.initial_margin + (after - abs(position)) * account.terms.initial(new.listed)
+    if options.check_margin and after > abs(position) and need > account.equity:
         figures = (
             f"EQUITY WITH LOAN VALUE [{account.equity:.2f} USD] INITIAL MARGIN [{need:.2f} USD]"
         )

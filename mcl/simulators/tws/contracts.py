@@ -111,8 +111,10 @@ class Listed:
 
 
 def _con_id(root: str, year: int, month: int) -> int:
-    known = _KNOWN_IDS.get((root, year, month))
-    return known or 700_000_000 + 1_000_000 * sorted(INSTRUMENTS).index(root) + 12 * year + month
+    recorded_id = _KNOWN_IDS.get((root, year, month))
+    return (
+        recorded_id or 700_000_000 + 1_000_000 * sorted(INSTRUMENTS).index(root) + 12 * year + month
+    )
 
 
 @lru_cache(maxsize=64)

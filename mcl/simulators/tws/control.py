@@ -1,7 +1,7 @@
 """The control socket: one JSON object per line in, one out, on loopback.
 
-    {"do": "status"}                                          clock, clients, orders, positions, counters
-    {"do": "fault", "name": "cut", "on": "send execDetails"}  see `faults` for the keys
+    {"do": "status"}                          clock, clients, orders, positions, counters
+    {"do": "fault", "name": "cut", "on": "send execDetails"}  (see `faults` for the keys)
     {"do": "menu"}   {"do": "clear"}   {"do": "step", "bars": 5}   {"do": "stop"}
 
 An answer has `ok`; if that is false, `error` is a sentence. A line that is no JSON object ends the
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mcl.base.errors import BrokerError, MclError, nearest
-from mcl.simulators.tws.fault_catalog import MENU
+from mcl.simulators.tws.fault_catalog import CATALOG
 from mcl.simulators.tws.render import local_time
 
 if TYPE_CHECKING:
@@ -32,21 +32,21 @@ NO_COMMAND = 'a command is one JSON object with "do" and its keys'
 
 def played(tws: SimulatedTWS) -> int:
     """Bars of all contracts that have completed."""
-    return sum(reel.row - reel.tape.first for reel in tws.player.reels)
+    return sum(track.row - track.tape.first for track in tws.player.tracks)
 
 
 def status(tws: SimulatedTWS) -> dict[str, Any]:
-    """What a server is doing; plain JSON."""
+    """Return the state of a server as plain JSON."""
     account, book = tws.account, tws.book
     return {
         "port": tws.port,
         "server_version": tws.server_version,
-        "contracts": [reel.listed.local_symbol for reel in tws.player.reels],
+        "contracts": [track.listed.local_symbol for track in tws.player.tracks],
         "interval": tws.tape.interval,
-        "synthetic": any(reel.tape.synthetic for reel in tws.player.reels),
+        "synthetic": any(track.tape.synthetic for track in tws.player.tracks),
         "market_time": local_time(tws.player.now()),
         "bars_played": played(tws),
-        "bars": sum(len(reel.tape) - reel.tape.first for reel in tws.player.reels),
+        "bars": sum(len(track.tape) - track.tape.first for track in tws.player.tracks),
         "finished": tws.finished.is_set(),
         "clients": sorted(s.client_id for s in tws.sessions),
         "account": account.name,
@@ -70,7 +70,7 @@ class Control:
         self._commands: dict[str, Command] = {
             "status": self._status,
             "fault": self._fault,
-            "menu": self._menu,
+            "menu": self._catalog,
             "clear": self._clear,
             "step": self._step,
             "stop": self._stop,
@@ -136,15 +136,15 @@ class Control:
 
     async def _fault(self, request: dict[str, Any]) -> dict[str, Any]:
         if "name" not in request:
-            raise BrokerError(f"a fault needs a name: {', '.join(MENU)}")
+            raise BrokerError(f"a fault needs a name: {', '.join(CATALOG)}")
         self._tws.fault(request.pop("name"), **request)
         return {"pending": self._tws.faults.pending}
 
-    async def _menu(self, _: dict[str, Any]) -> dict[str, Any]:
+    async def _catalog(self, _: dict[str, Any]) -> dict[str, Any]:
         return {
             "faults": {
                 name: {"codes": entry.codes, "summary": entry.summary}
-                for name, entry in MENU.items()
+                for name, entry in CATALOG.items()
             }
         }
 

@@ -1,4 +1,4 @@
-"""What happens to the server, told to the log of the program around it.
+"""Writes what happens to the server to the log of the program around it.
 
 Silent where that program has configured no structlog: another project that embeds the server gets
 no lines that it did not ask for.

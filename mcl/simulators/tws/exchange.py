@@ -1,5 +1,4 @@
-"""The floor of the exchange: opens, halts and closes, and matches the orders of the book against
-what the market shows.
+"""The exchange: opens, halts and closes, and matches the orders of the book against the market.
 
 A contract is shown either by bars or by ticks. By bars one price is known, the open of the bar in
 progress: market orders fill there; when a bar completes, the orders that rested in it are matched
@@ -17,7 +16,7 @@ from typing import Protocol
 from mcl.market import calendar
 from mcl.simulators.tws import matching
 from mcl.simulators.tws.contracts import Listed
-from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.listener import BrokerOptions
 from mcl.simulators.tws.matching import Range
 from mcl.simulators.tws.orders import LIMITED, TOUCHED, TRAILING, Order
 from mcl.simulators.tws.tape import Tick
@@ -29,7 +28,7 @@ _LIQUID_NS = (
 
 
 class Orders(Protocol):
-    """What the floor does to the orders of a book."""
+    """The operations of the exchange on the orders of a book."""
 
     now: int
 
@@ -42,7 +41,7 @@ class Orders(Protocol):
     def reopened(self) -> None: ...
 
 
-class Bar:
+class BarMarket:
     """A contract shown by bars: one price, and room for so many contracts (None: for any number).
 
     In real or accelerated time nothing trades between a complete bar and the next one, which may
@@ -76,18 +75,18 @@ class Bar:
         return [(quantity, price)] if quantity else []
 
 
-class Quote:
-    """A contract shown by ticks: the book as it stands, less what was taken from it. `price` is the
-    last trade, or the middle.
+class TickMarket:
+    """A contract shown by ticks: the book less what orders have taken from it. `price` is the last
+    trade, or the middle.
     """
 
     def __init__(self, tick: Tick, last: float) -> None:
         self.tick, self.price = tick, last
         self._left = {1: list(tick.ask_size), -1: list(tick.bid_size)}  # by the side of who takes
 
-    def changed(self, tick: Tick) -> Quote:
+    def changed(self, tick: Tick) -> TickMarket:
         """A side that has not changed is not filled up again."""
-        new = Quote(tick, tick.price if tick.size else self.price)
+        new = TickMarket(tick, tick.price if tick.size else self.price)
         old = self.tick
         if (old.ask, old.ask_size) == (tick.ask, tick.ask_size):
             new._left[1] = self._left[1]
@@ -114,17 +113,17 @@ class Quote:
         return pieces
 
 
-class Floor:
+class Exchange:
     """All contracts. `halted` stops all trading; in the daily break orders are taken but not
     worked.
     """
 
-    def __init__(self, book: Orders, habits: Habits, slippage_ticks: float) -> None:
-        self._book, self.habits, self.slippage_ticks = book, habits, slippage_ticks
+    def __init__(self, book: Orders, options: BrokerOptions, slippage_ticks: float) -> None:
+        self._book, self.options, self.slippage_ticks = book, options, slippage_ticks
         self.halted = False
         self.closed = False  # for good
         self.opens_ns: int | None = None  # in a break: when it ends
-        self._markets: dict[int, Bar | Quote] = {}  # by con_id
+        self._markets: dict[int, BarMarket | TickMarket] = {}  # by con_id
         # by perm_id: cancels that wait for the end of the break
         self._leaving: dict[int, Order] = {}
 
@@ -135,7 +134,7 @@ class Floor:
 
     def quote(self, listed: Listed) -> Tick | None:
         market = self._markets.get(listed.con_id)
-        return market.tick if isinstance(market, Quote) else None
+        return market.tick if isinstance(market, TickMarket) else None
 
     # --------------------------------------------------------------------------------------- orders
 
@@ -175,14 +174,16 @@ class Floor:
 
     @property
     def holds_cancels(self) -> bool:
-        return self.opens_ns is not None and self.habits.break_cancels_unanswered
+        return self.opens_ns is not None and self.options.break_cancels_unanswered
 
     # ----------------------------------------------------------------------------------------- bars
 
     def opened(self, listed: Listed, price: float) -> None:
         """A bar opens: from now on market orders fill at its open."""
         self._open_exchange()
-        self._markets[listed.con_id] = Bar(price, self._slip(listed), self.habits.top_size or None)
+        self._markets[listed.con_id] = BarMarket(
+            price, self._slip(listed), self.options.top_size or None
+        )
         for order in self._book.resting(listed):
             if order.takes_market:
                 self._work(order)
@@ -192,10 +193,10 @@ class Floor:
         account is marked at the close.
         """
         market = self._markets.get(listed.con_id)
-        if not isinstance(market, Bar):
-            market = Bar(bar.open, self._slip(listed), None)
-        if self.habits.liquidity_frac:
-            market.room = max(1, int(volume * self.habits.liquidity_frac))
+        if not isinstance(market, BarMarket):
+            market = BarMarket(bar.open, self._slip(listed), None)
+        if self.options.liquidity_frac:
+            market.room = max(1, int(volume * self.options.liquidity_frac))
         if not self.halted:
             self._match(self._book.resting(listed), market, bar)
         self._book.mark(listed, bar.close)
@@ -203,13 +204,13 @@ class Floor:
     def pause(self, listed: Listed, close: float) -> None:
         """The bar is complete and the next one opens later: until then nothing trades."""
         market = self._markets.get(listed.con_id)
-        if isinstance(market, Bar):
+        if isinstance(market, BarMarket):
             market.complete(close)
 
     def _slip(self, listed: Listed) -> float:
         return self.slippage_ticks * listed.instrument.tick_size
 
-    def _match(self, resting: list[Order], market: Bar, bar: Range) -> None:
+    def _match(self, resting: list[Order], market: BarMarket, bar: Range) -> None:
         for order in resting:
             if order.kind not in TOUCHED and self._waits_for_trigger(order):
                 self._stop(order, market, bar)
@@ -225,7 +226,7 @@ class Floor:
                 if price is not None:
                     self._set_off(order, market, price)
 
-    def _stop(self, order: Order, market: Bar, bar: Range) -> None:
+    def _stop(self, order: Order, market: BarMarket, bar: Range) -> None:
         price = matching.stopped(order, bar)
         self._book.touch(order)
         if price is None and order.kind in TRAILING and matching.follow(order, bar):
@@ -233,7 +234,7 @@ class Floor:
         if price is not None:
             self._set_off(order, market, price)
 
-    def _set_off(self, order: Order, market: Bar, price: float) -> None:
+    def _set_off(self, order: Order, market: BarMarket, price: float) -> None:
         """The trigger price was reached: it is a market order now, or a limit order."""
         order.triggered = True
         self._book.touch(order)
@@ -262,9 +263,11 @@ class Floor:
         can trade does.
         """
         self._open_exchange()
-        known = self._markets.get(listed.con_id)
+        previous = self._markets.get(listed.con_id)
         start = tick.price if tick.size else (tick.bid[0] + tick.ask[0]) / 2
-        market = known.changed(tick) if isinstance(known, Quote) else Quote(tick, start)
+        market = (
+            previous.changed(tick) if isinstance(previous, TickMarket) else TickMarket(tick, start)
+        )
         self._markets[listed.con_id] = market
         resting = self._book.resting(listed)
         if not resting or self.halted:
@@ -287,9 +290,9 @@ class Floor:
         beyond.
         """
         if self._waits_for_trigger(order):
-            stood = order.trigger
+            trigger = order.trigger
             order.triggered = matching.reached(order, tick.price)
-            if order.triggered or order.trigger != stood:
+            if order.triggered or order.trigger != trigger:
                 self._book.touch(order)
             if order.triggered and order.kind in LIMITED:
                 self._book.submitted(order)

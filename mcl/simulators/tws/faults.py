@@ -3,10 +3,10 @@ same way every time.
 
 A fault is an entry of `menu.MENU` with options. It strikes
 
-    on="send execDetails"      when the server sends that message, or `on="receive placeOrder"` when a client's request arrives;
-                               `nth` (1 is the first) and `times` (0: for ever) count the messages
-                               that match, `where` compares values of the message, `chance` in (0,
-                               1] draws from the seed
+    on="send execDetails"      when the server sends that message, or `on="receive placeOrder"`
+                               when a client's request arrives. `nth` (1 is the first) and `times`
+                               (0: for ever) count the messages that match, `where` compares values
+                               of the message, `chance` in (0, 1] draws from the seed
     at_sec=300                 when the market clock has advanced that far since the start
     after_sec=2.5              after that many seconds of real time
     (none of these)            at once
@@ -30,18 +30,18 @@ from mcl.simulators.tws.response_messages import ANSWERS
 
 if TYPE_CHECKING:
     from mcl.simulators.tws.server import SimulatedTWS
-    from mcl.simulators.tws.session import Session
+    from mcl.simulators.tws.session import ClientSession
 
 NS = 1_000_000_000
 _REQUEST_NAMES = {message.name for message in REQUESTS.values()}
 
 
 @dataclass
-class Passing:
+class MessageInFlight:
     """A message on its way out, or a request on its way in; a fault changes what becomes of it."""
 
     tws: SimulatedTWS
-    session: Session | None
+    session: ClientSession | None
     name: str
     values: Values
     handle: Callable[[], None] | None = None  # requests: what the server would do
@@ -65,9 +65,9 @@ class Passing:
 
 
 @dataclass
-class Rule:
+class FaultRule:
     name: str
-    act: Callable[[Passing], None]
+    act: Callable[[MessageInFlight], None]
     direction: str = ""  # send, receive, or empty: not tied to a message
     message: str = ""
     nth: int = 1
@@ -75,31 +75,31 @@ class Rule:
     chance: float = 1.0
     where: Values = field(default_factory=dict)
     at_ns: int | None = None
-    seen: int = 0
-    struck: int = 0
+    matches: int = 0
+    strikes: int = 0
 
     @property
-    def spent(self) -> bool:
-        return 0 < self.times <= self.struck
+    def exhausted(self) -> bool:
+        return 0 < self.times <= self.strikes
 
-    def due(self, passing: Passing, luck: random.Random) -> bool:
+    def due(self, message: MessageInFlight, rng: random.Random) -> bool:
         if (
-            self.spent
-            or self.message != passing.name
-            or any(passing.values.get(k) != v for k, v in self.where.items())
+            self.exhausted
+            or self.message != message.name
+            or any(message.values.get(k) != v for k, v in self.where.items())
         ):
             return False
-        self.seen += 1
-        return self.seen >= self.nth and (self.chance >= 1 or luck.random() < self.chance)
+        self.matches += 1
+        return self.matches >= self.nth and (self.chance >= 1 or rng.random() < self.chance)
 
 
 class Faults:
     """All rules of one server. `offline` is the state between 1100 and 1101 or 1102."""
 
     def __init__(self, tws: SimulatedTWS, seed: int) -> None:
-        self._tws, self._luck = tws, random.Random(seed)
-        self._rules: list[Rule] = []
-        self._held: list[Passing] = []
+        self._tws, self._rng = tws, random.Random(seed)
+        self._rules: list[FaultRule] = []
+        self._on_hold: list[MessageInFlight] = []
         self._late: set[asyncio.TimerHandle] = set()
         self._start_ns: int | None = None
         self.offline = False
@@ -107,7 +107,7 @@ class Faults:
         self.stopped: frozenset[str] = frozenset()
         self._queue_ends = 0.0  # loop time at which the last slow request is served
         # orders and their news while the server has lost its broker
-        self._waiting: list[Passing] = []
+        self._waiting: list[MessageInFlight] = []
 
     def add(
         self,
@@ -117,7 +117,7 @@ class Faults:
         at_sec: float | None = None,
         after_sec: float | None = None,
         **options: Any,
-    ) -> Rule:
+    ) -> FaultRule:
         """Script one fault; see the module. BrokerError for what is not on the menu."""
         rule = self._rule(name, on, options)
         if after_sec is not None:
@@ -131,26 +131,26 @@ class Faults:
             self._strike(rule)
         return rule
 
-    def _rule(self, name: str, on: str, options: dict[str, Any]) -> Rule:
-        from mcl.simulators.tws.fault_catalog import MENU
+    def _rule(self, name: str, on: str, options: dict[str, Any]) -> FaultRule:
+        from mcl.simulators.tws.fault_catalog import CATALOG
 
-        if name not in MENU:
-            raise BrokerError(f"there is no fault {name!r}: {nearest(name, MENU)}")
+        if name not in CATALOG:
+            raise BrokerError(f"there is no fault {name!r}: {nearest(name, CATALOG)}")
         direction, _, message = on.partition(" ")
-        known = {"": {""}, "send": set(ANSWERS), "receive": _REQUEST_NAMES}
-        if direction not in known:
+        names = {"": {""}, "send": set(ANSWERS), "receive": _REQUEST_NAMES}
+        if direction not in names:
             raise BrokerError(f"on={on!r} starts with neither send nor receive")
-        if message not in known[direction]:
+        if message not in names[direction]:
             raise BrokerError(
-                f"on={on!r}: there is no such message: {nearest(message, known[direction])}"
+                f"on={on!r}: there is no such message: {nearest(message, names[direction])}"
             )
-        entry = MENU[name]
+        entry = CATALOG[name]
         if entry.needs and direction not in entry.needs:
             raise BrokerError(f"fault {name!r} needs on='{entry.needs[0]} <message>'")
         counted = {
             key: options.pop(key) for key in ("nth", "times", "chance", "where") if key in options
         }
-        return Rule(name, entry.bind(options), direction, message, **counted)
+        return FaultRule(name, entry.bind(options), direction, message, **counted)
 
     def clear(self) -> None:
         """Forget all rules; what already happened stays."""
@@ -162,13 +162,13 @@ class Faults:
 
     @property
     def pending(self) -> list[str]:
-        return [rule.name for rule in self._rules if not rule.spent]
+        return [rule.name for rule in self._rules if not rule.exhausted]
 
     # ------------------------------------------------------------------------------------- triggers
 
     def clock(self, now: int) -> None:
         for rule in [
-            r for r in self._rules if r.at_ns is not None and r.at_ns <= now and not r.spent
+            r for r in self._rules if r.at_ns is not None and r.at_ns <= now and not r.exhausted
         ]:
             self._strike(rule)
 
@@ -177,23 +177,21 @@ class Faults:
             self._start_ns = self._tws.book.now
         return self._start_ns
 
-    def _strike(self, rule: Rule) -> None:
-        self._hit(rule, Passing(self._tws, None, "", {}))
+    def _strike(self, rule: FaultRule) -> None:
+        self._hit(rule, MessageInFlight(self._tws, None, "", {}))
 
-    def _hit(self, rule: Rule, passing: Passing) -> None:
-        rule.struck += 1
+    def _hit(self, rule: FaultRule, message: MessageInFlight) -> None:
+        rule.strikes += 1
         self._tws.counters["faults"] += 1
         self._tws.note(
-            "tws_fault", name=rule.name, **({"at": passing.name} if passing.name else {})
+            "tws_fault", name=rule.name, **({"at": message.name} if message.name else {})
         )
-        rule.act(passing)
+        rule.act(message)
 
     def queued(self, least: float, most: float) -> float:
-        """When a request of now is served, in the loop's time, so that no later one overtakes
-        it.
-        """
+        """Return the loop's time at which a request of now is served; no later one overtakes it."""
         now = asyncio.get_running_loop().time()
-        self._queue_ends = max(now + self._luck.uniform(least, most), self._queue_ends + 1e-6)
+        self._queue_ends = max(now + self._rng.uniform(least, most), self._queue_ends + 1e-6)
         return self._queue_ends
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
@@ -214,81 +212,81 @@ class Faults:
 
     @property
     def idle(self) -> bool:
-        return not (self._rules or self.offline or self.stopped or self._held)
+        return not (self._rules or self.offline or self.stopped or self._on_hold)
 
-    def sending(self, session: Session, name: str, values: Values) -> None:
-        passing = Passing(self._tws, session, name, values)
+    def sending(self, session: ClientSession, name: str, values: Values) -> None:
+        message = MessageInFlight(self._tws, session, name, values)
         if name in self.stopped:
             return
         if self.offline and name in NEWS:
             if name in ORDER_NEWS:
-                self._waiting.append(passing)
+                self._waiting.append(message)
             return
-        self._judge("send", passing)
-        self._deliver(passing)
+        self._judge("send", message)
+        self._deliver(message)
 
-    def _judge(self, direction: str, passing: Passing) -> None:
+    def _judge(self, direction: str, message: MessageInFlight) -> None:
         for rule in self._rules:
-            if rule.direction == direction and rule.due(passing, self._luck):
-                self._hit(rule, passing)
+            if rule.direction == direction and rule.due(message, self._rng):
+                self._hit(rule, message)
 
-    def _deliver(self, passing: Passing) -> None:
-        session = passing.session
-        when, how = passing.cut
+    def _deliver(self, message: MessageInFlight) -> None:
+        session = message.session
+        when, how = message.cut
         if session is not None and when == "before":
-            session.cut(how, passing)
-        elif passing.hold_for:
-            self._held.append(passing)
-        elif not passing.dropped and passing.delay_sec:
-            self._later(passing.delay_sec, passing.emit)
-        elif not passing.dropped:
-            passing.emit()
-            self._release(passing)
+            session.cut(how, message)
+        elif message.hold_for:
+            self._on_hold.append(message)
+        elif not message.dropped and message.delay_sec:
+            self._later(message.delay_sec, message.emit)
+        elif not message.dropped:
+            message.emit()
+            self._release(message)
         if session is not None and when == "after":
-            session.cut(how, passing)
-        for act in passing.after:
+            session.cut(how, message)
+        for act in message.after:
             act()
 
-    def _release(self, passing: Passing) -> None:
-        for held in [
-            h for h in self._held if h.hold_for == passing.name and h.session is passing.session
+    def _release(self, message: MessageInFlight) -> None:
+        for waiting in [
+            h for h in self._on_hold if h.hold_for == message.name and h.session is message.session
         ]:
-            self._held.remove(held)
-            held.emit()
+            self._on_hold.remove(waiting)
+            waiting.emit()
 
     def receiving(
-        self, session: Session, name: str, values: Values, handle: Callable[[], None]
+        self, session: ClientSession, name: str, values: Values, handle: Callable[[], None]
     ) -> None:
-        passing = Passing(self._tws, session, name, values, handle)
+        message = MessageInFlight(self._tws, session, name, values, handle)
         if self.offline and name in {"placeOrder", "cancelOrder", "reqGlobalCancel"}:
-            self._waiting.append(passing)
+            self._waiting.append(message)
             return
-        self._judge("receive", passing)
-        when, how = passing.cut
+        self._judge("receive", message)
+        when, how = message.cut
         if when == "before":
-            session.cut(how, passing)
-        elif not passing.dropped and passing.handle is not None:
-            if passing.due:
-                self._at(passing.due, passing.handle)
-            elif passing.delay_sec:
-                self._later(passing.delay_sec, passing.handle)
+            session.cut(how, message)
+        elif not message.dropped and message.handle is not None:
+            if message.due:
+                self._at(message.due, message.handle)
+            elif message.delay_sec:
+                self._later(message.delay_sec, message.handle)
             else:
-                passing.handle()
+                message.handle()
         if when == "after":
-            session.cut(how, passing)
-        for act in passing.after:
+            session.cut(how, message)
+        for act in message.after:
             act()
 
     def online(self) -> None:
-        """What waited for the broker goes its way: news first, then orders."""
+        """Deliver what waited for the broker: news first, then orders."""
         self.offline = False
         waiting, self._waiting = self._waiting, []
-        for passing in waiting:
-            if passing.handle is None:
-                passing.emit()
-        for passing in waiting:
-            if passing.handle is not None:
-                passing.handle()
+        for message in waiting:
+            if message.handle is None:
+                message.emit()
+        for message in waiting:
+            if message.handle is not None:
+                message.handle()
 
 
 ORDER_NEWS = frozenset(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mcl.simulators.tws.messages import Values
-from mcl.simulators.tws.replay import Reel
+from mcl.simulators.tws.replay import TapeTrack
 from mcl.simulators.tws.stream import around, path, tick_by_tick
 from mcl.simulators.tws.tape import NS, Tick, Ticks
 
@@ -20,7 +20,7 @@ _SPAN_NS = 600 * NS
 
 
 def ticks(
-    reel: Reel,
+    track: TapeTrack,
     what: str,
     start_ns: int | None,
     end_ns: int | None,
@@ -32,25 +32,29 @@ def ticks(
     after `now_ns`.
     """
     count = min(max(1, count), MOST)
-    found: list[tuple[int, Values]] = []
+    rows: list[tuple[int, Values]] = []
     until = min(now_ns, end_ns if end_ns is not None else now_ns)
-    for span in _spans(reel, start_ns, until, now_ns):
-        made = _told(_shown(reel, span, away), what, reel)
-        made = [
-            pair for pair in made if pair[0] <= now_ns and (start_ns is not None or pair[0] < until)
+    for span in _spans(track, start_ns, until, now_ns):
+        piece = _messages(_ticks_of(track, span, away), what, track)
+        piece = [
+            pair
+            for pair in piece
+            if pair[0] <= now_ns and (start_ns is not None or pair[0] < until)
         ]
-        found = found + made if start_ns is not None else made + found
-        if len(found) >= count:
+        rows = rows + piece if start_ns is not None else piece + rows
+        if len(rows) >= count:
             break
-    kept = found[:count] if start_ns is not None else found[-count:]
-    return [{"time": ns // NS} | values for ns, values in kept]
+    chosen = rows[:count] if start_ns is not None else rows[-count:]
+    return [{"time": ns // NS} | values for ns, values in chosen]
 
 
-def _spans(reel: Reel, start_ns: int | None, until: int, now_ns: int) -> Iterator[tuple[int, int]]:
+def _spans(
+    track: TapeTrack, start_ns: int | None, until: int, now_ns: int
+) -> Iterator[tuple[int, int]]:
     """Ten minutes each: forward from the start, or backward from the end, over what the tape
     holds.
     """
-    begins, step = int(reel.tape.start[0]), reel.tape.interval_ns
+    begins, step = int(track.tape.start[0]), track.tape.interval_ns
     span = max(_SPAN_NS, step)
     if start_ns is not None:
         first = max(start_ns, begins)
@@ -59,8 +63,8 @@ def _spans(reel: Reel, start_ns: int | None, until: int, now_ns: int) -> Iterato
     yield from ((max(begins, b - span), b) for b in range(until, begins, -span))
 
 
-def _shown(reel: Reel, span: tuple[int, int], away: float) -> list[Tick]:
-    tape = reel.tape
+def _ticks_of(track: TapeTrack, span: tuple[int, int], away: float) -> list[Tick]:
+    tape = track.tape
     begins = int(tape.start[tape.first])
     quoted: Ticks | None = (
         None
@@ -73,27 +77,27 @@ def _shown(reel: Reel, span: tuple[int, int], away: float) -> list[Tick]:
         int(np.searchsorted(tape.start, span[0], "left")),
         int(np.searchsorted(tape.start, span[1], "left")),
     )
-    return [tick for row in rows for tick in _of_bar(reel, row, away)]
+    return [tick for row in rows for tick in _of_bar(track, row, away)]
 
 
-def _of_bar(reel: Reel, row: int, away: float) -> Iterator[Tick]:
+def _of_bar(track: TapeTrack, row: int, away: float) -> Iterator[Tick]:
     """The open when it opens, the rest one second before it ends, once it has."""
-    tape, volume = reel.tape, int(reel.tape.volume[row])
+    tape, volume = track.tape, int(track.tape.volume[row])
     start = int(tape.start[row])
     open_, *rest = path(*tape.prices(row))
     yield around(open_, 1, start, away, 1)
-    if row < reel.row:
+    if row < track.row:
         end = start + tape.interval_ns - min(NS, tape.interval_ns // 2)
         for n, price in enumerate(rest):
             yield around(price, max(1, volume * (n + 1) // 3 - volume * n // 3), end, away, 1)
 
 
-def _told(shown: list[Tick], what: str, reel: Reel) -> list[tuple[int, Values]]:
+def _messages(ticks: list[Tick], what: str, track: TapeTrack) -> list[tuple[int, Values]]:
     before: Tick | None = None
-    told = []
-    for tick in shown:
-        values = tick_by_tick(tick, before, KINDS[what], reel.listed)
+    messages = []
+    for tick in ticks:
+        values = tick_by_tick(tick, before, KINDS[what], track.listed)
         if values is not None:
-            told.append((tick.ts, values))
+            messages.append((tick.ts, values))
         before = tick
-    return told
+    return messages

@@ -32,7 +32,7 @@ WHAT = frozenset({"TRADES", "MIDPOINT", "BID", "ASK"})
 _LIQUID_FROM_NS, _LIQUID_TO_NS = (9 * 60 + 30) * 60 * NS, 17 * 3600 * NS
 
 
-class Bar(NamedTuple):
+class HistoryBar(NamedTuple):
     start: int  # ns
     open: float
     high: float
@@ -65,11 +65,11 @@ def rows(tape: Tape, stop: int, request: Values) -> Ints | None:
     if stop == 0:
         return None
     first = _first(tape, stop, int(duration[1]), duration[2])
-    found = np.arange(first, stop)
+    indices = np.arange(first, stop)
     if request["use_rth"]:
-        clock = calendar.new_york_ns(tape.start[found]) % DAY_NS
-        found = found[(clock >= _LIQUID_FROM_NS) & (clock < _LIQUID_TO_NS)]
-    return found
+        clock = calendar.new_york_ns(tape.start[indices]) % DAY_NS
+        indices = indices[(clock >= _LIQUID_FROM_NS) & (clock < _LIQUID_TO_NS)]
+    return indices
 
 
 def _first(tape: Tape, stop: int, count: int, unit: str) -> int:
@@ -93,8 +93,8 @@ def instant(text: str) -> int:
 
 
 class BarForm(NamedTuple):
-    """How a client wants its bars. `away`: price units from a trade to bid and ask, for a tape
-    without quotes.
+    """The form of bars that a client asks for. `away`: price units from a trade to bid and ask, for
+    a tape without quotes.
     """
 
     step_ns: int
@@ -117,18 +117,18 @@ def bars(tape: Tape, which: Ints, form: BarForm) -> list[Values]:
 
 
 def _buckets(start: Ints, step: int) -> Ints:
-    """When the bar of `step` opens that each row belongs to."""
+    """Return the opening time of the bar of `step` that each row belongs to."""
     into: Ints = (calendar.new_york_ns(start) + _SIX_HOURS_NS) % step
     return start - into
 
 
-def _merged(tape: Tape, part: Ints, step: int) -> Bar:
+def _merged(tape: Tape, part: Ints, step: int) -> HistoryBar:
     first, last = int(part[0]), int(part[-1])
     start = int(
         tape.start[first] if step == tape.interval_ns else _buckets(tape.start[part[:1]], step)[0]
     )
     high, low = float(tape.high[part].max()), float(tape.low[part].min())
-    return Bar(
+    return HistoryBar(
         start,
         float(tape.open[first]),
         high,
@@ -138,13 +138,13 @@ def _merged(tape: Tape, part: Ints, step: int) -> Bar:
     )
 
 
-def current(tape: Tape, row: int, forming: Bar | None, form: BarForm, now_ns: int) -> Values:
+def current(tape: Tape, row: int, forming: HistoryBar | None, form: BarForm, now_ns: int) -> Values:
     """The bar that `row` belongs to, when the row is complete (`forming` None) or is known as far
     as `forming`, at `now_ns`.
     """
     step = form.step_ns
     whole = (
-        Bar(int(tape.start[row]), *tape.prices(row), int(tape.volume[row]))
+        HistoryBar(int(tape.start[row]), *tape.prices(row), int(tape.volume[row]))
         if forming is None
         else forming
     )
@@ -161,7 +161,7 @@ def current(tape: Tape, row: int, forming: Bar | None, form: BarForm, now_ns: in
     return _values(priced(tape, whole, form, now_ns), form)
 
 
-def priced(tape: Tape, bar: Bar, form: BarForm, now_ns: int | None = None) -> Bar:
+def priced(tape: Tape, bar: HistoryBar, form: BarForm, now_ns: int | None = None) -> HistoryBar:
     """A bar of trades as one of bids, asks or middles over the same time, as far as it is known at
     `now_ns`.
 
@@ -181,13 +181,13 @@ def priced(tape: Tape, bar: Bar, form: BarForm, now_ns: int | None = None) -> Ba
             open_, high, low, close = (
                 float(v) for v in (quoted[0], quoted.max(), quoted.min(), quoted[-1])
             )
-            return Bar(bar.start, open_, high, low, close, bar.volume)
+            return HistoryBar(bar.start, open_, high, low, close, bar.volume)
     shift = {"BID": -form.away, "ASK": form.away}.get(form.what, 0.0)
     open_, high, low, close = (round(price + shift, 10) for price in bar[1:5])
-    return Bar(bar.start, open_, high, low, close, bar.volume)
+    return HistoryBar(bar.start, open_, high, low, close, bar.volume)
 
 
-def _values(bar: Bar, form: BarForm) -> Values:
+def _values(bar: HistoryBar, form: BarForm) -> Values:
     traded = form.what == "TRADES"
     volume = bar.volume if traded else -1
     average = round((bar.open + bar.high + bar.low + bar.close) / 4, 3) if traded else -1.0

@@ -1,5 +1,5 @@
-"""What the broker core is given: somebody who tells the clients, and the habits in which one TWS
-differs from another.
+"""The interfaces of the order book: the listener that reports its events to clients, and the
+options in which one TWS differs from another.
 """
 
 from __future__ import annotations
@@ -7,24 +7,24 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from mcl.simulators.tws.contracts import Listed
-from mcl.simulators.tws.orders import Execution, Order
+from mcl.simulators.tws.orders import ExecutionReport, Order
 
 
-class Sink(Protocol):
-    """Who tells the clients."""
+class OrderListener(Protocol):
+    """Receives the events of the order book, to report them to clients."""
 
     def open_order(self, order: Order) -> None: ...
     def order_status(self, order: Order) -> None: ...
-    def executed(self, execution: Execution) -> None: ...
-    def commission(self, execution: Execution) -> None: ...
+    def executed(self, execution: ExecutionReport) -> None: ...
+    def commission(self, execution: ExecutionReport) -> None: ...
     def order_error(self, client_id: int, order_id: int, code: int, text: str) -> None: ...
     def what_if(self, order: Order, before: int, after: int) -> None: ...
     def position_changed(self, listed: Listed) -> None: ...
     def marked(self, listed: Listed) -> None: ...
 
 
-class Habits(NamedTuple):
-    """What is not the same in every TWS, account or test."""
+class BrokerOptions(NamedTuple):
+    """The behaviour that differs between TWS versions, accounts and tests."""
 
     check_margin: bool = False  # 201 when the initial margin would exceed the equity
     # 201 above that many working orders per contract and side; 0: no limit

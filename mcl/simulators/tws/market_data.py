@@ -1,4 +1,4 @@
-"""How the server answers requests about contracts, history and live data."""
+"""Answers requests about contracts, history and live data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mcl.simulators.tws.checks import NO_CONTRACT
 from mcl.simulators.tws.contracts import CONTINUOUS, Listed
 from mcl.simulators.tws.history import WHAT
 from mcl.simulators.tws.messages import Values
-from mcl.simulators.tws.session import BarStream, DepthOf, Following, Quote, Session
+from mcl.simulators.tws.session import BarStream, ClientSession, DepthOf, Following, QuoteStream
 from mcl.simulators.tws.stream import TICK_TYPES, Stream
 from mcl.simulators.tws.tape import NS
 from mcl.simulators.tws.trading import Handler, nothing
@@ -23,7 +23,7 @@ _TICKS = {
 _HISTORY_ERROR = "Historical Market Data Service error message:"
 
 
-def _contract_details(session: Session, request: Values) -> None:
+def _contract_details(session: ClientSession, request: Values) -> None:
     req_id, tws = request["req_id"], session.tws
     sec_type = request["sec_type"] or "FUT"
     if sec_type not in {"FUT", CONTINUOUS}:
@@ -33,19 +33,19 @@ def _contract_details(session: Session, request: Values) -> None:
             "Error validating request.-'bQ' : cause - Please enter a valid security type",
         )
         return
-    found = tws.listings.find(request)
-    if not found:
+    matching = tws.listings.find(request)
+    if not matching:
         session.error(req_id, 200, NO_CONTRACT)
         return
     today = calendar.from_day(int(calendar.session_of(tws.book.now)))
-    for listed in found:
+    for listed in matching:
         session.send("contractDetails", **listed.details(req_id, today, sec_type))
     session.send("contractDetailsEnd", req_id=req_id)
 
 
-def _matching_symbols(session: Session, request: Values) -> None:
+def _matching_symbols(session: ClientSession, request: Values) -> None:
     pattern = request["pattern"].upper()
-    known = {
+    first_of_root = {
         listed.contract.root: listed
         for listed in session.tws.listings.roots()
         if listed.contract.root.startswith(pattern)
@@ -59,18 +59,18 @@ def _matching_symbols(session: Session, request: Values) -> None:
             "currency": "USD",
         }
         | {"derivatives": [{"sec_type": "FUT"}], "description": listed.instrument.name}
-        for root, listed in known.items()
+        for root, listed in first_of_root.items()
     ]
     session.send("symbolSamples", req_id=request["req_id"], samples=samples)
 
 
-def _current_time(session: Session, _request: Values) -> None:
+def _current_time(session: ClientSession, _request: Values) -> None:
     """Also the sign of life that lock-step replay waits for."""
     session.send("currentTime", time=session.tws.player.now() // NS)
     session.tws.player.ready(session)
 
 
-def _market_rule(session: Session, request: Values) -> None:
+def _market_rule(session: ClientSession, request: Values) -> None:
     tick = session.tws.played.instrument.tick_size
     session.send(
         "marketRule", rule_id=request["rule_id"], increments=[{"low_edge": 0.0, "increment": tick}]
@@ -80,21 +80,21 @@ def _market_rule(session: Session, request: Values) -> None:
 # ------------------------------------------------------------------------------------------ history
 
 
-def _played(session: Session, request: Values) -> Stream | None:
-    """What flows about the contract of a data request, if one of the tapes is its; tells the client
-    otherwise.
+def _played(session: ClientSession, request: Values) -> Stream | None:
+    """Return the stream of the contract of a data request; send the client an error where no tape
+    is of that contract.
     """
-    found = session.tws.listings.find(request)
-    if len(found) != 1:
+    matching = session.tws.listings.find(request)
+    if len(matching) != 1:
         session.error(request["req_id"], 200, NO_CONTRACT)
         return None
-    stream = session.tws.streams.get(found[0].con_id)
+    stream = session.tws.streams.get(matching[0].con_id)
     if stream is None:
-        _no_data(session, request, found[0])
+        _no_data(session, request, matching[0])
     return stream
 
 
-def _no_data(session: Session, request: Values, listed: Listed) -> None:
+def _no_data(session: ClientSession, request: Values, listed: Listed) -> None:
     text = (
         f"HMDS query returned no data: {listed.local_symbol}@{listed.instrument.exchange}"
         f" {request['what']}"
@@ -102,7 +102,7 @@ def _no_data(session: Session, request: Values, listed: Listed) -> None:
     session.error(request["req_id"], 162, f"{_HISTORY_ERROR}{text}")
 
 
-def _historical_data(session: Session, request: Values) -> None:
+def _historical_data(session: ClientSession, request: Values) -> None:
     stream, req_id = _played(session, request), request["req_id"]
     if stream is None:
         return
@@ -117,37 +117,41 @@ def _historical_data(session: Session, request: Values) -> None:
     if request["what"] == "SCHEDULE":
         other_requests.schedule(session, request)
         return
-    reel = stream.reel
-    step = history.step_ns(reel.tape, request["bar_size"])
-    rows = None if step is None else history.rows(reel.tape, reel.row, request)
+    track = stream.track
+    step = history.step_ns(track.tape, request["bar_size"])
+    rows = None if step is None else history.rows(track.tape, track.row, request)
     if step is None or rows is None or not len(rows):
-        _no_data(session, request, reel.listed)
+        _no_data(session, request, track.listed)
         return
     form = history.BarForm(step, request["format_date"], request["what"], stream.away)
     _send_history(session, request, stream, rows, form)
     if request["keep_up_to_date"]:
-        session.subscribed.bars[req_id] = BarStream(reel.listed, form)
+        session.subscribed.bars[req_id] = BarStream(track.listed, form)
         session.tws.player.listen(session)
 
 
 def _send_history(
-    session: Session, request: Values, stream: Stream, rows: history.Ints, form: history.BarForm
+    session: ClientSession,
+    request: Values,
+    stream: Stream,
+    rows: history.Ints,
+    form: history.BarForm,
 ) -> None:
-    reel = stream.reel
-    bars = history.bars(reel.tape, rows, form)
-    if request["keep_up_to_date"] and reel.in_progress and stream.forming is not None:
-        bar = history.current(reel.tape, reel.row, stream.forming, form, session.tws.book.now)
+    track = stream.track
+    bars = history.bars(track.tape, rows, form)
+    if request["keep_up_to_date"] and track.in_progress and stream.forming is not None:
+        bar = history.current(track.tape, track.row, stream.forming, form, session.tws.book.now)
         bars = [*(bars[:-1] if bars[-1]["date"] == bar["date"] else bars), bar]
     start, end = (
-        render.local_time(int(reel.tape.start[rows[0]])),
+        render.local_time(int(track.tape.start[rows[0]])),
         render.local_time(session.tws.book.now),
     )
     session.send("historicalData", req_id=request["req_id"], start=start, end=end, bars=bars)
 
 
-def _head_timestamp(session: Session, request: Values) -> None:
+def _head_timestamp(session: ClientSession, request: Values) -> None:
     if (stream := _played(session, request)) is not None:
-        first = int(stream.reel.tape.start[0])
+        first = int(stream.track.tape.start[0])
         text = (
             str(first // NS)
             if request["format_date"] == 2
@@ -159,13 +163,13 @@ def _head_timestamp(session: Session, request: Values) -> None:
 # --------------------------------------------------------------------------------------------- live
 
 
-def _market_data(session: Session, request: Values) -> None:
+def _market_data(session: ClientSession, request: Values) -> None:
     """Live prices; without permission delayed ones for a client that has asked for them, or error
     354.
     """
     req_id, tws = request["req_id"], session.tws
-    found = tws.listings.find(request)
-    if len(found) != 1:
+    matching = tws.listings.find(request)
+    if len(matching) != 1:
         session.error(req_id, 200, NO_CONTRACT)
         return
     wants_delayed = session.subscribed.data_type in {3, 4}
@@ -176,7 +180,7 @@ def _market_data(session: Session, request: Values) -> None:
             "Requested market data is not subscribed. Delayed market data is available.",
         )
         return
-    quote = Quote(found[0], delayed=not tws.permitted)
+    quote = QuoteStream(matching[0], delayed=not tws.permitted)
     if quote.delayed:
         session.error(
             req_id,
@@ -198,11 +202,11 @@ def _market_data(session: Session, request: Values) -> None:
         session.subscribed.quotes[req_id] = quote
 
 
-def _data_type(session: Session, request: Values) -> None:
+def _data_type(session: ClientSession, request: Values) -> None:
     session.subscribed.data_type = request["type"]
 
 
-def _real_time_bars(session: Session, request: Values) -> None:
+def _real_time_bars(session: ClientSession, request: Values) -> None:
     if request["what"] not in WHAT or request["bar_size"] != 5:
         session.error(
             request["req_id"],
@@ -214,11 +218,11 @@ def _real_time_bars(session: Session, request: Values) -> None:
             session,
             session.subscribed.seconds,
             request["req_id"],
-            Following(stream.reel.listed, request["what"]),
+            Following(stream.track.listed, request["what"]),
         )
 
 
-def _tick_by_tick(session: Session, request: Values) -> None:
+def _tick_by_tick(session: ClientSession, request: Values) -> None:
     kind = request["tick_type"]
     if kind not in TICK_TYPES:
         session.error(
@@ -235,17 +239,19 @@ def _tick_by_tick(session: Session, request: Values) -> None:
             session,
             session.subscribed.ticks,
             request["req_id"],
-            Following(stream.reel.listed, kind),
+            Following(stream.track.listed, kind),
         )
 
 
-def _follow(session: Session, streams: dict[int, Following], req_id: int, what: Following) -> None:
+def _follow(
+    session: ClientSession, streams: dict[int, Following], req_id: int, what: Following
+) -> None:
     streams[req_id] = what
     session.tws.player.listen(session)
 
 
 def _cancel_stream(name: str, code: int, text: str) -> Handler:
-    def cancel(session: Session, request: Values) -> None:
+    def cancel(session: ClientSession, request: Values) -> None:
         streams = getattr(session.subscribed, name)
         if streams.pop(request["req_id"], None) is None:
             session.error(request["req_id"], code, f"{text}:{request['req_id']}")
@@ -255,10 +261,10 @@ def _cancel_stream(name: str, code: int, text: str) -> Handler:
     return cancel
 
 
-def _market_depth(session: Session, request: Values) -> None:
-    req_id, found = request["req_id"], session.tws.listings.find(request)
-    stream = session.tws.streams.get(found[0].con_id) if len(found) == 1 else None
-    if len(found) != 1:
+def _market_depth(session: ClientSession, request: Values) -> None:
+    req_id, matching = request["req_id"], session.tws.listings.find(request)
+    stream = session.tws.streams.get(matching[0].con_id) if len(matching) == 1 else None
+    if len(matching) != 1:
         session.error(req_id, 200, NO_CONTRACT)
     elif stream is None:
         session.error(
@@ -272,12 +278,12 @@ def _market_depth(session: Session, request: Values) -> None:
         )
     else:
         session.subscribed.depth[req_id] = DepthOf(
-            found[0], max(1, request["rows"] or 1), request["smart"]
+            matching[0], max(1, request["rows"] or 1), request["smart"]
         )
         stream.first_depth(session, req_id)
 
 
-def _historical_ticks(session: Session, request: Values) -> None:
+def _historical_ticks(session: ClientSession, request: Values) -> None:
     """One message with all ticks, and the flag that says so."""
     what, req_id = request["what"], request["req_id"]
     if what not in historical_ticks.KINDS or bool(request["start"]) == bool(request["end"]):
@@ -291,12 +297,12 @@ def _historical_ticks(session: Session, request: Values) -> None:
         )
         count = request["count"] or 1
         ticks = historical_ticks.ticks(
-            stream.reel, what, start, end, session.tws.book.now, count, stream.away
+            stream.track, what, start, end, session.tws.book.now, count, stream.away
         )
         session.send(_TICKS[what], req_id=req_id, ticks=ticks, done=True)
 
 
-def _cancel_market_data(session: Session, request: Values) -> None:
+def _cancel_market_data(session: ClientSession, request: Values) -> None:
     if session.subscribed.quotes.pop(request["req_id"], None) is None:
         session.error(request["req_id"], 300, f"Can't find EId with tickerId:{request['req_id']}")
 
@@ -304,7 +310,7 @@ def _cancel_market_data(session: Session, request: Values) -> None:
 def _refusal(code: int, text: str) -> Handler:
     """A kind of data that this server does not have."""
 
-    def refuse(session: Session, request: Values) -> None:
+    def refuse(session: ClientSession, request: Values) -> None:
         session.error(request["req_id"], code, text)
 
     return refuse

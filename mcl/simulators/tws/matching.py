@@ -1,5 +1,5 @@
-"""When and at what price an order trades, in a bar of which only open, high, low and close are
-known, or at a trade. Pure, in price units.
+"""Decides whether and at what price an order trades, in a bar of which only open, high, low and
+close are known, or at a trade. Pure, in price units.
 
 The rule for bars is that of the simulation engine, and pessimistic where the path within the bar is
 unknown: stops come before limits, a bar that opens beyond a level fills at the open, a stop limit
@@ -72,8 +72,8 @@ def follow(order: Order, bar: Range) -> bool:
 
 
 def trailed(order: Order, price: float) -> float:
-    """Where a trailing stop belongs when the market is at `price`; on the tick, never nearer than
-    asked for.
+    """Return the trigger of a trailing stop when the market is at `price`: on the tick, never
+    nearer than requested.
     """
     distance = order.trail or abs(price) * order.trail_percent / 100
     size = order.listed.instrument.tick_size

@@ -5,7 +5,8 @@ The same table reads and writes, so that a table can be tested against recorded 
 directions. A field is written ``name:kind=default@versions`` where all but the name may be left
 out:
 
-    kinds      s text · i integer · f shortest float (``0.0``, ``96.9``) · n number without ``.0`` · b 0/1
+    kinds      s text · i integer · f shortest float (``0.0``, ``96.9``)
+               n number without ``.0`` · b 0/1
                u float, unset = 1.7976931348623157E308 · k integer, unset = 2147483647
     versions   ``@<177`` only below server version 177 · ``@>=178`` only from 178 on
 """
@@ -91,7 +92,7 @@ class Run:
 
 
 def _unsaid(field: Field) -> str:
-    """What stands for a field that has no value."""
+    """Return the text of a field that has no value."""
     return field.default if field.default is not None else field.text(None)
 
 

@@ -1,9 +1,9 @@
 """The orders of the account: accepts, changes, cancels and fills them, and says so in the order in
 which a TWS does.
 
-It knows neither sockets nor messages: everything that clients may learn goes through a `Sink`, in
-sequence. Numbers, ids and times are deterministic. What trades when, and at what price, is decided
-on its `floor`.
+It knows neither sockets nor messages: everything that clients may learn goes through an
+`OrderListener`, in sequence. Numbers, ids and times are deterministic. What trades when, and at
+what price, is decided by its `exchange`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from datetime import timedelta
 
 from mcl.market import calendar
 from mcl.simulators.tws import checks, matching
-from mcl.simulators.tws.account import Account
+from mcl.simulators.tws.account import SimulatedAccount
 from mcl.simulators.tws.checks import Reject
 from mcl.simulators.tws.contracts import Listed, Listings
-from mcl.simulators.tws.exchange import Floor
-from mcl.simulators.tws.listener import Habits, Sink
+from mcl.simulators.tws.exchange import Exchange
+from mcl.simulators.tws.listener import BrokerOptions, OrderListener
 from mcl.simulators.tws.messages import Values
 from mcl.simulators.tws.orders import (
     OCA_CANCELS,
     TRAILING,
-    Execution,
+    ExecutionReport,
     Order,
     Refusal,
     Status,
@@ -33,23 +33,23 @@ MOST_PER_DAY = 100_000  # executions
 FIRST_PERM_ID = 1_500_000_001
 
 
-class Book:
+class OrderBook:
     """All orders of the account. `now` is the market clock (ns), kept by the player."""
 
     def __init__(
         self,
-        sink: Sink,
+        listener: OrderListener,
         listings: Listings,
-        account: Account,
+        account: SimulatedAccount,
         slippage_ticks: float,
-        habits: Habits | None = None,
+        options: BrokerOptions | None = None,
     ) -> None:
-        self.sink, self.listings, self.account = sink, listings, account
-        self.habits = habits or Habits()
+        self.listener, self.listings, self.account = listener, listings, account
+        self.options = options or BrokerOptions()
         self.now = 0
-        self.floor = Floor(self, self.habits, slippage_ticks)
+        self.exchange = Exchange(self, self.options, slippage_ticks)
         self.orders: dict[tuple[int, int], Order] = {}  # (client id, order id), in order of arrival
-        self.executions: list[Execution] = []
+        self.executions: list[ExecutionReport] = []
         # so many ids were given; one that is cancelled later does not give its id to another
         self.executed = 0
         # by perm_id: changed since somebody last wrote them down
@@ -68,31 +68,31 @@ class Book:
         """
         order_id = request["order_id"]
         try:
-            known = self.orders.get((client_id, order_id))
+            existing = self.orders.get((client_id, order_id))
             if request["what_if"]:
                 self._what_if(self.accept(request, client_id))
-            elif known is not None:
-                self._modify(known, request, refusal)
+            elif existing is not None:
+                self._modify(existing, request, refusal)
             else:
                 self._add(self.accept(request, client_id), refusal)
         except Reject as reject:
-            self.sink.order_error(client_id, order_id, reject.code, reject.text)
+            self.listener.order_error(client_id, order_id, reject.code, reject.text)
             self._lost_child(request, client_id, reject.code)
 
     def cancel(self, client_id: int, order_id: int) -> None:
         order = self.orders.get((client_id, order_id))
         if order is None:
             text = f"OrderId {order_id} that needs to be cancelled is not found."
-            self.sink.order_error(client_id, order_id, 10147, text)
+            self.listener.order_error(client_id, order_id, 10147, text)
         elif not order.working:
             text = (
                 f"OrderId {order_id} that needs to be cancelled cannot be cancelled, state:"
                 f" {order.status}."
             )
-            self.sink.order_error(client_id, order_id, 10148, text)
-        elif self.floor.holds_cancels:
-            if not self.floor.leave_later(order):
-                self.sink.order_error(
+            self.listener.order_error(client_id, order_id, 10148, text)
+        elif self.exchange.holds_cancels:
+            if not self.exchange.leave_later(order):
+                self.listener.order_error(
                     client_id,
                     order_id,
                     161,
@@ -135,9 +135,13 @@ class Book:
         )
 
     def restore(
-        self, orders: list[Order], executions: list[Execution], next_perm_id: int, executed: int
+        self,
+        orders: list[Order],
+        executions: list[ExecutionReport],
+        next_perm_id: int,
+        executed: int,
     ) -> None:
-        """What an earlier life of this server knew."""
+        """Take over the orders and executions of an earlier life of this server."""
         self.orders = {(order.client_id, order.order_id): order for order in orders}
         self._active = {order.perm_id: order for order in orders if order.working}
         self._over = {
@@ -151,7 +155,7 @@ class Book:
         """
         self.executed = max(self.executed, day * MOST_PER_DAY)
 
-    # ---------------------------------------------------------------------- what the floor asks for
+    # ---------------------------------------------------------------------------- for the exchange
 
     def clock(self, now: int) -> None:
         """The market clock moves; orders with an end may end."""
@@ -160,11 +164,11 @@ class Book:
             self.end(order, "Order Canceled - reason:The time in force has expired")
 
     def close_session(self, opens_ns: int | None) -> None:
-        """Day orders end; until `opens_ns` (None: for ever) orders are taken but not worked."""
+        """End day orders; until `opens_ns` (None: for ever) orders are accepted but not worked."""
         for order in list(self._active.values()):
             if order.tif in {"DAY", "IOC"} and order.working:
                 self.end(order, "Order Canceled - reason:The session has ended")
-        self.floor.close(opens_ns)
+        self.exchange.close(opens_ns)
 
     def expire(self) -> None:
         """A new session begins: orders of contracts that no longer trade end."""
@@ -189,14 +193,14 @@ class Book:
         self._tell(order, "Submitted")
 
     def mark(self, listed: Listed, price: float) -> None:
-        """What a holding is worth now."""
+        """Value a holding at `price`."""
         self.account.holding(listed).mark = price
-        self.sink.marked(listed)
+        self.listener.marked(listed)
 
     # ------------------------------------------------------------------------------------ accepting
 
     def accept(self, request: Values, client_id: int) -> Order:
-        if self.floor.closed:
+        if self.exchange.closed:
             raise Reject(
                 201, "Order rejected - reason:The replay has ended, the exchange is closed."
             )
@@ -207,7 +211,7 @@ class Book:
         order.good_till_ns = checks.instant(order.good_till) if order.tif == "GTD" else 0
         if order.parent_id:
             self._join(order)
-        checks.limits(order, self._active.values(), self.account, self.habits)
+        checks.limits(order, self._active.values(), self.account, self.options)
         return order
 
     def _join(self, order: Order) -> None:
@@ -223,8 +227,8 @@ class Book:
         return self.next_perm_id - 1
 
     def _what_if(self, order: Order) -> None:
-        held = self.account.holding(order.listed).quantity
-        self.sink.what_if(order, held, held + order.side * order.total)
+        position = self.account.holding(order.listed).quantity
+        self.listener.what_if(order, position, position + order.side * order.total)
 
     def _lost_child(self, request: Values, client_id: int, code: int) -> None:
         """A child that is refused for its price does not stop the rest of its bracket, which then
@@ -248,24 +252,24 @@ class Book:
         """Send a tree on its way: parent first, then its children. What is refused takes its
         children along.
         """
-        held = [order for order in (root, *root.children) if order.status == "Held"]
-        for order in held:
+        parked = [order for order in (root, *root.children) if order.status == "Held"]
+        for order in parked:
             self._show(order)
-        for order in held:
+        for order in parked:
             if order.refusal is not None and order.perm_id in self._active:
                 self._refuse(order, order.refusal)
-        for order in held:
+        for order in parked:
             if order.working and order.oca_group in self._over and not self.oca_off:
                 self.end(order)  # its group has done its work
             else:
-                self.floor.arrive(order)
+                self.exchange.arrive(order)
 
     def _show(self, order: Order) -> None:
         refusal = order.refusal or (order.parent.refusal if order.parent else None)
-        if refusal is None or (order.refusal is None and refusal.shown):
+        if refusal is None or (order.refusal is None and refusal.first_status):
             self._announce(order)
-        elif refusal.shown:
-            self._tell(order, refusal.shown)
+        elif refusal.first_status:
+            self._tell(order, refusal.first_status)
 
     def _refuse(self, order: Order, refusal: Refusal) -> None:
         """It dies at birth, or right after it was shown; children that were shown are cancelled,
@@ -274,7 +278,7 @@ class Book:
         self._active.pop(order.perm_id, None)
         self.touched[order.perm_id] = order
         order.status = "Inactive"
-        self.sink.order_error(order.client_id, order.order_id, refusal.code, refusal.text)
+        self.listener.order_error(order.client_id, order.order_id, refusal.code, refusal.text)
         for child in order.children:
             if child.status == "Held" or child.refusal is not None:
                 self._refuse(child, child.refusal or refusal)
@@ -283,14 +287,14 @@ class Book:
 
     def _announce(self, order: Order) -> None:
         if not order.waits_for_parent:
-            self._start_trailing(order, self.floor.price(order.listed))
-        opens_ns = self.floor.opens_ns
+            self._start_trailing(order, self.exchange.price(order.listed))
+        opens_ns = self.exchange.opens_ns
         if opens_ns is not None:
             self._warn_of_break(order, opens_ns)
         resting = (
             order.takes_limit
             and not order.waits_for_parent
-            and not self.floor.crosses(order)
+            and not self.exchange.crosses(order)
             and opens_ns is None
         )
         self._tell(order, "Submitted" if resting or order.filled else "PreSubmitted")
@@ -307,14 +311,14 @@ class Book:
             f"Order Message:\n{line}\nWarning: your order will not be placed at the exchange until"
             f" {opens}"
         )
-        self.sink.order_error(order.client_id, order.order_id, 399, text)
+        self.listener.order_error(order.client_id, order.order_id, 399, text)
 
     def _tell(self, order: Order, status: Status | None = None) -> None:
         if status is not None:
             order.status = status
         self.touched[order.perm_id] = order
-        self.sink.open_order(order)
-        self.sink.order_status(order)
+        self.listener.open_order(order)
+        self.listener.order_status(order)
 
     def _modify(self, order: Order, request: Values, refusal: Refusal | None) -> None:
         if not order.working:
@@ -343,7 +347,7 @@ class Book:
             return
         order.revision += 1
         self._announce(order)
-        self.floor.arrive(order)
+        self.exchange.arrive(order)
 
     def _change(self, order: Order, changed: Order) -> None:
         until = checks.instant(changed.good_till) if changed.tif == "GTD" else 0
@@ -370,8 +374,8 @@ class Book:
             "Cancelled by Trader",
         )
         if visible:
-            self.sink.order_status(order)
-            self.sink.order_error(order.client_id, order.order_id, code, text)
+            self.listener.order_status(order)
+            self.listener.order_error(order.client_id, order.order_id, code, text)
         for child in order.children:
             if child.working:
                 self.end(child, text)
@@ -382,7 +386,7 @@ class Book:
         """
         before, price = order.remaining, round(price, 8)
         execution = self._execute(order, quantity, price, liquidity)
-        self.sink.executed(execution)
+        self.listener.executed(execution)
         if order.remaining:
             self._tell(order, "Submitted")
         else:
@@ -391,11 +395,13 @@ class Book:
             self._tell(order, "Filled")
             order.commission = round(order.fees, 10)
             self._tell(order)
-        self.sink.commission(execution)
-        self.sink.position_changed(order.listed)
+        self.listener.commission(execution)
+        self.listener.position_changed(order.listed)
         self._after_fill(order, quantity, before)
 
-    def _execute(self, order: Order, quantity: int, price: float, liquidity: int) -> Execution:
+    def _execute(
+        self, order: Order, quantity: int, price: float, liquidity: int
+    ) -> ExecutionReport:
         fee, realized = self.account.trade(order.listed, order.side * quantity, price)
         order.average_price = round(
             (order.average_price * order.filled + price * quantity) / (order.filled + quantity), 10
@@ -405,7 +411,7 @@ class Book:
         self.executed += 1
         name = f"0000e9b5.{self.executed:08x}.01.01"
         signed, average = order.side * quantity, order.average_price
-        execution = Execution(
+        execution = ExecutionReport(
             order, name, self.now, signed, price, order.filled, average, liquidity, fee, realized
         )
         self.executions.append(execution)
@@ -428,18 +434,18 @@ class Book:
                 child.status = "Submitted" if child.takes_limit else "PreSubmitted"
                 self._start_trailing(child, order.last_price)
                 self.touched[child.perm_id] = child
-                if self.habits.status_at_parent_fill:
-                    self.sink.order_status(child)
+                if self.options.status_at_parent_fill:
+                    self.listener.order_status(child)
         for child in order.children:
-            self.floor.arrive(child)
+            self.exchange.arrive(child)
 
     def _reduce(self, other: Order, quantity: int, before: int) -> None:
         """An order of the same group has filled `quantity` of the `before` contracts that it had
         left.
         """
-        gone = round(other.remaining * quantity / before)
-        if other.oca_type == OCA_CANCELS or gone >= other.remaining:
+        share = round(other.remaining * quantity / before)
+        if other.oca_type == OCA_CANCELS or share >= other.remaining:
             self.end(other)
-        elif gone and other.status != "Held":
-            other.total -= gone
+        elif share and other.status != "Held":
+            other.total -= share
             self._tell(other)

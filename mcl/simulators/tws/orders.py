@@ -24,13 +24,13 @@ Status = Literal["Held", "PreSubmitted", "Submitted", "Filled", "Cancelled", "In
 
 
 class Refusal(NamedTuple):
-    """What the broker will say to an order that it has taken. `shown`: the status it gives it
-    first, or none.
+    """A refusal of an order that the broker has accepted. `first_status`: the status that it gives
+    the order before, or none.
     """
 
     code: int
     text: str
-    shown: Status | None = None
+    first_status: Status | None = None
 
 
 @dataclass(eq=False)
@@ -128,7 +128,7 @@ class Order:
         return ",".join(["child"] * self.waits_for_parent + ["trigger"] * self.waits_for_trigger)
 
 
-class Execution(NamedTuple):
+class ExecutionReport(NamedTuple):
     order: Order
     execution_id: str
     time: int  # ns, market clock
@@ -176,7 +176,7 @@ def order_from(request: Values, client_id: int, perm_id: int, listed: Listed) ->
 
 
 def _limit_offset(request: Values, trigger: float) -> float:
-    """How far the limit lies beyond the trigger: said as an offset, or by a limit price."""
+    """Return the distance from the trigger to the limit, given as an offset or by a limit price."""
     if request["limit_offset"] is not None:
         return float(request["limit_offset"])
     side = 1 if request["action"] == "BUY" else -1

@@ -1,5 +1,5 @@
-"""What a futures account seldom asks for, and what it has not: news, scanners, options, advisors.
-Answered or refused as by a TWS.
+"""Answers or refuses, as a TWS does, requests that a futures account seldom makes: news, scanners,
+options, advisors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mcl.simulators.tws import history, render
 from mcl.simulators.tws.checks import NO_CONTRACT
 from mcl.simulators.tws.contracts import TIME_ZONE
 from mcl.simulators.tws.messages import Values
-from mcl.simulators.tws.session import Session
+from mcl.simulators.tws.session import ClientSession
 from mcl.simulators.tws.trading import Handler, nothing
 
 NO_NEWS = "News feed is not allowed."
@@ -22,7 +22,7 @@ SPAN_DAYS = {"second": 1, "day": 1, "week": 7, "month": 30, "year": 365}
 
 
 def _refusal(code: int, text: str) -> Handler:
-    def refuse(session: Session, request: Values) -> None:
+    def refuse(session: ClientSession, request: Values) -> None:
         session.error(request.get("req_id", -1), code, text)
 
     return refuse
@@ -31,14 +31,14 @@ def _refusal(code: int, text: str) -> Handler:
 def _answer(name: str, **values: object) -> Handler:
     """Always the same answer."""
 
-    def answer(session: Session, request: Values) -> None:
-        given = {"req_id": request["req_id"]} if "req_id" in request else {}
-        session.send(name, **given, **values)
+    def answer(session: ClientSession, request: Values) -> None:
+        fields = {"req_id": request["req_id"]} if "req_id" in request else {}
+        session.send(name, **fields, **values)
 
     return answer
 
 
-def _positions_multi(session: Session, request: Values) -> None:
+def _positions_multi(session: ClientSession, request: Values) -> None:
     account = session.tws.account
     for holding in account.holdings.values():
         if holding.quantity:
@@ -48,22 +48,22 @@ def _positions_multi(session: Session, request: Values) -> None:
     session.send("positionMultiEnd", req_id=request["req_id"])
 
 
-def _depth_exchanges(session: Session, _request: Values) -> None:
+def _depth_exchanges(session: ClientSession, _request: Values) -> None:
     places = sorted({listed.instrument.exchange for listed in session.tws.listings.roots()})
     session.send("mktDepthExchanges", exchanges=[{"exchange": place} for place in places])
 
 
-def _histogram(session: Session, request: Values) -> None:
+def _histogram(session: ClientSession, request: Values) -> None:
     """Contracts traded at each closing price over the period that is asked for (`3 days`)."""
-    found = session.tws.listings.find(request)
-    stream = session.tws.streams.get(found[0].con_id) if len(found) == 1 else None
+    matching = session.tws.listings.find(request)
+    stream = session.tws.streams.get(matching[0].con_id) if len(matching) == 1 else None
     count, _, unit = request["period"].partition(" ")
     if stream is None or not count.isdigit() or unit.rstrip("s") not in SPAN_DAYS:
         session.error(request["req_id"], 200, NO_CONTRACT)
         return
-    tape, traded = stream.reel.tape, Counter[float]()
+    tape, traded = stream.track.tape, Counter[float]()
     since = session.tws.book.now - int(count) * SPAN_DAYS[unit.rstrip("s")] * calendar.DAY_NS
-    for row in range(int(np.searchsorted(tape.start, since)), stream.reel.row):
+    for row in range(int(np.searchsorted(tape.start, since)), stream.track.row):
         traded[float(tape.close[row])] += int(tape.volume[row])
     session.send(
         "histogramData",
@@ -72,7 +72,7 @@ def _histogram(session: Session, request: Values) -> None:
     )
 
 
-def schedule(session: Session, request: Values) -> None:
+def schedule(session: ClientSession, request: Values) -> None:
     """Sessions of the exchange, as many days back as are asked for."""
     end = history.instant(request["end"]) if request["end"] else session.tws.book.now
     last = calendar.from_day(int(calendar.session_of(end)))
@@ -81,7 +81,7 @@ def schedule(session: Session, request: Values) -> None:
     table = calendar.sessions(
         last - timedelta(days=days + 7), last + timedelta(days=1), session.tws.played.contract.root
     )
-    kept = slice(-max(1, days * 5 // 7 if unit != "D" else days), None)
+    last_days = slice(-max(1, days * 5 // 7 if unit != "D" else days), None)
     rows = [
         {
             "opens": _schedule_time(opens),
@@ -89,9 +89,9 @@ def schedule(session: Session, request: Values) -> None:
             "day": f"{calendar.from_day(day):%Y%m%d}",
         }
         for day, opens, closes in zip(
-            table.day[kept].tolist(),
-            table.open_ns[kept].tolist(),
-            table.close_ns[kept].tolist(),
+            table.day[last_days].tolist(),
+            table.open_ns[last_days].tolist(),
+            table.close_ns[last_days].tolist(),
             strict=True,
         )
     ]

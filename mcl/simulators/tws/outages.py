@@ -1,5 +1,5 @@
-"""What can happen to the server as a whole: it restarts, loses its broker or a data farm, others
-trade in the account.
+"""Outages of the server as a whole: it restarts, loses its broker or a data farm, others trade in
+the account.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mcl.base.errors import BrokerError
 from mcl.simulators.tws.faults import LIVE_DATA
-from mcl.simulators.tws.orders import Execution
+from mcl.simulators.tws.orders import ExecutionReport
 from mcl.simulators.tws.request_messages import blank_order
 
 if TYPE_CHECKING:
@@ -46,20 +46,20 @@ RESTORED = "Connectivity between IB and Trader Workstation has been restored - d
 
 @dataclass
 class Greeting:
-    """How new connections are met. `accounts` None: the account there is. `delay_sec` below 0:
+    """The answer to new connections. `accounts` None: the account there is. `delay_sec` below 0:
     never answered.
     """
 
     version: int | None = None
     accounts: str | None = None
     delay_sec: float = 0.0
-    taken: int = 0  # so many connections are told that their client id is in use
+    ids_in_use: int = 0  # so many connections are told that their client id is in use
     chunk: int = 0  # bytes per write
     limit: int = 0  # messages per second
     id_shift: int = 0  # of the next valid order id
 
 
-class Incidents:
+class Outages:
     def __init__(self, tws: SimulatedTWS) -> None:
         self._tws = tws
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,7 +145,7 @@ class Incidents:
         tws.executions_changed()
         tws.publisher.position_changed(old.order.listed)
 
-    def _resend(self, execution: Execution) -> None:
+    def _resend(self, execution: ExecutionReport) -> None:
         self._tws.publisher.executed(execution)
         self._tws.publisher.commission(execution)
 
@@ -156,8 +156,8 @@ class Incidents:
         gives.
         """
         tws, book = self._tws, self._tws.book
-        taken = [order_id for client, order_id in book.orders if client == client_id]
-        order_id = book.next_valid_id(client_id) if client_id else min([0, *taken]) - 1
+        order_ids = [order_id for client, order_id in book.orders if client == client_id]
+        order_id = book.next_valid_id(client_id) if client_id else min([0, *order_ids]) - 1
         prices = {"LMT": {"limit_price": price}, "STP": {"aux_price": price}}.get(kind, {})
         values = tws.played.fields() | prices
         values |= {
@@ -174,15 +174,15 @@ class Incidents:
         at = (
             price
             if price is not None
-            else tws.book.floor.price(tws.played)
-            or float(tws.tape.open[tws.player.reels[0].row - 1])
+            else tws.book.exchange.price(tws.played)
+            or float(tws.tape.open[tws.player.tracks[0].row - 1])
         )
         tws.account.holding(tws.played).trade(quantity, at, 0.0)
         tws.publisher.position_changed(tws.played)
 
     def halt(self, on: bool) -> None:
         tws = self._tws
-        tws.book.floor.halted = on
+        tws.book.exchange.halted = on
         for session in tws.sessions:
             for req_id in session.subscribed.quotes:
                 session.send("tickGeneric", req_id=req_id, tick_type=49, value=float(on))

@@ -1,4 +1,4 @@
-"""What a server knows, on disk: orders, executions, holdings, cash and the market clock, in one
+"""Stores the state of a server: orders, executions, holdings, cash and the market clock, in one
 SQLite file.
 
 Everything that a client was told has been committed before, so a server that is killed and started
@@ -17,25 +17,27 @@ from typing import TYPE_CHECKING, Any
 
 from mcl.base.errors import BrokerError
 from mcl.base.files import private_file
-from mcl.simulators.tws.account import Account
+from mcl.simulators.tws.account import SimulatedAccount
 from mcl.simulators.tws.contracts import Listings
-from mcl.simulators.tws.orders import Execution, Order
+from mcl.simulators.tws.orders import ExecutionReport, Order
 
 if TYPE_CHECKING:
-    from mcl.simulators.tws.order_book import Book
+    from mcl.simulators.tws.order_book import OrderBook
 
 VERSION = 2
 _NOT_STORED = {"listed", "children", "parent", "refusal"}
 _STORED = tuple(f.name for f in fields(Order) if f.name not in _NOT_STORED)
 _SCHEMA = """
-create table if not exists orders (perm_id integer primary key, con_id integer, parent integer, body text);
+create table if not exists orders (
+    perm_id integer primary key, con_id integer, parent integer, body text
+);
 create table if not exists executions (number integer primary key, perm_id integer, body text);
 create table if not exists holdings (con_id integer primary key, body text);
 create table if not exists facts (name text primary key, value text);
 """
 
 
-class Vault:
+class StateFile:
     """Opened at `path`, made when there is none. BrokerError for a file of another account or of
     another kind.
     """
@@ -62,7 +64,7 @@ class Vault:
 
     # ----------------------------------------------------------------------------------------- save
 
-    def save(self, book: Book, clock: bool = False) -> None:
+    def save(self, book: OrderBook, clock: bool = False) -> None:
         """Commit what has changed since the last time; nothing to do is cheap. With `clock` a new
         time counts as a change.
         """
@@ -94,13 +96,13 @@ class Vault:
         ]
         self._db.executemany("insert or replace into orders values (?, ?, ?, ?)", rows)
 
-    def _executions(self, book: Book) -> None:
-        (known,) = self._db.execute("select count(*) from executions").fetchone()
-        new = enumerate(book.executions[known:], known)
+    def _executions(self, book: OrderBook) -> None:
+        (count,) = self._db.execute("select count(*) from executions").fetchone()
+        new = enumerate(book.executions[count:], count)
         rows = [(number, fill.order.perm_id, json.dumps(fill[1:])) for number, fill in new]
         self._db.executemany("insert into executions values (?, ?, ?)", rows)
 
-    def _facts(self, book: Book) -> None:
+    def _facts(self, book: OrderBook) -> None:
         account = book.account
         rows = [
             (h.listed.con_id, json.dumps([h.quantity, h.cost, h.gross_cost, h.realized, h.mark]))
@@ -119,7 +121,7 @@ class Vault:
             [(k, json.dumps(v)) for k, v in facts.items()],
         )
 
-    def rewrite_executions(self, book: Book) -> None:
+    def rewrite_executions(self, book: OrderBook) -> None:
         """After a correction the executions on disk are no longer a beginning of those in the
         book.
         """
@@ -129,7 +131,7 @@ class Vault:
 
     # -------------------------------------------------------------------------------------- restore
 
-    def restore(self, book: Book, listings: Listings, account: Account) -> int:
+    def restore(self, book: OrderBook, listings: Listings, account: SimulatedAccount) -> int:
         """Puts back what was saved. Returns the market clock of then, 0 for a new file."""
         facts: dict[str, Any] = {
             name: json.loads(value)
@@ -150,7 +152,9 @@ class Vault:
         orders = self._load_orders(listings)
         by_perm_id = {order.perm_id: order for order in orders}
         rows = self._db.execute("select perm_id, body from executions order by number")
-        executions = [Execution(by_perm_id[perm_id], *json.loads(body)) for perm_id, body in rows]
+        executions = [
+            ExecutionReport(by_perm_id[perm_id], *json.loads(body)) for perm_id, body in rows
+        ]
         self._load_holdings(listings, account)
         book.restore(orders, executions, facts["next_perm_id"], facts["executed"])
         return int(facts["clock"])
@@ -172,7 +176,7 @@ class Vault:
                 order.parent.children.append(order)
         return list(orders.values())
 
-    def _load_holdings(self, listings: Listings, account: Account) -> None:
+    def _load_holdings(self, listings: Listings, account: SimulatedAccount) -> None:
         for con_id, body in self._db.execute("select con_id, body from holdings"):
             listed = listings.by_id(con_id)
             if listed is None:

@@ -1,6 +1,4 @@
-"""Who is told what: the events of the book and of the market, as messages to the clients that they
-concern.
-"""
+"""Sends the events of the book and of the market as messages to the clients that they concern."""
 
 from __future__ import annotations
 
@@ -9,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from mcl.simulators.tws import event_log, render, trading
 from mcl.simulators.tws.contracts import Listed
-from mcl.simulators.tws.orders import Execution, Order
+from mcl.simulators.tws.orders import ExecutionReport, Order
 
 if TYPE_CHECKING:
     from mcl.simulators.tws.server import SimulatedTWS
-    from mcl.simulators.tws.session import Session
+    from mcl.simulators.tws.session import ClientSession
 
 
 class Publisher:
-    """The `Sink` of the book."""
+    """The `OrderListener` of the book."""
 
     def __init__(self, tws: SimulatedTWS) -> None:
         self._tws = tws
@@ -30,7 +28,7 @@ class Publisher:
         for session in self._owners(order):
             session.send("orderStatus", **render.order_status(order))
 
-    def executed(self, execution: Execution) -> None:
+    def executed(self, execution: ExecutionReport) -> None:
         order = execution.order
         event_log.info(
             "tws_fill",
@@ -42,7 +40,7 @@ class Publisher:
         for session in self._owners(execution.order, master=True):
             session.send("execDetails", **render.execution(execution, -1))
 
-    def commission(self, execution: Execution) -> None:
+    def commission(self, execution: ExecutionReport) -> None:
         for session in self._owners(execution.order, master=True):
             session.send("commissionReport", **render.commission(execution))
 
@@ -75,7 +73,7 @@ class Publisher:
                 trading.push_account(session, self._tws.account.marked())
                 trading.push_pnl(session)
 
-    def _owners(self, order: Order, master: bool = False) -> Iterator[Session]:
+    def _owners(self, order: Order, master: bool = False) -> Iterator[ClientSession]:
         """The client that placed an order; with `master` also client 0, which is told of everyone's
         executions.
         """

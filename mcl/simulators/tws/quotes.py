@@ -11,7 +11,7 @@ import numpy as np
 from mcl.base.errors import BrokerError
 from mcl.data.depth import Depth
 from mcl.market import calendar
-from mcl.simulators.tws.tape import INTERVAL_NS, Columns, Tape, Ticks, joined
+from mcl.simulators.tws.tape import INTERVAL_NS, BarColumns, Tape, Ticks, joined
 
 
 @dataclass
@@ -57,20 +57,20 @@ _EMPTY = Ticks(
 
 def _ticks(books: Depth, symbol: str, day: date) -> Ticks:
     book = books.book(symbol, day)
-    kept = np.flatnonzero(book.sound)
+    rows = np.flatnonzero(book.sound)
     sides: dict[str, Any] = {
-        name: getattr(book, name)[:, kept] for name in ("bid", "ask", "bid_size", "ask_size")
+        name: getattr(book, name)[:, rows] for name in ("bid", "ask", "bid_size", "ask_size")
     }
     prices = {name: np.round(sides[name], 10) for name in ("bid", "ask")}
     return Ticks(
-        book.ts[kept],
+        book.ts[rows],
         **(sides | prices),
-        price=np.round(book.price[kept], 10),
-        size=book.traded[kept],
+        price=np.round(book.price[rows], 10),
+        size=book.traded[rows],
     )
 
 
-def bars_of(ticks: Ticks, interval: str) -> Columns:
+def bars_of(ticks: Ticks, interval: str) -> BarColumns:
     """Every bar in which something traded."""
     rows = np.flatnonzero(ticks.size)
     step, price = INTERVAL_NS[interval], ticks.price[rows]
@@ -81,7 +81,7 @@ def bars_of(ticks: Ticks, interval: str) -> Columns:
         np.minimum.reduceat(price, first),
         np.add.reduceat(ticks.size[rows], first),
     )
-    return Columns(start, price[first], high, low, price[last], volume)
+    return BarColumns(start, price[first], high, low, price[last], volume)
 
 
 def in_ticks(tape: Tape, books: Depth) -> Tape:
@@ -89,30 +89,30 @@ def in_ticks(tape: Tape, books: Depth) -> Tape:
     that the trades make.
     """
     quotes = BookQuotes(books, tape.contract.symbol)
-    made = [
+    sessions = [
         _bars(quotes, int(day), tape.interval)
         for day in np.unique(calendar.session_of(tape.start[tape.first :]))
     ]
-    bars = tape.columns.rows(slice(tape.first)).then(made)
+    bars = tape.columns.rows(slice(tape.first)).then(sessions)
     return tape.having(bars, tape.first, quotes=quotes, synthetic=tape.synthetic or books.synthetic)
 
 
 def in_seconds(tape: Tape, books: Depth) -> Tape:
     """The same sessions in bars of one second, with those of the session before as history."""
     days = np.unique(calendar.session_of(tape.start[tape.first - 1 :]))
-    made = [_bars(BookQuotes(books, tape.contract.symbol), int(day), "1s") for day in days]
-    bars = made[0].then(made[1:])
+    sessions = [_bars(BookQuotes(books, tape.contract.symbol), int(day), "1s") for day in days]
+    bars = sessions[0].then(sessions[1:])
     return tape.having(
-        bars, len(made[0].start), interval="1s", synthetic=tape.synthetic or books.synthetic
+        bars, len(sessions[0].start), interval="1s", synthetic=tape.synthetic or books.synthetic
     )
 
 
-def _bars(quotes: BookQuotes, day: int, interval: str) -> Columns:
+def _bars(quotes: BookQuotes, day: int, interval: str) -> BarColumns:
     ticks = quotes.session(day)
     if not ticks.size.any():
-        held = ", ".join(f"{symbol} {on}" for symbol, on in quotes.books.held[-4:])
+        latest = ", ".join(f"{symbol} {on}" for symbol, on in quotes.books.held[-4:])
         raise BrokerError(
             f"the store holds no trades of {quotes.symbol} in session {calendar.from_day(day)}; the"
-            f" last books: {held}"
+            f" last books: {latest}"
         )
     return bars_of(ticks, interval)

@@ -1,5 +1,5 @@
-"""A market that nobody made: random walks of MCL and CL in several months, for a server that has no
-data at hand. SYNTHETIC.
+"""A synthetic market: random walks of MCL and CL in several months, for a server that has no data
+at hand.
 
 One path of WTI moves all contracts; later months stand a little below. The same seed and the same
 day give the same prices. `InBars` makes quotes and trades inside the bars of any tape, so that a
@@ -16,7 +16,7 @@ import numpy as np
 from mcl.base.errors import BrokerError
 from mcl.market import calendar
 from mcl.market.instruments import INSTRUMENTS, Contract
-from mcl.simulators.tws.tape import NS, Columns, Floats, Ints, Tape, Ticks, joined
+from mcl.simulators.tws.tape import NS, BarColumns, Floats, Ints, Tape, Ticks, joined
 
 ROOTS = ("MCL", "CL")
 BEFORE, AHEAD = 10, 20  # sessions of history, sessions to play
@@ -35,13 +35,15 @@ def tapes(now_ns: int, seed: int = 0, roots: tuple[str, ...] = ROOTS) -> list[Ta
     ticks, volume = _path(start, seed)
     first = int(np.searchsorted(start, opens_ns))
     day = int(calendar.session_of(opens_ns))
-    found = []
+    tapes_of_roots = []
     for root in roots:
         for month, contract in enumerate(_months(root, calendar.from_day(day))):
             prices = [np.round((values + month * NEXT_MONTH_TICKS) * 0.01, 10) for values in ticks]
-            bars = Columns._make([start, *prices, volume // (1 + 3 * month) + 1])
-            found.append(watched(Tape(contract, INSTRUMENTS[root], "1m", *bars, first=first), seed))
-    return found
+            bars = BarColumns._make([start, *prices, volume // (1 + 3 * month) + 1])
+            tapes_of_roots.append(
+                watched(Tape(contract, INSTRUMENTS[root], "1m", *bars, first=first), seed)
+            )
+    return tapes_of_roots
 
 
 def watched(tape: Tape, seed: int) -> Tape:
@@ -72,16 +74,16 @@ def _minutes(now_ns: int) -> tuple[Ints, int]:
 
 def _path(start: Ints, seed: int) -> tuple[tuple[Ints, Ints, Ints, Ints], Ints]:
     """Open, high, low and close in ticks, and the volume, which is larger by day."""
-    luck = np.random.default_rng([seed, int(start[0] // calendar.DAY_NS)])
+    rng = np.random.default_rng([seed, int(start[0] // calendar.DAY_NS)])
     n = len(start)
-    close = LEVEL_TICKS + np.cumsum(luck.integers(-3, 4, n))
-    open_ = np.concatenate([[LEVEL_TICKS], close[:-1]]) + luck.integers(-1, 2, n)
+    close = LEVEL_TICKS + np.cumsum(rng.integers(-3, 4, n))
+    open_ = np.concatenate([[LEVEL_TICKS], close[:-1]]) + rng.integers(-1, 2, n)
     high, low = (
-        np.maximum(open_, close) + luck.integers(0, 4, n),
-        np.minimum(open_, close) - luck.integers(0, 4, n),
+        np.maximum(open_, close) + rng.integers(0, 4, n),
+        np.minimum(open_, close) - rng.integers(0, 4, n),
     )
     hour = calendar.new_york_ns(start) // (3600 * NS) % 24
-    volume = luck.poisson(np.where((hour >= 8) & (hour < 15), 160, 40))
+    volume = rng.poisson(np.where((hour >= 8) & (hour < 15), 160, 40))
     return (open_, high, low, close), volume.astype(np.int64)
 
 
@@ -109,38 +111,38 @@ class InBars:
             int(np.searchsorted(start, from_ns - self.tape.interval_ns, "right")),
             int(np.searchsorted(start, to_ns, "left")),
         )
-        made = [self._bar(row) for row in rows] or [self._bar(0)]
-        return joined(made).rows(from_ns, to_ns)
+        pieces = [self._bar(row) for row in rows] or [self._bar(0)]
+        return joined(pieces).rows(from_ns, to_ns)
 
     def _bar(self, row: int) -> Ticks:
         tape, size = self.tape, self.tape.instrument.tick_size
-        luck = np.random.default_rng(
+        rng = np.random.default_rng(
             [self.seed, int(tape.start[row]) // NS, tape.contract.year * 12 + tape.contract.month]
         )
         volume = int(tape.volume[row])
         prints = _prints(
             [round(price / size) for price in tape.prices(row)], min(PRINTS, max(4, volume))
         )
-        lots = 1 + luck.multinomial(
+        lots = 1 + rng.multinomial(
             max(0, volume - len(prints)), np.full(len(prints), 1 / len(prints))
         )
         n = 2 * len(prints)  # after every trade the book is renewed once
         ts = (
             tape.start[row]
-            + np.sort(luck.choice(tape.interval_ns // 1000 - 1, n, replace=False)) * 1000
+            + np.sort(rng.choice(tape.interval_ns // 1000 - 1, n, replace=False)) * 1000
         )
         price, traded = np.repeat(prints, 2), np.zeros(n, np.int64)
         traded[::2] = lots
         spread, bought = (
-            np.repeat(1 + (luck.random(len(prints)) < 0.3), 2),
-            np.repeat(luck.random(len(prints)) < 0.5, 2),
+            np.repeat(1 + (rng.random(len(prints)) < 0.3), 2),
+            np.repeat(rng.random(len(prints)) < 0.5, 2),
         )
         ask = np.where(bought, price, price + spread)
         away = np.arange(LEVELS)[:, None]
-        shown = 1 + luck.poisson(12 * (1 + 0.35 * away), (2, LEVELS, n))
-        shown[:, 0] = np.maximum(shown[:, 0], traded)
+        sizes = 1 + rng.poisson(12 * (1 + 0.35 * away), (2, LEVELS, n))
+        sizes[:, 0] = np.maximum(sizes[:, 0], traded)
         bids, asks = (np.round(side * size, 10) for side in (ask - spread - away, ask + away))
-        return Ticks(ts, bids, asks, shown[0], shown[1], np.round(price * size, 10), traded)
+        return Ticks(ts, bids, asks, sizes[0], sizes[1], np.round(price * size, 10), traded)
 
 
 def _prints(bar: list[int], count: int) -> Ints:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from mcl.simulators.tws.account import Account, Holding
+from mcl.simulators.tws.account import AccountHolding, SimulatedAccount
 from mcl.simulators.tws.contracts import TIME_ZONE
 from mcl.simulators.tws.messages import Values
-from mcl.simulators.tws.orders import TRAILING, Execution, Order
+from mcl.simulators.tws.orders import TRAILING, ExecutionReport, Order
 
 NS = 1_000_000_000
 NO_PARENT = "9223372036854775807"
@@ -80,7 +80,9 @@ def open_order(order: Order) -> Values:
     return values
 
 
-def what_if(order: Order, account: Account, before: int, after: int) -> tuple[Values, Values]:
+def what_if(
+    order: Order, account: SimulatedAccount, before: int, after: int
+) -> tuple[Values, Values]:
     """The two answers: first all figures unset, then margins before, change and after, and the
     commission.
     """
@@ -139,7 +141,7 @@ def completed_order(order: Order) -> Values:
     }
 
 
-def execution(fill: Execution, req_id: int) -> Values:
+def execution(fill: ExecutionReport, req_id: int) -> Values:
     order, price = fill.order, fill.order.listed.price
     return order.listed.fields() | {
         "req_id": req_id,
@@ -160,7 +162,7 @@ def execution(fill: Execution, req_id: int) -> Values:
     }
 
 
-def commission(fill: Execution) -> Values:
+def commission(fill: ExecutionReport) -> Values:
     return {
         "execution_id": fill.execution_id,
         "commission": round(fill.commission, 10),
@@ -170,7 +172,7 @@ def commission(fill: Execution) -> Values:
     }
 
 
-def position(holding: Holding, account: str) -> Values:
+def position(holding: AccountHolding, account: str) -> Values:
     fields = holding.listed.fields() | {"exchange": ""}
     return fields | {
         "account": account,
@@ -179,7 +181,7 @@ def position(holding: Holding, account: str) -> Values:
     }
 
 
-def portfolio(holding: Holding, account: str) -> Values:
+def portfolio(holding: AccountHolding, account: str) -> Values:
     return holding.listed.fields() | {
         "primary_exchange": holding.listed.instrument.exchange,
         "position": holding.quantity,

@@ -1,4 +1,4 @@
-"""Time passing: the player turns tapes of several contracts into one market with one clock.
+"""Time message: the player turns tapes of several contracts into one market with one clock.
 
 A bar shows itself as a live market would: first its open, while it is in progress, then its full
 range when it is complete; a tape with quotes shows every one of them in between. The clock stands
@@ -27,7 +27,7 @@ BREATH = 256  # ticks after which clients get a turn
 
 
 @dataclass(eq=False)
-class Reel:
+class TapeTrack:
     """A tape while it is played: `row` is its bar in progress, or the next one; rows before it are
     history.
     """
@@ -39,27 +39,25 @@ class Reel:
 
     @property
     def start(self) -> int | None:
-        """When its next bar opens; None at the end of the tape."""
+        """The opening time of its next bar; None at the end of the tape."""
         return int(self.tape.start[self.row]) if self.row < len(self.tape) else None
 
 
 class Audience(Protocol):
-    """What the player tells for every bar, in order of time; between two sessions that the exchange
-    has closed.
-    """
+    """Receives every bar from the player, in order of time, and the end of each session."""
 
-    def bar_opened(self, reel: Reel) -> None: ...
-    def ticked(self, reel: Reel, tick: Tick) -> None: ...
-    def bar_completed(self, reel: Reel, row: int) -> None: ...
+    def bar_opened(self, track: TapeTrack) -> None: ...
+    def ticked(self, track: TapeTrack, tick: Tick) -> None: ...
+    def bar_completed(self, track: TapeTrack, row: int) -> None: ...
     def session_closed(self, opens_ns: int) -> None: ...
     def session_over(self) -> None: ...
-    def followers(self, reels: Sequence[Reel]) -> set[Hashable]:
+    def followers(self, tracks: Sequence[TapeTrack]) -> set[Hashable]:
         """Clients that receive bars or ticks of one of these."""
 
 
-class Pace(NamedTuple):
-    """How time passes. `stepped`: only when told to. `rate`: that many times as fast as real time.
-    `speed`: bars per second.
+class ReplayTiming(NamedTuple):
+    """The settings of the clock. `stepped`: time passes on command only. `rate`: that many times as
+    fast as real time. `speed`: bars per second.
 
     None of these is lock-step: the next bar waits until every client that receives bars has said
     that it is ready (it asked for the time after it saw the bar open). A client that has never said
@@ -79,9 +77,7 @@ class Pace(NamedTuple):
 
     @property
     def follows_clients(self) -> bool:
-        """Bars wait for somebody who watches; in real or accelerated time, and in steps, they do
-        not.
-        """
+        """Whether bars wait for clients; in real or accelerated time, and in steps, they do not."""
         return not (self.rate or self.stepped)
 
 
@@ -90,22 +86,22 @@ class Player:
 
     def __init__(
         self,
-        reels: Sequence[Reel],
+        tracks: Sequence[TapeTrack],
         audience: Audience,
-        pace: Pace,
+        timing: ReplayTiming,
         set_clock: Callable[[int], None],
     ) -> None:
-        intervals = {reel.tape.interval for reel in reels}
+        intervals = {track.tape.interval for track in tracks}
         if len(intervals) != 1:
             raise BrokerError(
                 "tapes of one server have bars of one interval, not of"
                 f" {', '.join(sorted(intervals))}"
             )
-        self.reels, self.finished = tuple(reels), asyncio.Event()
-        self.interval_ns = reels[0].tape.interval_ns
-        self._audience, self._pace, self._set_clock = audience, pace, set_clock
-        self._open_reels: list[Reel] = []  # that had a bar in this interval
-        self._held = False  # the clients were waited for in this interval
+        self.tracks, self.finished = tuple(tracks), asyncio.Event()
+        self.interval_ns = tracks[0].tape.interval_ns
+        self._audience, self._timing, self._set_clock = audience, timing, set_clock
+        self._open_tracks: list[TapeTrack] = []  # that had a bar in this interval
+        self._clients_waited_for = False  # the clients were waited for in this interval
         self._listeners: set[Hashable] = set()
         self._awaited: set[Hashable] = set()
         self._spoken: set[Hashable] = set()  # has said that it is ready at least once
@@ -116,8 +112,8 @@ class Player:
         self._owed = 0
         # (real time, market clock) from which accelerated time runs
         self._anchor: tuple[float, int] | None = None
-        self._rate = pace.rate
-        self._spent = 0.0  # real time without what a machine stalled
+        self._rate = timing.rate
+        self._elapsed_sec = 0.0  # real time without what a machine stalled
         self._now = 0
         self._clock(self._next() or 0)
         self._shown_ns = self._now  # ticks before it were shown
@@ -127,15 +123,15 @@ class Player:
         self._set_clock(self._now)
 
     def _next(self) -> int | None:
-        """When the next bar opens."""
+        """Return the opening time of the next bar."""
         return min(
-            (start for reel in self.reels if (start := reel.start) is not None), default=None
+            (start for track in self.tracks if (start := track.start) is not None), default=None
         )
 
     @property
     def keeps_time(self) -> bool:
         """Minutes without a bar pass, too: real or accelerated time."""
-        return self._pace.rate > 0
+        return self._timing.rate > 0
 
     def now(self) -> int:
         """The market clock; in real or accelerated time also between bars."""
@@ -147,12 +143,12 @@ class Player:
         )
 
     def skip_to(self, ns: int) -> None:
-        """The clock stands there; bars that have ended by then count as history. Called before
-        anything is played.
+        """Set the clock; bars that have ended by then count as history. Called before anything is
+        played.
         """
-        for reel in self.reels:
-            reel.row = max(
-                reel.row, int(np.searchsorted(reel.tape.start + self.interval_ns, ns, "right"))
+        for track in self.tracks:
+            track.row = max(
+                track.row, int(np.searchsorted(track.tape.start + self.interval_ns, ns, "right"))
             )
         self._now = self._shown_ns = ns
         self._set_clock(ns)
@@ -191,7 +187,7 @@ class Player:
     # ----------------------------------------------------------------------------------------- play
 
     async def play(self) -> None:
-        spending = asyncio.ensure_future(self._spend()) if self._pace.stride_sec else None
+        spending = asyncio.ensure_future(self._spend()) if self._timing.stride_sec else None
         try:
             await self._play()
             if spending is not None:
@@ -201,13 +197,13 @@ class Player:
                 spending.cancel()
 
     async def _play(self) -> None:
-        if self._pace.wall_clock:
+        if self._timing.wall_clock:
             self.skip_to(time.time_ns())  # loading the tapes took its time
         start = self._next()
         if start is not None and calendar.session_of(self._now) != calendar.session_of(start):
             self._audience.session_closed(start)  # somebody started it while the exchange is closed
         while start is not None:
-            if self._pace.follows_clients:
+            if self._timing.follows_clients:
                 await self._someone.wait()
             await self._run_to(start)
             await self._interval(start)
@@ -219,42 +215,43 @@ class Player:
     async def _interval(self, start: int) -> None:
         """All bars that open at `start`, from their open to their close."""
         self._clock(start)
-        self._open_reels, self._held = [reel for reel in self.reels if reel.start == start], False
-        for reel in self._open_reels:
-            if reel.tape.quotes is None:
-                self._open(reel)
-        if any(reel.in_progress for reel in self._open_reels):
+        self._open_tracks, self._clients_waited_for = (
+            [track for track in self.tracks if track.start == start],
+            False,
+        )
+        for track in self._open_tracks:
+            if track.tape.quotes is None:
+                self._open(track)
+        if any(track.in_progress for track in self._open_tracks):
             await self._hold()
         await self._run_to(start + self.interval_ns)
         self._complete(start + self.interval_ns)
 
-    def _open(self, reel: Reel) -> None:
-        reel.in_progress = True
-        self._awaited = self._listeners & self._audience.followers(self._open_reels)
+    def _open(self, track: TapeTrack) -> None:
+        track.in_progress = True
+        self._awaited = self._listeners & self._audience.followers(self._open_tracks)
         self._ready.clear()
-        self._audience.bar_opened(reel)
+        self._audience.bar_opened(track)
 
     def _complete(self, end: int) -> None:
-        """What happened within a bar is dated one second before its end; then the bar is
-        history.
-        """
+        """Complete the open bars: events within a bar are dated one second before its end."""
         self._clock(end - min(NS, self.interval_ns // 2))
-        for reel in self._open_reels:
-            reel.in_progress = False
-            reel.row += 1
-            self._audience.bar_completed(reel, reel.row - 1)
+        for track in self._open_tracks:
+            track.in_progress = False
+            track.row += 1
+            self._audience.bar_completed(track, track.row - 1)
         self._clock(end)
 
     async def _after(self, start: int) -> int | None:
-        """When the next bar opens. In lock-step and by bars per second a closed exchange takes no
-        time.
+        """Return the opening time of the next bar. In lock-step and by bars per second a closed
+        exchange takes no time.
         """
         following = self._next()
         if following is not None and calendar.session_of(following) != calendar.session_of(start):
             self._audience.session_closed(following)
-            if self._pace.stepped:
+            if self._timing.stepped:
                 await self._one_step()
-            elif self._pace.rate:
+            elif self._timing.rate:
                 await self._rest(following)
             self._shown_ns = following  # the book before the open is not shown
         return following
@@ -263,41 +260,43 @@ class Player:
         """Shows every tick before an instant, in real or accelerated time each at its own, and
         waits for the instant.
         """
-        sources = [(reel, reel.tape.quotes) for reel in self.reels if reel.tape.quotes is not None]
-        shown = [
+        sources = [
+            (track, track.tape.quotes) for track in self.tracks if track.tape.quotes is not None
+        ]
+        ticks = [
             [(tick.ts, n, tick) for tick in quotes.between(self._shown_ns, until_ns).each()]
             for n, (_, quotes) in enumerate(sources)
         ]
         self._shown_ns = until_ns
         for count, (ts, n, tick) in enumerate(
-            merge(*shown) if len(shown) > 1 else shown[0] if shown else ()
+            merge(*ticks) if len(ticks) > 1 else ticks[0] if ticks else ()
         ):
-            if self._pace.rate:
+            if self._timing.rate:
                 await self._until(ts)
             elif count % BREATH == BREATH - 1:
                 await asyncio.sleep(0)
             self._clock(ts)
             await self._show(sources[n][0], tick)
-        if self._pace.rate:
+        if self._timing.rate:
             await self._until(until_ns)
 
-    async def _show(self, reel: Reel, tick: Tick) -> None:
-        self._audience.ticked(reel, tick)
-        if tick.size and not reel.in_progress and reel in self._open_reels:
-            self._open(reel)
+    async def _show(self, track: TapeTrack, tick: Tick) -> None:
+        self._audience.ticked(track, tick)
+        if tick.size and not track.in_progress and track in self._open_tracks:
+            self._open(track)
             await self._hold()
 
     async def _hold(self) -> None:
         """Once in an interval, when its first bar has opened: the clients, the next step or the
-        given pace are waited for.
+        given speed are waited for.
         """
-        if self._held or self._pace.rate:
+        if self._clients_waited_for or self._timing.rate:
             return
-        self._held = True
-        if self._pace.stepped:
+        self._clients_waited_for = True
+        if self._timing.stepped:
             await self._one_step()
-        elif self._pace.speed:
-            await asyncio.sleep(1 / self._pace.speed)
+        elif self._timing.speed:
+            await asyncio.sleep(1 / self._timing.speed)
         else:
             await self._everyone()
 
@@ -314,20 +313,20 @@ class Player:
         patient = 15 if self._awaited & self._spoken else 1
         try:
             # wait_for of Python 3.11 can swallow a cancellation
-            async with asyncio.timeout(patient * self._pace.patience_sec):
+            async with asyncio.timeout(patient * self._timing.patience_sec):
                 await self._ready.wait()
         except TimeoutError:
             self._awaited.clear()
 
     async def _rest(self, opens_ns: int) -> None:
         """A closed exchange: all of the time, or its first and its last half hour alone."""
-        if self._pace.closed_sec:
-            self._run(HOUR_NS / NS / self._pace.closed_sec, self.now())
+        if self._timing.closed_sec:
+            self._run(HOUR_NS / NS / self._timing.closed_sec, self.now())
             if opens_ns - self.now() > HOUR_NS:
                 await self._until(self.now() + HOUR_NS // 2)
                 self._run(self._rate, opens_ns - HOUR_NS // 2)
         await self._until(opens_ns)
-        self._run(self._pace.rate, opens_ns)
+        self._run(self._timing.rate, opens_ns)
 
     def _run(self, rate: float, at_ns: int) -> None:
         """From now on the market clock goes from there at this rate."""
@@ -343,12 +342,12 @@ class Player:
 
     async def _spend(self) -> None:
         """Count the time that passes, of a stall no more than the stride."""
-        loop, most = asyncio.get_running_loop(), self._pace.stride_sec
+        loop, most = asyncio.get_running_loop(), self._timing.stride_sec
         before = loop.time()
         while True:
             await asyncio.sleep(most / 4)
             now = loop.time()
-            self._spent, before = self._spent + min(most, now - before), now
+            self._elapsed_sec, before = self._elapsed_sec + min(most, now - before), now
 
     def _real_time(self) -> float:
-        return self._spent if self._pace.stride_sec else asyncio.get_running_loop().time()
+        return self._elapsed_sec if self._timing.stride_sec else asyncio.get_running_loop().time()

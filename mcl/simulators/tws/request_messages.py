@@ -1,4 +1,4 @@
-"""What a client sends: one table per request, ids as in the TWS API."""
+"""The requests of a client: one table each, ids as in the TWS API."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _table(*messages: Message) -> dict[int, Message]:
 
 
 # Of what is answered the same whatever it asks for only the request id is read.
-_SUNDRY = tuple(
+_ID_ONLY = tuple(
     Message(number, name, parts("req_id:i"), 1)
     for number, name in {
         **{
@@ -176,7 +176,7 @@ _SUNDRY = tuple(
 )
 
 REQUESTS = _table(
-    *_SUNDRY,
+    *_ID_ONLY,
     *(
         Message(number, name, ())
         for number, name in {

@@ -1,4 +1,4 @@
-"""What a TWS sends: one table per message. Constants are as recorded from real sessions; a value
+"""The messages of a TWS: one table each. Constants are as recorded from real sessions; a value
 given by name replaces one.
 """
 

@@ -15,30 +15,32 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mcl.base.errors import BrokerError
 from mcl.base.network import is_loopback
-from mcl.config import schema
 from mcl.market import calendar
 from mcl.market.instruments import Contract
 from mcl.simulators.tws import event_log, market_data, other_requests, trading
-from mcl.simulators.tws.account import Account, Terms
+from mcl.simulators.tws.account import AccountTerms, SimulatedAccount
 from mcl.simulators.tws.contracts import Listings
-from mcl.simulators.tws.faults import Faults, Rule
-from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.faults import FaultRule, Faults
+from mcl.simulators.tws.listener import BrokerOptions
 from mcl.simulators.tws.matching import Range
-from mcl.simulators.tws.order_book import Book
-from mcl.simulators.tws.orders import Execution
-from mcl.simulators.tws.outages import Greeting, Incidents
-from mcl.simulators.tws.persistence import Vault
+from mcl.simulators.tws.order_book import OrderBook
+from mcl.simulators.tws.orders import ExecutionReport
+from mcl.simulators.tws.outages import Greeting, Outages
+from mcl.simulators.tws.persistence import StateFile
 from mcl.simulators.tws.publish import Publisher
 from mcl.simulators.tws.render import local_time
-from mcl.simulators.tws.replay import Pace, Player, Reel
-from mcl.simulators.tws.session import OLDEST_VERSION, Session
+from mcl.simulators.tws.replay import Player, ReplayTiming, TapeTrack
+from mcl.simulators.tws.session import OLDEST_VERSION, ClientSession
 from mcl.simulators.tws.stream import Stream
 from mcl.simulators.tws.tape import Tape, Tick
 from mcl.simulators.tws.transcript import Transcript
+
+if TYPE_CHECKING:
+    from mcl.config import schema
 
 SERVER_VERSIONS = (OLDEST_VERSION, 177, 178)
 PATIENT_SEC = 30.0
@@ -46,7 +48,7 @@ PATIENT_SEC = 30.0
 
 class SimulatedTWS:
     """`port` 0 takes any free one. Time passes in lock-step with the clients, `speed` bars per
-    second, `rate` times as fast as real time, or `stepped` (see `player.Pace`).
+    second, `rate` times as fast as real time, or `stepped` (see `replay.ReplayTiming`).
 
     With `wall_clock` (and `rate` 1) the market clock is that of this machine from the moment at
     which it listens. With a `rate`, `closed_sec` is how long a closed exchange takes in real time:
@@ -70,8 +72,8 @@ class SimulatedTWS:
         base: str = "USD",
         rate_of_usd: float = 1.0,
         slippage_ticks: float = 1.0,
-        terms: Terms | None = None,
-        habits: Habits | None = None,
+        terms: AccountTerms | None = None,
+        options: BrokerOptions | None = None,
         port: int = 0,
         speed: float = 0.0,
         rate: float = 0.0,
@@ -100,21 +102,27 @@ class SimulatedTWS:
         )
         today = calendar.from_day(int(calendar.session_of(tape.start[tape.first])))
         self.listings = Listings(today, [one.contract for one in (tape, *also)])
-        reels = [Reel(self.listings.of(one.contract), one, one.first) for one in (tape, *also)]
-        self.played = reels[0].listed
-        self.account = Account(account, capital_usd, terms or Terms(), base=base, rate=rate_of_usd)
+        tracks = [
+            TapeTrack(self.listings.of(one.contract), one, one.first) for one in (tape, *also)
+        ]
+        self.played = tracks[0].listed
+        self.account = SimulatedAccount(
+            account, capital_usd, terms or AccountTerms(), base=base, rate=rate_of_usd
+        )
         self.publisher = Publisher(self)
-        self.book = Book(self.publisher, self.listings, self.account, slippage_ticks, habits)
-        self.sessions: set[Session] = set()
+        self.book = OrderBook(self.publisher, self.listings, self.account, slippage_ticks, options)
+        self.sessions: set[ClientSession] = set()
         self.counters: Counter[str] = Counter()
         self.greeting, self.permitted, self.hidden_executions = Greeting(), True, 0
-        self.faults, self.incidents = Faults(self, seed), Incidents(self)
-        self.streams = {reel.listed.con_id: Stream(self, reel) for reel in reels}
+        self.faults, self.outages = Faults(self, seed), Outages(self)
+        self.streams = {track.listed.con_id: Stream(self, track) for track in tracks}
         self.handlers = trading.HANDLERS | market_data.HANDLERS | other_requests.HANDLERS
-        pace = Pace(speed, rate, stepped, patience_sec, wall_clock, closed_sec, stride_sec)
-        self.player = Player(reels, self, pace, self._set_clock)
+        timing = ReplayTiming(
+            speed, rate, stepped, patience_sec, wall_clock, closed_sec, stride_sec
+        )
+        self.player = Player(tracks, self, timing, self._set_clock)
         self._silent_end = silent_end
-        self._vault = None if state is None else Vault(state)
+        self._state_file = None if state is None else StateFile(state)
         self._transcript: Transcript | None = None
         self._server: asyncio.Server | None = None
         self._playing: asyncio.Task[None] | None = None
@@ -122,20 +130,20 @@ class SimulatedTWS:
             self._transcript = None if transcript is None else Transcript(transcript)
             resumed = (
                 0
-                if self._vault is None
-                else self._vault.restore(self.book, self.listings, self.account)
+                if self._state_file is None
+                else self._state_file.restore(self.book, self.listings, self.account)
             )
             if resumed or start_ns:
                 self.player.skip_to(max(resumed, start_ns or 0))
 
     @classmethod
     def configured(
-        cls, tape: Tape, broker: schema.Broker, costs: schema.Costs, also: Sequence[Tape] = ()
+        cls, tape: Tape, broker: schema.BrokerConfig, costs: schema.Costs, also: Sequence[Tape] = ()
     ) -> Self:
         """As a session's configuration says: the costs of the backtest are the costs of this
         market.
         """
-        terms = Terms(commission_usd=costs.side_usd)
+        terms = AccountTerms(commission_usd=costs.side_usd)
         return cls(
             tape,
             *also,
@@ -149,9 +157,9 @@ class SimulatedTWS:
             patience_sec=PATIENT_SEC if also else 2.0,
         )
 
-    def endow(self, contract: Contract, quantity: int, price: float) -> None:
-        """The account holds this from an earlier day, signed, at an average price. Called before
-        the server listens.
+    def seed_position(self, contract: Contract, quantity: int, price: float) -> None:
+        """Give the account a position from an earlier day, signed, at an average price. Called
+        before the server listens.
         """
         self.account.holding(self.listings.of(contract)).trade(quantity, price, 0.0)
 
@@ -172,7 +180,7 @@ class SimulatedTWS:
             )
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: Session(self), self.host, self.port
+                lambda: ClientSession(self), self.host, self.port
             )
         except OSError as error:
             reason = (
@@ -222,7 +230,7 @@ class SimulatedTWS:
             open_ = list(self.sessions)
             for session in open_:
                 session.close()
-            await asyncio.gather(*(session.gone.wait() for session in open_))
+            await asyncio.gather(*(session.closed.wait() for session in open_))
             await self._server.wait_closed()
 
     @contextmanager
@@ -235,12 +243,12 @@ class SimulatedTWS:
             raise
 
     def _close_files(self) -> None:
-        if self._vault is not None:
-            self._vault.close()
+        if self._state_file is not None:
+            self._state_file.close()
         if self._transcript is not None:
             self._transcript.close()
 
-    def left(self, session: Session) -> None:
+    def left(self, session: ClientSession) -> None:
         """A client is gone; its orders stay."""
         self.sessions.discard(session)
         if session.client_id >= 0:
@@ -251,14 +259,14 @@ class SimulatedTWS:
 
     def keep(self, clock: bool = False) -> None:
         """Write down what has changed."""
-        if self._vault is not None:
-            self._vault.save(self.book, clock)
+        if self._state_file is not None:
+            self._state_file.save(self.book, clock)
 
     def executions_changed(self) -> None:
-        if self._vault is not None:
-            self._vault.rewrite_executions(self.book)
+        if self._state_file is not None:
+            self._state_file.rewrite_executions(self.book)
 
-    def record(self, direction: str, session: Session, fields: list[str]) -> None:
+    def record(self, direction: str, session: ClientSession, fields: list[str]) -> None:
         if self._transcript is not None:
             self._transcript.message(
                 direction, session.client_id, session.version, fields, self.book.now
@@ -270,11 +278,11 @@ class SimulatedTWS:
         """
         event_log.info(event, market_time=local_time(self.book.now), **facts)
         if self._transcript is not None:
-            told = " ".join(f"{name}={value}" for name, value in facts.items())
-            self._transcript.note(f"{event.removeprefix('tws_')} {told}".strip(), self.book.now)
+            details = " ".join(f"{name}={value}" for name, value in facts.items())
+            self._transcript.note(f"{event.removeprefix('tws_')} {details}".strip(), self.book.now)
 
-    def fault(self, name: str, **options: Any) -> Rule:
-        """Script something that goes wrong: see `faults` and `menu`."""
+    def fault(self, name: str, **options: Any) -> FaultRule:
+        """Script a fault: see `faults` and `fault_catalog`."""
         return self.faults.add(name, **options)
 
     def next_valid_id(self, client_id: int) -> int:
@@ -295,7 +303,7 @@ class SimulatedTWS:
         }
 
     @property
-    def executions(self) -> tuple[Execution, ...]:
+    def executions(self) -> tuple[ExecutionReport, ...]:
         return tuple(self.book.executions)
 
     # ---------------------------------------------------------------------- what the player reports
@@ -310,31 +318,31 @@ class SimulatedTWS:
         if not self.faults.idle:
             self.faults.clock(now)
 
-    def bar_opened(self, reel: Reel) -> None:
-        stream = self.streams[reel.listed.con_id]
-        if reel.tape.quotes is None:
+    def bar_opened(self, track: TapeTrack) -> None:
+        stream = self.streams[track.listed.con_id]
+        if track.tape.quotes is None:
             stream.opened()
-            self.book.floor.opened(reel.listed, float(reel.tape.open[reel.row]))
+            self.book.exchange.opened(track.listed, float(track.tape.open[track.row]))
         else:
             stream.bars(stream.forming)
         self.keep(clock=True)
 
-    def ticked(self, reel: Reel, tick: Tick) -> None:
-        self.streams[reel.listed.con_id].ticked(tick)
-        self.book.floor.ticked(reel.listed, tick)
+    def ticked(self, track: TapeTrack, tick: Tick) -> None:
+        self.streams[track.listed.con_id].ticked(tick)
+        self.book.exchange.ticked(track.listed, tick)
 
-    def bar_completed(self, reel: Reel, row: int) -> None:
-        bar = Range(*reel.tape.prices(row))
-        if reel.tape.quotes is None:
-            self.book.floor.traded(reel.listed, bar, int(reel.tape.volume[row]))
+    def bar_completed(self, track: TapeTrack, row: int) -> None:
+        bar = Range(*track.tape.prices(row))
+        if track.tape.quotes is None:
+            self.book.exchange.traded(track.listed, bar, int(track.tape.volume[row]))
             if self.player.keeps_time:
-                self.book.floor.pause(reel.listed, bar.close)
+                self.book.exchange.pause(track.listed, bar.close)
         else:
-            self.book.mark(reel.listed, bar.close)
-        self.streams[reel.listed.con_id].completed(row)
+            self.book.mark(track.listed, bar.close)
+        self.streams[track.listed.con_id].completed(row)
 
-    def followers(self, reels: Sequence[Reel]) -> set[Hashable]:
-        listed = {reel.listed for reel in reels}
+    def followers(self, tracks: Sequence[TapeTrack]) -> set[Hashable]:
+        listed = {track.listed for track in tracks}
         return {session for session in self.sessions if session.subscribed.follows(listed)}
 
     def session_closed(self, opens_ns: int) -> None:

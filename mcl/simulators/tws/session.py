@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mcl.simulators.tws import event_log, framing
 from mcl.simulators.tws.contracts import Listed
-from mcl.simulators.tws.faults import Passing
+from mcl.simulators.tws.faults import MessageInFlight
 from mcl.simulators.tws.history import BarForm
 from mcl.simulators.tws.messages import MessageError, Values
 from mcl.simulators.tws.render import local_time
@@ -33,7 +33,7 @@ OLDEST_VERSION = 176
 Edit = Callable[[list[str]], list[str]]
 
 
-class Quote(NamedTuple):
+class QuoteStream(NamedTuple):
     listed: Listed
     delayed: bool = False
 
@@ -64,7 +64,7 @@ class Subscriptions:
     pnl: set[int] = field(default_factory=set)
     pnl_single: dict[int, int] = field(default_factory=dict)  # -> con_id
     data_type: int = 1  # 1 live, 2 frozen, 3 delayed, 4 delayed frozen: what the client asked for
-    quotes: dict[int, Quote] = field(default_factory=dict)
+    quotes: dict[int, QuoteStream] = field(default_factory=dict)
     bars: dict[int, BarStream] = field(default_factory=dict)  # keepUpToDate
     seconds: dict[int, Following] = field(default_factory=dict)  # 5-second bars
     ticks: dict[int, Following] = field(default_factory=dict)  # tick by tick
@@ -84,7 +84,7 @@ class Subscriptions:
         )
 
 
-class Session(asyncio.Protocol):
+class ClientSession(asyncio.Protocol):
     """Handshake, start-up and dispatch. Answers of one turn of the event loop leave in one
     write.
     """
@@ -92,7 +92,7 @@ class Session(asyncio.Protocol):
     def __init__(self, tws: SimulatedTWS) -> None:
         self.tws, self.version, self.client_id = tws, 0, -1
         self.subscribed = Subscriptions()
-        self.gone = asyncio.Event()
+        self.closed = asyncio.Event()
         self.silent = False  # half open: nothing goes out, nothing is understood
         self.chunk = tws.greeting.chunk
         self._frames = framing.Frames()
@@ -122,20 +122,20 @@ class Session(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
         self.tws.left(self)
-        self.gone.set()
+        self.closed.set()
 
     def close(self) -> None:
         if self._transport is not None:
             self._flush()
             self._transport.close()
 
-    def cut(self, how: str, passing: Passing) -> None:
+    def cut(self, how: str, message: MessageInFlight) -> None:
         """End the connection in an unfriendly way; what was said before is still sent."""
         transport = self._transport
         if transport is None:
             return
-        if how == "mid_frame" and passing.handle is None and passing.name:
-            whole = framing.frame(ANSWERS[passing.name].encode(self.version, passing.values))
+        if how == "mid_frame" and message.handle is None and message.name:
+            whole = framing.frame(ANSWERS[message.name].encode(self.version, message.values))
             self._out += whole[: len(whole) // 2]
         self._flush()
         if how == "half_open":
@@ -186,7 +186,7 @@ class Session(asyncio.Protocol):
         self.send("error", req_id=req_id, code=code, text=text)
 
     def _flush(self) -> None:
-        """What a client is told has been written down before."""
+        """Write the state to disk, then send: a client never learns what could be lost."""
         self.tws.keep()
         transport = self._transport
         if self._out and transport is not None and not transport.is_closing() and not self.silent:
@@ -197,12 +197,12 @@ class Session(asyncio.Protocol):
 
     def lose_streams(self, all_data: bool) -> None:
         """Streams of bars end without a word; with `all_data` everything that flows."""
-        told = self.subscribed
-        told.bars.clear()
+        subscribed = self.subscribed
+        subscribed.bars.clear()
         if all_data:
-            for kind in (told.quotes, told.seconds, told.ticks, told.depth):
+            for kind in (subscribed.quotes, subscribed.seconds, subscribed.ticks, subscribed.depth):
                 kind.clear()
-        if not told.paces:
+        if not subscribed.paces:
             self.tws.player.leave(self)
 
     # -------------------------------------------------------------------------------------- receive
@@ -279,8 +279,8 @@ class Session(asyncio.Protocol):
     def _start(self, client_id: int) -> None:
         tws, greeting = self.tws, self.tws.greeting
         in_use = any(other.client_id == client_id for other in tws.sessions if other is not self)
-        if in_use or greeting.taken:
-            greeting.taken = max(0, greeting.taken - 1)
+        if in_use or greeting.ids_in_use:
+            greeting.ids_in_use = max(0, greeting.ids_in_use - 1)
             self.error(
                 -1,
                 326,

@@ -1,4 +1,4 @@
-"""What flows about one contract: quotes, ticks, depth, 5-second bars and bars that are kept up to
+"""The live data of one contract: quotes, ticks, depth, 5-second bars and bars that are kept up to
 date.
 
 A tape without quotes shows a bar's open when it opens, and the rest when it is complete: its path
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from mcl.simulators.tws import history
 from mcl.simulators.tws.contracts import Listed
-from mcl.simulators.tws.history import Bar
-from mcl.simulators.tws.replay import Reel
-from mcl.simulators.tws.session import Quote, Session
+from mcl.simulators.tws.history import HistoryBar
+from mcl.simulators.tws.replay import TapeTrack
+from mcl.simulators.tws.session import ClientSession, QuoteStream
 from mcl.simulators.tws.tape import NS, Tape, Tick
 
 if TYPE_CHECKING:
@@ -63,19 +63,19 @@ Figures = dict[int, tuple[float, int]]  # tick type -> price and size
 
 
 def path(open_: float, high: float, low: float, close: float) -> tuple[float, float, float, float]:
-    """How the price may have gone through a bar."""
+    """Return one possible path of the price through a bar."""
     first, second = (low, high) if open_ - low <= high - open_ else (high, low)
     return open_, first, second, close
 
 
-def seconds(tape: Tape, row: int) -> list[Bar]:
+def seconds(tape: Tape, row: int) -> list[HistoryBar]:
     """A bar of five seconds or more, cut into pieces of five along its path; the volume is spread
     evenly.
     """
     count = tape.interval_ns // FIVE_NS
     start, prices, volume = int(tape.start[row]), tape.prices(row), int(tape.volume[row])
     if count == 1:
-        return [Bar(start, *prices, volume)]
+        return [HistoryBar(start, *prices, volume)]
     size = tape.instrument.tick_size
     corners, anchors = path(*prices), (0, count // 3, 2 * count // 3, count)
     points = [corners[0]]
@@ -86,7 +86,7 @@ def seconds(tape: Tape, row: int) -> list[Bar]:
         ]
     shares = [volume * (n + 1) // count - volume * n // count for n in range(count)]
     return [
-        Bar(start + FIVE_NS * n, a, max(a, b), min(a, b), b, shares[n])
+        HistoryBar(start + FIVE_NS * n, a, max(a, b), min(a, b), b, shares[n])
         for n, (a, b) in enumerate(pairwise(points))
     ]
 
@@ -98,11 +98,13 @@ def around(price: float, size: int, ts: int, away: float, top: int) -> Tick:
     )
 
 
-def grown(bar: Bar | None, start: int, price: float, size: int) -> Bar:
+def grown(bar: HistoryBar | None, start: int, price: float, size: int) -> HistoryBar:
     """A bar in progress after one more trade."""
     if bar is None or bar.start != start:
-        return Bar(start, price, price, price, price, size)
-    return Bar(start, bar.open, max(bar.high, price), min(bar.low, price), price, bar.volume + size)
+        return HistoryBar(start, price, price, price, price, size)
+    return HistoryBar(
+        start, bar.open, max(bar.high, price), min(bar.low, price), price, bar.volume + size
+    )
 
 
 class Stream:
@@ -110,36 +112,42 @@ class Stream:
     bars in progress.
     """
 
-    def __init__(self, tws: SimulatedTWS, reel: Reel) -> None:
-        self._tws, self.reel, self.listed = tws, reel, reel.listed
-        self.forming: Bar | None = None  # the bar in progress as far as it is known
-        self._five: Bar | None = None  # the same of five seconds
+    def __init__(self, tws: SimulatedTWS, track: TapeTrack) -> None:
+        self._tws, self.track, self.listed = tws, track, track.listed
+        self.forming: HistoryBar | None = None  # the bar in progress as far as it is known
+        self._five: HistoryBar | None = None  # the same of five seconds
         self._tick: Tick | None = None
         self._last: tuple[float, int] | None = None  # price and size of the last trade
         self._day: tuple[float, float, float] | None = None  # open, high, low of the session
         self._volume = 0
-        self._yesterday = float(reel.tape.close[max(0, reel.tape.first - 1)])
-        self._shown: Figures = {}
+        self._yesterday = float(track.tape.close[max(0, track.tape.first - 1)])
+        self._last_figures: Figures = {}
         self._shown_ns = 0
 
     def session_closed(self) -> None:
         if self._last is not None:
             self._yesterday = self._last[0]
         self._push_five(None)
-        self._day, self._volume, self.forming, self._tick, self._shown = None, 0, None, None, {}
+        self._day, self._volume, self.forming, self._tick, self._last_figures = (
+            None,
+            0,
+            None,
+            None,
+            {},
+        )
 
     # ---------------------------------------------------------------------------------------- tapes
 
     def opened(self) -> None:
         """A bar of a tape without quotes opens."""
-        tape, row = self.reel.tape, self.reel.row
+        tape, row = self.track.tape, self.track.row
         price = float(tape.open[row])
-        self.forming = Bar(int(tape.start[row]), price, price, price, price, 0)
+        self.forming = HistoryBar(int(tape.start[row]), price, price, price, price, 0)
         self.bars(self.forming)
         self._show(self._around(price, 1), counted=False)
 
     def completed(self, row: int) -> None:
-        tape = self.reel.tape
+        tape = self.track.tape
         self.bars(None)
         if tape.quotes is None:
             corners, volume = path(*tape.prices(row)), int(tape.volume[row])
@@ -159,24 +167,24 @@ class Stream:
     def ticked(self, tick: Tick) -> None:
         """A tick of a tape with quotes."""
         if tick.size:
-            at = tick.ts // self.reel.tape.interval_ns * self.reel.tape.interval_ns
+            at = tick.ts // self.track.tape.interval_ns * self.track.tape.interval_ns
             self.forming = grown(self.forming, at, tick.price, tick.size)
         self._flow(tick)
         self._show(tick)
 
     def _around(self, price: float, size: int) -> Tick:
-        top = self._tws.book.floor.habits.top_size or 1
+        top = self._tws.book.exchange.options.top_size or 1
         return around(price, size, self._tws.book.now, self.away, top)
 
     @property
     def away(self) -> float:
         """From a trade to bid and ask on a tape without quotes, in price units."""
-        return self._tws.book.floor.slippage_ticks * self.listed.instrument.tick_size
+        return self._tws.book.exchange.slippage_ticks * self.listed.instrument.tick_size
 
     # --------------------------------------------------------------------------------------- quotes
 
-    def first(self, session: Session, req_id: int, quote: Quote) -> None:
-        """What a new subscription is told at once."""
+    def first(self, session: ClientSession, req_id: int, quote: QuoteStream) -> None:
+        """Send a new subscriber the figures of now."""
         self._push_quotes()
         if self._tick is None:
             return
@@ -187,7 +195,7 @@ class Stream:
             "tickGeneric",
             req_id=req_id,
             tick_type=_typed(quote, HALTED),
-            value=float(self._tws.book.floor.halted),
+            value=float(self._tws.book.exchange.halted),
         )
 
     def _show(self, tick: Tick, counted: bool = True) -> None:
@@ -204,21 +212,21 @@ class Stream:
             self._push_quotes()
 
     def _figures(self) -> Figures:
-        tick, found = self._tick, Figures()
+        tick, figures = self._tick, Figures()
         if tick is not None:
             for tick_type, price, size in (
                 (BID, tick.bid[0], tick.bid_size[0]),
                 (ASK, tick.ask[0], tick.ask_size[0]),
             ):
-                found[tick_type] = (price, size) if price == price else (-1.0, 0)  # noqa: PLR0124 (NaN: nobody is there)
+                figures[tick_type] = (price, size) if price == price else (-1.0, 0)  # noqa: PLR0124 (NaN: nobody is there)
         if self._last is not None and self._day is not None:
-            found[LAST] = self._last
-            found |= {
+            figures[LAST] = self._last
+            figures |= {
                 tick_type: (price, 0)
                 for tick_type, price in zip((OPEN, HIGH, LOW), self._day, strict=True)
             }
-            found[VOLUME] = (0.0, self._volume)
-        return found
+            figures[VOLUME] = (0.0, self._volume)
+        return figures
 
     def _push_quotes(self) -> None:
         """To all subscribers what has changed since the last time."""
@@ -226,15 +234,17 @@ class Stream:
             return
         now = self._figures()
         changed = {
-            tick_type: pair for tick_type, pair in now.items() if self._shown.get(tick_type) != pair
+            tick_type: pair
+            for tick_type, pair in now.items()
+            if self._last_figures.get(tick_type) != pair
         }
         self._shown_ns = self._tick.ts
         for session, req_id, quote in self._quotes() if changed else ():
             if VOLUME in changed:
                 self._send_time(session, req_id, quote)
             for tick_type, (price, size) in changed.items():
-                shown = self._shown.get(tick_type)
-                if shown is not None and shown[0] == price and tick_type in _SIZE_OF:
+                previous = self._last_figures.get(tick_type)
+                if previous is not None and previous[0] == price and tick_type in _SIZE_OF:
                     session.send(
                         "tickSize",
                         req_id=req_id,
@@ -243,9 +253,9 @@ class Stream:
                     )
                 else:
                     self._send_figure(session, req_id, quote, tick_type, price, size)
-        self._shown = now
+        self._last_figures = now
 
-    def _quotes(self) -> list[tuple[Session, int, Quote]]:
+    def _quotes(self) -> list[tuple[ClientSession, int, QuoteStream]]:
         return [
             (s, r, q)
             for s in list(self._tws.sessions)
@@ -253,7 +263,7 @@ class Stream:
             if q.listed is self.listed
         ]
 
-    def _send_time(self, session: Session, req_id: int, quote: Quote) -> None:
+    def _send_time(self, session: ClientSession, req_id: int, quote: QuoteStream) -> None:
         session.send(
             "tickString",
             req_id=req_id,
@@ -262,7 +272,13 @@ class Stream:
         )
 
     def _send_figure(
-        self, session: Session, req_id: int, quote: Quote, tick_type: int, price: float, size: int
+        self,
+        session: ClientSession,
+        req_id: int,
+        quote: QuoteStream,
+        tick_type: int,
+        price: float,
+        size: int,
     ) -> None:
         typed = _typed(quote, tick_type)
         if tick_type == VOLUME:
@@ -294,7 +310,7 @@ class Stream:
                         **values,
                     )
 
-    def first_depth(self, session: Session, req_id: int) -> None:
+    def first_depth(self, session: ClientSession, req_id: int) -> None:
         if self._tick is not None:
             self._send_depth(session, req_id, self._tick, None)
 
@@ -304,7 +320,9 @@ class Stream:
                 if wanted.listed is self.listed:
                     self._send_depth(session, req_id, tick, before)
 
-    def _send_depth(self, session: Session, req_id: int, tick: Tick, before: Tick | None) -> None:
+    def _send_depth(
+        self, session: ClientSession, req_id: int, tick: Tick, before: Tick | None
+    ) -> None:
         wanted = session.subscribed.depth[req_id]
         for position, operation, side, price, size in depth_changes(tick, before, wanted.rows):
             values: dict[str, Any] = {
@@ -324,13 +342,13 @@ class Stream:
 
     # ----------------------------------------------------------------------------------------- bars
 
-    def bars(self, forming: Bar | None) -> None:
+    def bars(self, forming: HistoryBar | None) -> None:
         """Streams that are kept up to date get the bar in progress, or (None) the one that has just
         completed.
 
         Of a finer tape they are told every five seconds, and when their own bar opens or ends.
         """
-        tape, row = self.reel.tape, self.reel.row if forming is not None else self.reel.row - 1
+        tape, row = self.track.tape, self.track.row if forming is not None else self.track.row - 1
         moment = int(tape.start[row]) + (tape.interval_ns if forming is None else 0)
         for session in list(self._tws.sessions):
             for req_id, stream in list(session.subscribed.bars.items()):
@@ -362,16 +380,16 @@ class Stream:
         self._push_second(done)
         if until is None:
             return
-        if self.forming is not None and self.reel.in_progress:
+        if self.forming is not None and self.track.in_progress:
             self.bars(self.forming)
         last = done.close
         for start in range(done.start + FIVE_NS, until, FIVE_NS):
-            self._push_second(Bar(start, last, last, last, last, 0))
-        self._five = Bar(until, last, last, last, last, 0)
+            self._push_second(HistoryBar(start, last, last, last, last, 0))
+        self._five = HistoryBar(until, last, last, last, last, 0)
 
     def _collect(self, row: int) -> None:
         """Five-second bars out of finer ones."""
-        tape = self.reel.tape
+        tape = self.track.tape
         start = int(tape.start[row]) // FIVE_NS * FIVE_NS
         if self._five is not None and self._five.start != start:
             self._push_five(None)
@@ -380,7 +398,7 @@ class Stream:
         if int(tape.start[row]) + tape.interval_ns == start + FIVE_NS:
             self._push_five(None)
 
-    def _push_second(self, bar: Bar) -> None:
+    def _push_second(self, bar: HistoryBar) -> None:
         traded = {"volume": bar.volume, "wap": bar.close, "count": bar.volume}
         for session in list(self._tws.sessions):
             for req_id, (listed, what) in list(session.subscribed.seconds.items()):
@@ -389,7 +407,7 @@ class Stream:
                         traded if what == "TRADES" else {"volume": -1, "wap": -1.0, "count": -1}
                     )
                     form = history.BarForm(FIVE_NS, None, what, self.away)
-                    one = history.priced(self.reel.tape, bar, form)
+                    one = history.priced(self.track.tape, bar, form)
                     prices = {
                         "open": one.open,
                         "high": one.high,
@@ -401,7 +419,7 @@ class Stream:
                     )
 
 
-def _typed(quote: Quote, tick_type: int) -> int:
+def _typed(quote: QuoteStream, tick_type: int) -> int:
     return _DELAYED[tick_type] if quote.delayed else tick_type
 
 

@@ -1,20 +1,22 @@
-"""What the simulated TWS has to show of one contract: closed bars, and if it has them the quotes
-and trades that made them.
+"""The market data of one contract that a simulated TWS plays: closed bars, and where there are any
+the quotes and trades that made them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mcl.base.errors import BrokerError
-from mcl.data.bars import Bars
 from mcl.market import calendar
 from mcl.market.instruments import Contract, Instrument
+
+if TYPE_CHECKING:
+    from mcl.data.bars import Bars
 
 NS = 1_000_000_000
 INTERVAL_NS = {
@@ -96,12 +98,12 @@ def joined(pieces: Sequence[Ticks]) -> Ticks:
 
 
 class Quotes(Protocol):
-    """Where the ticks of a tape come from; its trades make the bars of the tape."""
+    """The source of the ticks of a tape; its trades make the bars of the tape."""
 
     def between(self, from_ns: int, to_ns: int) -> Ticks: ...
 
 
-class Columns(NamedTuple):
+class BarColumns(NamedTuple):
     """The bars of a tape."""
 
     start: Ints
@@ -111,11 +113,13 @@ class Columns(NamedTuple):
     close: Floats
     volume: Ints
 
-    def rows(self, which: slice) -> Columns:
-        return Columns._make(column[which] for column in self)
+    def rows(self, which: slice) -> BarColumns:
+        return BarColumns._make(column[which] for column in self)
 
-    def then(self, others: Sequence[Columns]) -> Columns:
-        return Columns._make(np.concatenate(columns) for columns in zip(self, *others, strict=True))
+    def then(self, others: Sequence[BarColumns]) -> BarColumns:
+        return BarColumns._make(
+            np.concatenate(columns) for columns in zip(self, *others, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -157,10 +161,10 @@ class Tape:
         return len(self.start)
 
     @property
-    def columns(self) -> Columns:
-        return Columns(self.start, self.open, self.high, self.low, self.close, self.volume)
+    def columns(self) -> BarColumns:
+        return BarColumns(self.start, self.open, self.high, self.low, self.close, self.volume)
 
-    def having(self, bars: Columns, first: int, **changes: Any) -> Tape:
+    def having(self, bars: BarColumns, first: int, **changes: Any) -> Tape:
         """The same contract with other bars."""
         return replace(self, first=first, **(bars._asdict() | changes))
 
@@ -192,12 +196,10 @@ class Tape:
             )
         rows = np.flatnonzero(bars.session == session)
         if not len(rows):
-            known = (
-                f"{calendar.from_day(int(bars.session[0]))} to"
-                f" {calendar.from_day(int(bars.session[-1]))}"
-            )
+            first, last = (calendar.from_day(int(bars.session[end])) for end in (0, -1))
             raise BrokerError(
-                f"no bars in the session {calendar.from_day(session)}; the data hold {known}"
+                f"no bars in the session {calendar.from_day(session)}; the data hold {first} to"
+                f" {last}"
             )
         end, size = int(rows[-1]) + 1, bars.instrument.tick_size
         shift = np.rint((bars.adjustment[:end] - bars.adjustment[rows[0]]) / size)

@@ -51,10 +51,10 @@ def tapes(
     DataError as `load`.
     """
     bars = load(data, root, holdout=True)
-    held = np.unique(bars.session)
-    day = int(held[-min(sessions, len(held))]) if session is None else calendar.to_day(session)
-    if day not in held:
-        first, last = (calendar.from_day(int(n)) for n in (held[0], held[-1]))
+    days = np.unique(bars.session)
+    day = int(days[-min(sessions, len(days))]) if session is None else calendar.to_day(session)
+    if day not in days:
+        first, last = (calendar.from_day(int(n)) for n in (days[0], days[-1]))
         raise BrokerError(
             f"no bars in the session {calendar.from_day(day)}; the data hold {first} to {last}"
         )
@@ -67,11 +67,11 @@ def tapes(
         if ALL in contracts
         else list(dict.fromkeys(contracts)) or [active]
     )
-    found = [_of_contract(stored, _named(stored, symbol), day, sessions) for symbol in wanted]
+    chosen = [_of_contract(stored, _named(stored, symbol), day, sessions) for symbol in wanted]
     return (
-        found
+        chosen
         if detail == "bars"
-        else _detailed(data, root, found, detail, every=ALL not in contracts)
+        else _detailed(data, root, chosen, detail, every=ALL not in contracts)
     )
 
 
@@ -102,12 +102,12 @@ def _detailed(
 
 def _all(stored: Dataset, active: str, day: int) -> list[str]:
     """Contracts that have bars in a session and before it, the active one first."""
-    held = [
+    symbols = [
         contract.symbol
         for index, contract in enumerate(stored.contracts)
         if _has(stored.rows(index, last=day).session, day)
     ]
-    return sorted(held, key=lambda symbol: symbol != active)
+    return sorted(symbols, key=lambda symbol: symbol != active)
 
 
 def _has(session: Ints, day: int) -> bool:
@@ -194,10 +194,10 @@ def _moved(old: Tape, contract: Contract, now_ns: int) -> Tape:
     day, last_ns = _session_at(now_ns, old.contract.root)
     days = day - int(calendar.session_of(old.start[old.first]))
     start = _utc(calendar.new_york_ns(old.start) + days * calendar.DAY_NS)
-    kept = np.flatnonzero((start < last_ns) & np.append(True, np.diff(start) > 0))
-    arrays = {name: getattr(old, name)[kept] for name in PLAYED}
-    first = int(np.searchsorted(kept, old.first))
-    return replace(old, contract=contract, start=start[kept], first=first, synthetic=True, **arrays)
+    rows = np.flatnonzero((start < last_ns) & np.append(True, np.diff(start) > 0))
+    arrays = {name: getattr(old, name)[rows] for name in PLAYED}
+    first = int(np.searchsorted(rows, old.first))
+    return replace(old, contract=contract, start=start[rows], first=first, synthetic=True, **arrays)
 
 
 def _session_at(now_ns: int, root: str) -> tuple[int, int]:

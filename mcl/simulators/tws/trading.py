@@ -1,4 +1,4 @@
-"""How the server answers requests about orders, executions, positions and the account."""
+"""Answers requests about orders, executions, positions and the account."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from typing import TYPE_CHECKING
 
 from mcl.simulators.tws import render
 from mcl.simulators.tws.messages import Values
-from mcl.simulators.tws.orders import Execution
+from mcl.simulators.tws.orders import ExecutionReport
 
 if TYPE_CHECKING:
-    from mcl.simulators.tws.session import Session
+    from mcl.simulators.tws.session import ClientSession
 
-Handler = Callable[["Session", Values], None]
+Handler = Callable[["ClientSession", Values], None]
 
 
-def _place(session: Session, request: Values) -> None:
+def _place(session: ClientSession, request: Values) -> None:
     session.tws.book.place(request, session.client_id)
 
 
-def _cancel(session: Session, request: Values) -> None:
+def _cancel(session: ClientSession, request: Values) -> None:
     session.tws.book.cancel(session.client_id, request["order_id"])
 
 
-def _cancel_all(session: Session, _request: Values) -> None:
+def _cancel_all(session: ClientSession, _request: Values) -> None:
     session.tws.book.cancel_all()
 
 
-def nothing(_session: Session, _request: Values) -> None:
+def nothing(_session: ClientSession, _request: Values) -> None:
     """Requests that a TWS does not answer."""
 
 
-def _open_orders(session: Session, _request: Values) -> None:
+def _open_orders(session: ClientSession, _request: Values) -> None:
     _send_orders(session, session.client_id)
 
 
-def _all_open_orders(session: Session, _request: Values) -> None:
+def _all_open_orders(session: ClientSession, _request: Values) -> None:
     _send_orders(session, None)
 
 
-def _send_orders(session: Session, client_id: int | None) -> None:
+def _send_orders(session: ClientSession, client_id: int | None) -> None:
     for order in session.tws.book.working(client_id):
         session.send("openOrder", **render.open_order(order))
         session.send("orderStatus", **render.order_status(order))
     session.send("openOrderEnd")
 
 
-def _completed_orders(session: Session, _request: Values) -> None:
+def _completed_orders(session: ClientSession, _request: Values) -> None:
     for order in session.tws.book.completed():  # of today
         session.send("completedOrder", **render.completed_order(order))
     session.send("completedOrdersEnd")
 
 
-def _executions(session: Session, request: Values) -> None:
+def _executions(session: ClientSession, request: Values) -> None:
     book = session.tws.book
     today = [
         fill
@@ -68,7 +68,7 @@ def _executions(session: Session, request: Values) -> None:
     session.send("execDetailsEnd", req_id=request["req_id"])
 
 
-def _passes(fill: Execution, request: Values) -> bool:
+def _passes(fill: ExecutionReport, request: Values) -> bool:
     """Client id 0 and empty texts let everything through. The time filter is read as UTC."""
     order = fill.order
     contract = order.listed.fields() | {
@@ -100,15 +100,15 @@ def _since(text: str) -> int:
     )
 
 
-def _next_id(session: Session, _request: Values) -> None:
+def _next_id(session: ClientSession, _request: Values) -> None:
     session.send("nextValidId", order_id=session.tws.book.next_valid_id(session.client_id))
 
 
-def _managed_accounts(session: Session, _request: Values) -> None:
+def _managed_accounts(session: ClientSession, _request: Values) -> None:
     session.send("managedAccounts", accounts=session.tws.account.name)
 
 
-def _positions(session: Session, _request: Values) -> None:
+def _positions(session: ClientSession, _request: Values) -> None:
     session.subscribed.positions = True
     account = session.tws.account
     for holding in account.holdings.values():
@@ -117,11 +117,11 @@ def _positions(session: Session, _request: Values) -> None:
     session.send("positionEnd")
 
 
-def _cancel_positions(session: Session, _request: Values) -> None:
+def _cancel_positions(session: ClientSession, _request: Values) -> None:
     session.subscribed.positions = False
 
 
-def _account_updates(session: Session, request: Values) -> None:
+def _account_updates(session: ClientSession, request: Values) -> None:
     account = session.tws.account
     session.subscribed.account = request["subscribe"] and request["account"] in {"", account.name}
     if not session.subscribed.account:
@@ -137,7 +137,7 @@ def _account_updates(session: Session, request: Values) -> None:
     session.send("accountDownloadEnd", account=account.name)
 
 
-def _account_multi(session: Session, request: Values) -> None:
+def _account_multi(session: ClientSession, request: Values) -> None:
     account, req_id = session.tws.account, request["req_id"]
     if request["account"] not in {"", account.name}:
         session.error(req_id, 321, "Error validating request.-'bP' : cause - Invalid account code")
@@ -155,11 +155,11 @@ def _account_multi(session: Session, request: Values) -> None:
     session.send("accountUpdateMultiEnd", req_id=req_id)
 
 
-def _cancel_account_multi(session: Session, request: Values) -> None:
+def _cancel_account_multi(session: ClientSession, request: Values) -> None:
     session.subscribed.account_multi.discard(request["req_id"])
 
 
-def _summary(session: Session, request: Values) -> None:
+def _summary(session: ClientSession, request: Values) -> None:
     for account, tag, value, currency in session.tws.account.summary(request["tags"]):
         session.send(
             "accountSummary",
@@ -172,25 +172,25 @@ def _summary(session: Session, request: Values) -> None:
     session.send("accountSummaryEnd", req_id=request["req_id"])
 
 
-def _pnl(session: Session, request: Values) -> None:
+def _pnl(session: ClientSession, request: Values) -> None:
     session.subscribed.pnl.add(request["req_id"])
     push_pnl(session)
 
 
-def _cancel_pnl(session: Session, request: Values) -> None:
+def _cancel_pnl(session: ClientSession, request: Values) -> None:
     session.subscribed.pnl.discard(request["req_id"])
 
 
-def _pnl_single(session: Session, request: Values) -> None:
+def _pnl_single(session: ClientSession, request: Values) -> None:
     session.subscribed.pnl_single[request["req_id"]] = request["con_id"]
     push_pnl(session)
 
 
-def _cancel_pnl_single(session: Session, request: Values) -> None:
+def _cancel_pnl_single(session: ClientSession, request: Values) -> None:
     session.subscribed.pnl_single.pop(request["req_id"], None)
 
 
-def push_pnl(session: Session) -> None:
+def push_pnl(session: ClientSession) -> None:
     """The figures of every profit-and-loss subscription."""
     account = session.tws.account
     daily = round(account.equity - account.capital_usd, 10)
@@ -217,7 +217,7 @@ def push_pnl(session: Session) -> None:
             )
 
 
-def push_account(session: Session, values: Iterable[tuple[str, str, str]]) -> None:
+def push_account(session: ClientSession, values: Iterable[tuple[str, str, str]]) -> None:
     """Holdings and the given (key, value, currency), if this client has subscribed to account
     updates.
     """

@@ -52,9 +52,8 @@ class Transcript:
         now = time.monotonic()
         note = f"t={now - self._start:.6f} {local_time(market_ns)}"
         text = json.dumps(fields, ensure_ascii=False)
-        self._file.write(
-            f"{self._seq:06d}\tclient-{client}\t{direction}\t{version or '?'}\traw\tsimulated\t{text}\t{note}\n"
-        )
+        columns = (f"{self._seq:06d}", f"client-{client}", direction, str(version or "?"))
+        self._file.write("\t".join((*columns, "raw", "simulated", text, note)) + "\n")
         if now - self._flushed > 1:
             self._file.flush()
             self._flushed = now
@@ -77,7 +76,7 @@ class Transcript:
         self._file.close()
 
 
-class Line(NamedTuple):
+class TranscriptLine(NamedTuple):
     """One message of a transcript: `values` by name where its table is known and fits, else by
     position.
     """
@@ -90,7 +89,7 @@ class Line(NamedTuple):
     note: str
 
 
-def read(path: Path) -> Iterator[Line]:
+def read(path: Path) -> Iterator[TranscriptLine]:
     """The messages of a transcript or of a recording. BrokerError for a file that is none."""
     refuse_no_file(path)
     try:
@@ -108,23 +107,23 @@ def read(path: Path) -> Iterator[Line]:
         yield _line(columns, number, path)
 
 
-def _line(columns: list[str], number: int, path: Path) -> Line:
+def _line(columns: list[str], number: int, path: Path) -> TranscriptLine:
     try:
         fields = json.loads(columns[6])
     except ValueError:
         raise BrokerError(f"line {number} of {path}: the fields are no JSON list") from None
     name, values = _named(columns[2], columns[3], fields)
-    return Line(
+    return TranscriptLine(
         columns[0], columns[1], columns[2], name, values, columns[7] if len(columns) > 7 else ""
     )
 
 
 def _named(direction: str, version: str, fields: list[str]) -> tuple[str, Values]:
-    known = _ANSWERS if direction == "S" else REQUESTS
+    tables = _ANSWERS if direction == "S" else REQUESTS
     plain = {str(n): text for n, text in enumerate(fields[1:], 1)}
     if not fields or not fields[0].isdigit() or (len(fields) == 2 and not fields[1].isdigit()):
         return "handshake", {str(n): text for n, text in enumerate(fields)}
-    message = known.get(int(fields[0]))
+    message = tables.get(int(fields[0]))
     if message is None:
         return f"message {fields[0]}", plain
     try:
@@ -133,13 +132,13 @@ def _named(direction: str, version: str, fields: list[str]) -> tuple[str, Values
         return message.name, plain
 
 
-def summary(line: Line, whole: bool = False) -> str:
-    """What matters of a message on one line; `whole` shows every field that is not empty."""
+def summary(line: TranscriptLine, whole: bool = False) -> str:
+    """Return the important fields of a message on one line; with `whole` all that are not empty."""
     brief = line.values if whole else {k: v for k, v in line.values.items() if k in _TELLING}
-    shown = {k: v for k, v in brief.items() if v not in ("", None, False, [])}
-    if not shown and not whole:
-        shown = {k: v for k, v in list(line.values.items())[:6] if v not in ("", None, False, [])}
-    return " ".join(f"{k}={_short(v)}" for k, v in shown.items())
+    fields = {k: v for k, v in brief.items() if v not in ("", None, False, [])}
+    if not fields and not whole:
+        fields = {k: v for k, v in list(line.values.items())[:6] if v not in ("", None, False, [])}
+    return " ".join(f"{k}={_short(v)}" for k, v in fields.items())
 
 
 def _short(value: object) -> str:
