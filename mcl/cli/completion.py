@@ -90,8 +90,8 @@ def script(args: Namespace) -> int:
 
 
 def complete(shell: str, line: str) -> int:
-    """Print the candidates for the last word of a line, one a line, each with a tab and what is
-    said of it.
+    """Print the candidates for the last word of a line, one a line, each with a tab and its
+    description.
     """
     words = line.split(" ")
     typed = [word for word in words[1:-1] if word]

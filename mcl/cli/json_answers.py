@@ -1,8 +1,8 @@
 """Keys that `mcl --json VERB` promises in its one object on stdout, with their types and
 what they mean.
 
-More keys may be there; these stay. docs/json.md is written from here, and every answer that a test
-sees is held against it.
+More keys may be there; these stay. docs/json.md is written from here, and the tests compare every
+answer with it.
 """
 
 from __future__ import annotations

@@ -83,10 +83,10 @@ def composed() -> tuple[schema.Config, Bars]:
 
 
 def test_it_does_not_look_ahead() -> None:
-    found = check.lookahead(*composed(), samples=20)
-    assert not found.has_bias, found.first
-    assert found.total_signals > 0
-    assert not found.reads, "it reads more than its bars: " + "; ".join(found.reads)
+    bias = check.lookahead(*composed(), samples=20)
+    assert not bias.has_bias, bias.first
+    assert bias.total_signals > 0
+    assert not bias.reads, "it reads more than its bars: " + "; ".join(bias.reads)
 
 
 def test_it_declares_enough_memory() -> None:

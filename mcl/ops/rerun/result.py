@@ -16,7 +16,7 @@ class Again:
     """`differing` maps what differs to (stored, now); `causes` are inputs that moved, whether or
     not they moved anything.
 
-    `said` tells what was compared, and what could not be.
+    `sentence` tells what was compared, and what could not be.
     """
 
     run_id: str

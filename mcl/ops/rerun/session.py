@@ -22,8 +22,8 @@ from mcl.tracking.store import Store, StoredRun
 
 
 def session(stored: StoredRun, store: Store, root: Path) -> Again:
-    """Every table of the audit and every number, bit by bit. The market is not asked again: what it
-    said stands in the journal.
+    """Every table of the audit and every number, bit by bit. The market is not asked again: the
+    journal has its answers.
     """
     with tempfile.TemporaryDirectory(prefix="mcl-rerun-") as folder:
         journal = Path(folder) / "journal.sqlite"
