@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_search import FIXED, write_walk
 
 if TYPE_CHECKING:
-    from mcl.search.result import Swept
+    from mcl.search.result import SweepResult
 
 CHILD = """
 import sys
@@ -97,7 +97,7 @@ def killed(root: Path, script: Path, arguments: list[str], chance: random.Random
     return who
 
 
-def differences(swept: Swept, whole: Swept, rows: list[int]) -> str:
+def differences(swept: SweepResult, whole: SweepResult, rows: list[int]) -> str:
     """What is not as in the undisturbed search: its rows in the store, a trial, the best."""
     if rows != list(range(TRIALS)):
         missing, twice = set(range(TRIALS)) - set(rows), [n for n in set(rows) if rows.count(n) > 1]

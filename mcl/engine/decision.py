@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 from mcl.base.jit import inline
-from mcl.risk.limits import OFF, Block, LimitsRecord, State
+from mcl.risk.limits import OFF, Block, LimitsRecord, TradingState
 
 NONE = int(Block.NONE)
 MAX_POSITION = int(Block.MAX_POSITION)
@@ -26,7 +26,7 @@ MARGIN_CALL = int(Block.MARGIN_CALL)
 DAILY_LOSS = int(Block.DAILY_LOSS)
 MAX_DRAWDOWN = int(Block.MAX_DRAWDOWN)
 HALTED = int(Block.HALTED)
-REDUCING, STOPPED = int(State.REDUCE_ONLY), int(State.HALTED)
+REDUCING, STOPPED = int(TradingState.REDUCE_ONLY), int(TradingState.HALTED)
 # from here on a block closes (a margin call: reduces) what is open; its fills have the reason
 # "risk"
 FORCED = SESSION_END

@@ -36,7 +36,7 @@ from mcl.live.status import Mode
 from mcl.live.status_board import Board
 from mcl.market.instruments import INSTRUMENTS
 from mcl.promotion.load import Deployable
-from mcl.risk.limits import BAR_SEC, Block, State, limits_record
+from mcl.risk.limits import BAR_SEC, Block, TradingState, limits_record
 from mcl.risk.warmup import memory_bars, memory_sessions
 from mcl.strategy import Strategy
 
@@ -277,7 +277,7 @@ class Runner:
         )
         limits = self.limits
         if self.board.mode is Mode.REDUCE_ONLY:
-            limits = limits._replace(state=int(State.REDUCE_ONLY))
+            limits = limits._replace(state=int(TradingState.REDUCE_ONLY))
         return decide(self.intent, account, limits)
 
     def _held_back(self, bar: Bar, account: Account, target: Target, act: bool) -> str:

@@ -1,4 +1,4 @@
-"""Automatic block length of the stationary bootstrap: as long as the series depends on its past.
+"""Choose the mean block length of the stationary bootstrap from the autocorrelation of a series.
 
 Sources: Politis & White (2004) "Automatic Block-Length Selection for the Dependent Bootstrap";
 Patton, Politis & White (2009), its correction: D of the stationary bootstrap is 2 · g(0)².
@@ -18,8 +18,9 @@ SIGNIFICANT = 2.0  # of an autocorrelation, times sqrt(log10(n) / n)
 
 
 def optimal(returns: npt.ArrayLike) -> float:
-    """Mean block length that minimises the error of the bootstrap variance of the mean; NaN in
-    `returns` is left out.
+    """Return the mean block length that minimises the error of the bootstrap variance of the mean.
+
+    NaN in `returns` is left out.
 
     b = (2 G² / D)^(1/3) · n^(1/3), at most min(3 sqrt(n), n / 3), with G = sum of lambda(k/M) |k|
     R(k), D = 2 (sum of lambda(k/M) R(k))² and R the sample autocovariance. lambda is the flat-top
@@ -50,12 +51,12 @@ def _autocorrelations(centred: Floats, most: int) -> Floats:
     """Absolute correlation of the series with itself `k` values later, each part by its own length,
     for k = 1 … most.
     """
-    found = np.zeros(most)
+    correlations = np.zeros(most)
     for k in range(1, most + 1):
         late, early = centred[k:], centred[:-k]
         length = math.sqrt(float((late * late).sum()) * float((early * early).sum()))
-        found[k - 1] = abs(float((late * early).sum())) / length if length > 0 else 0.0
-    return found
+        correlations[k - 1] = abs(float((late * early).sum())) / length if length > 0 else 0.0
+    return correlations
 
 
 def _bandwidth(correlations: Floats, run: int, n: int) -> int:

@@ -1,4 +1,4 @@
-"""Resampling of session returns: how much of a number is the accident of one sample.
+"""Resample session returns to see how much of a number is the accident of one sample.
 
 The stationary block bootstrap draws blocks of geometric length (mean `block`), wrapping around, so
 that serial dependence survives. Everything is seeded and strictly sequential in its sums: the same
@@ -35,16 +35,17 @@ def block_length(observations: int) -> int:
 
 @lru_cache(maxsize=4)
 def counts(observations: int, block: int, replicates: int = REPLICATES, seed: int = SEED) -> Counts:
-    """How often each replicate (row) holds each observation (column) of a stationary bootstrap;
-    every row sums to `observations`.
+    """Count how often each replicate (row) of a stationary bootstrap holds each observation
+    (column).
 
-    Means of resampled series are `counts @ values / observations`. Kept for the last few lengths: a
-    search asks for one of them thousands of times.
+    Every row sums to `observations`. Means of resampled series are `counts @ values /
+    observations`. The last few lengths stay in memory: a search needs one of them thousands of
+    times.
     """
-    drawn = np.zeros((replicates, observations), np.int16)
-    _draw(drawn, 1.0 / block, seed)
-    drawn.flags.writeable = False
-    return drawn
+    occurrences = np.zeros((replicates, observations), np.int16)
+    _draw(occurrences, 1.0 / block, seed)
+    occurrences.flags.writeable = False
+    return occurrences
 
 
 def indices(
@@ -54,8 +55,9 @@ def indices(
     seed: int = SEED,
     steps: int | None = None,
 ) -> npt.NDArray[np.int64]:
-    """(replicates × steps) rows of a stationary bootstrap in their drawn order, for what depends on
-    the path; as many steps as there are observations unless told otherwise.
+    """Return the rows of a stationary bootstrap, replicates × steps, in the order of the path.
+
+    `steps` is the number of observations by default.
     """
     rng = np.random.default_rng(seed)
     steps = observations if steps is None else steps
@@ -73,14 +75,14 @@ def indices(
 def sharpe_interval(
     returns: npt.ArrayLike, confidence: float = 0.95, replicates: int = REPLICATES
 ) -> tuple[float, float]:
-    """BCa interval of the annualised Sharpe ratio by the stationary block bootstrap; (NaN, NaN)
-    below ten returns.
+    """Return the BCa interval of the annualised Sharpe ratio by the stationary block bootstrap.
 
-    Sees fat tails, skew and serial dependence. Blocks are short, so that they miss a part of the
-    dependence: the replicates are spread until their deviation is at least the long-run one, and
-    the levels are those of Student's t for the number of blocks. `scripts/bench_judgement.py
-    coverage` prints how often such intervals hold the truth. A replicate without variation has no
-    ratio and is left out; when more than one in ten has none, neither has the interval.
+    (NaN, NaN) below ten returns. It sees fat tails, skew and serial dependence. Blocks are short,
+    so that they miss a part of the dependence: the replicates are spread until their deviation is
+    at least the long-run one, and the levels are those of Student's t for the number of blocks.
+    `scripts/bench_judgement.py coverage` prints how often such intervals hold the truth. A
+    replicate without variation has no ratio and is left out; when more than one in ten has none,
+    neither has the interval.
     """
     r = finite(returns)
     if len(r) < FEWEST_RETURNS or np.ptp(r) < SMALLEST:
@@ -88,14 +90,18 @@ def sharpe_interval(
     block = block_length(len(r))
     ratios = np.empty(replicates)
     _ratios(counts(len(r), block, replicates), r, ratios)
-    known = ratios[~np.isnan(ratios)]
-    if len(known) < 0.9 * replicates:
+    finite_ratios = ratios[~np.isnan(ratios)]
+    if len(finite_ratios) < 0.9 * replicates:
         return math.nan, math.nan
     estimate, without_one = moments(r).sharpe, leave_one_out_sharpes(r)
     wanted = prewhitened_deviation(sharpe_influence(r)) / math.sqrt(len(r))
-    spread = float(known.std())
-    centre = float(known.mean())
-    widened = centre + (known - centre) * max(1.0, wanted / spread) if spread > 0 else known
+    spread = float(finite_ratios.std())
+    centre = float(finite_ratios.mean())
+    widened = (
+        centre + (finite_ratios - centre) * max(1.0, wanted / spread)
+        if spread > 0
+        else finite_ratios
+    )
     low, high = bca_interval(widened, estimate, without_one, confidence, blocks=len(r) / block)
     year = math.sqrt(SESSIONS_PER_YEAR)
     return low * year, high * year
@@ -104,8 +110,9 @@ def sharpe_interval(
 def total_interval(
     returns: npt.ArrayLike, confidence: float = 0.95, replicates: int = REPLICATES
 ) -> tuple[float, float]:
-    """BCa interval of the sum of the returns by the same bootstrap; (NaN, NaN) below ten
-    returns.
+    """Return the BCa interval of the sum of the returns by the same bootstrap.
+
+    (NaN, NaN) below ten returns.
     """
     r = finite(returns)
     if len(r) < FEWEST_RETURNS:
@@ -124,13 +131,15 @@ def bca_interval(
     confidence: float = 0.95,
     blocks: float = math.inf,
 ) -> tuple[float, float]:
-    """Bias-corrected and accelerated interval from the values of resampled series.
+    """Return the bias-corrected and accelerated interval of the values of resampled series.
 
     replicates   the statistic of each resampled series
     estimate     of the series itself
     without_one  of the series without each of its observations in turn: their skew is the
-    acceleration
-    blocks       how many independent pieces the series has: the levels are those of Student's t with one degree of freedom less
+                 acceleration
+    blocks       number of independent pieces of the series: the levels are those of Student's t
+                 with one degree of freedom less
+
     Source: Efron (1987) "Better Bootstrap Confidence Intervals"; Hesterberg (2015) for the expanded
     levels.
     """
@@ -155,8 +164,9 @@ def _level(bias: float, acceleration: float, z: float) -> float:
 
 
 def student_quantile(probability: float, degrees: float) -> float:
-    """Of Student's t with at least five degrees of freedom, by the expansion of Cornish and Fisher:
-    four digits.
+    """Return a quantile of Student's t with at least five degrees of freedom, to four digits.
+
+    Source: the expansion of Cornish and Fisher.
     """
     z = NORMAL.inv_cdf(probability)
     first = (z**3 + z) / 4
@@ -166,7 +176,7 @@ def student_quantile(probability: float, degrees: float) -> float:
 
 
 def leave_one_out_sharpes(r: Floats) -> Floats:
-    """The Sharpe ratio per session of the returns without each of them in turn."""
+    """Return the Sharpe ratio per session of the returns without each of them in turn."""
     n, centred = len(r) - 1, r - r.mean()
     first, second = -centred, float((centred**2).sum()) - centred**2
     variance = (second - first**2 / n) / (n - 1)
@@ -176,15 +186,16 @@ def leave_one_out_sharpes(r: Floats) -> Floats:
 
 
 def sharpe_influence(r: Floats) -> Floats:
-    """How much each return moves the Sharpe ratio per session: the mean of these has the variance
-    of the estimate (Mertens 2002).
+    """Return the influence of each return on the Sharpe ratio per session.
+
+    The mean of these has the variance of the estimate. Source: Mertens (2002).
     """
     z = (r - r.mean()) / r.std()
     return np.asarray(z - moments(r).sharpe / 2 * (z**2 - 1))
 
 
 def prewhitened_deviation(x: Floats) -> float:
-    """Square root of T · Var(mean) of a series with serial dependence.
+    """Return the square root of T · Var(mean) of a series with serial dependence.
 
     Prewhitened by an autoregression of order one, then Parzen's kernel with the automatic
     bandwidth. Source: Andrews & Monahan (1992) "An Improved Heteroskedasticity and Autocorrelation
@@ -210,8 +221,9 @@ def _autoregression(x: Floats) -> float:
 
 @dataclass(frozen=True)
 class Bands:
-    """Quantiles 5, 50 and 95 % over resampled paths, fractions of the capital; drawdowns are <= 0
-    and against the peak.
+    """Hold the quantiles 5, 50 and 95 % over resampled paths, as fractions of the capital.
+
+    Drawdowns are <= 0 and measured from the peak.
 
     drawdowns, finals  the values of every path
     low, median, high  of the equity at each step, where 1 is the start capital
@@ -224,21 +236,25 @@ class Bands:
     high: Floats
 
     def drawdown_quantile(self, severity: float) -> float:
-        """The drawdown that a share `severity` of the paths stays above: 0.95 is deep, 0.5 the
-        median.
+        """Return the drawdown that a share `severity` of the paths stays above.
+
+        0.95 is deep, 0.5 is the median.
         """
         return float(np.quantile(self.drawdowns, 1 - severity))
 
     def probability(self, drawdown_frac: float) -> float:
-        """Share of paths whose deepest drawdown is at least this fraction (a positive number)."""
+        """Return the share of paths whose deepest drawdown is at least this fraction (a positive
+        number).
+        """
         return float(np.mean(self.drawdowns <= -drawdown_frac))
 
 
 def reshuffled(
     results: npt.ArrayLike, capital: float, replicates: int = REPLICATES, seed: int = SEED
 ) -> Bands:
-    """Bands of the same results (USD, one per trade) in random order. The final equity is the same
-    on every path by construction.
+    """Return bands of the same results (USD, one per trade) in random order.
+
+    The final equity is the same on every path by construction.
     """
     pnl = finite(results)
     rng = np.random.default_rng(seed)
@@ -246,8 +262,9 @@ def reshuffled(
 
 
 def resampled(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Bands:
-    """Bands of session returns on a fixed capital base, drawn again in blocks: both the end and the
-    drawdown vary.
+    """Return bands of session returns on a fixed capital base, resampled in blocks.
+
+    Both the final equity and the drawdown vary.
     """
     r = finite(returns)
     return _bands(r[indices(len(r), block_length(len(r)), replicates, seed)], 1.0)
@@ -264,8 +281,8 @@ def _bands(steps: Floats, capital: float) -> Bands:
 
 
 @njit
-def _draw(drawn: Counts, fresh: float, seed: int) -> None:
-    replicates, n = drawn.shape
+def _draw(occurrences: Counts, fresh: float, seed: int) -> None:
+    replicates, n = occurrences.shape
     np.random.seed(seed)  # noqa: NPY002  numba's own generator
     for i in range(replicates):
         at = 0
@@ -273,13 +290,13 @@ def _draw(drawn: Counts, fresh: float, seed: int) -> None:
             at = at + 1 if at + 1 < n else 0
             if k == 0 or np.random.random() < fresh:  # noqa: NPY002
                 at = np.random.randint(0, n)  # noqa: NPY002
-            drawn[i, at] += 1
+            occurrences[i, at] += 1
 
 
 @njit
-def _ratios(drawn: Counts, r: Floats, out: Floats) -> None:
+def _ratios(occurrences: Counts, r: Floats, out: Floats) -> None:
     """Mean / std (ddof=1) of each replicate, about the sample mean so that nothing cancels."""
-    replicates, n = drawn.shape
+    replicates, n = occurrences.shape
     centre = 0.0
     for k in range(n):
         centre += r[k]
@@ -288,7 +305,7 @@ def _ratios(drawn: Counts, r: Floats, out: Floats) -> None:
         first, second = 0.0, 0.0
         for k in range(n):
             d = r[k] - centre
-            weighted = drawn[i, k] * d
+            weighted = occurrences[i, k] * d
             first += weighted
             second += weighted * d
         mean = first / n

@@ -21,11 +21,12 @@ FEWEST_ROWS_PER_BLOCK = 2
 
 @dataclass(frozen=True)
 class Overfitting:
-    """One element per combination of blocks, in lexicographic order.
+    """Hold one element per combination of blocks, in lexicographic order.
 
-    logits         ln(rank / (N + 1 - rank)) of the in-sample best, out of sample; rank 1 is the worst, N the best of N columns
-    in_sample      its Sharpe ratio per observation on the chosen half, `out_sample` on the other half
-    columns        how many columns had a variation and took part
+    logits      ln(rank / (N + 1 - rank)) of the in-sample best, out of sample. Rank 1 is the worst,
+                N the best of N columns
+    in_sample   its Sharpe ratio per observation on the chosen half, `out_sample` on the other half
+    columns     number of columns that vary and take part
     """
 
     logits: Floats

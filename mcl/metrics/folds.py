@@ -1,4 +1,6 @@
-"""Which sessions to choose on and which to judge on. Pure index arithmetic on sessions 0 … n-1.
+"""Split sessions into those to choose on and those to judge on.
+
+Pure index arithmetic on sessions 0 … n-1.
 
 Sources: López de Prado (2018) "Advances in Financial Machine Learning", chapters 7 (purging) and 12
 (combinatorial purged cross-validation, CPCV).
@@ -25,7 +27,9 @@ MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
 @dataclass(frozen=True)
 class Split:
-    """`train` never overlaps `test`, nor the `purge` sessions beside it."""
+    """Hold two sets of sessions: `train` overlaps neither `test` nor the purged sessions next to
+    it.
+    """
 
     train: Rows
     test: Rows
@@ -34,8 +38,9 @@ class Split:
 def walk_forward(
     n: int, folds: int, *, purge: int = 0, train_folds: int | None = None
 ) -> list[Split]:
-    """Sessions in `folds` + 1 equal parts; part k is judged with a choice made on the parts before
-    it, less `purge` sessions.
+    """Split the sessions into `folds` + 1 equal parts and judge each part by the parts before it.
+
+    The last `purge` sessions before a part are used for nothing.
 
     Anchored when `train_folds` is None: the choice sees everything before. Rolling: only the last
     `train_folds` parts. Sessions that do not fill the parts go to the first one, so that the tests
@@ -58,21 +63,23 @@ def walk_forward(
 
 @dataclass(frozen=True)
 class Length:
-    """A span of time: so many sessions, months, quarters or years. `Length.parsed("6 months")`."""
+    """Hold a span of time in sessions, months, quarters or years, as in `Length.parsed("6
+    months")`.
+    """
 
     count: int
     unit: str
 
     @classmethod
     def parsed(cls, text: str) -> Length:
-        """ConfigError when it cannot be read."""
-        found = LENGTH.fullmatch(text)
-        if found is None:
+        """Read the text of a length. ConfigError when it is none."""
+        match = LENGTH.fullmatch(text)
+        if match is None:
             raise ConfigError(
                 f"{text!r} is no length of a window",
                 "such as 20 sessions, 6 months, 1 quarter or 2 years",
             )
-        return cls(int(found["count"]), found["unit"])
+        return cls(int(match["count"]), match["unit"])
 
     @property
     def months(self) -> int:
@@ -91,13 +98,15 @@ def windows(
     anchored: bool = True,
     short_last: bool = True,
 ) -> list[Split]:
-    """Walk-forward windows of a free length: each test window follows the one before, its choice
-    made on what lies before it.
+    """Return walk-forward windows of a free length, each after the one before.
 
     days        dates of the sessions, ascending
-    train       what the rolling choice looks back; the anchored one sees everything, and this much at least
-    test        windows of months, quarters or years begin on their calendar's first day
+    train       length that the rolling choice looks back. The anchored choice sees everything, and
+                this much at least
+    test        length of a test. Windows of months, quarters or years begin on their calendar's
+                first day
     short_last  keep a last window that the data do not fill
+
     ConfigError when no window fits. A window without a session is left out.
     """
     edges = _edges(days, train, test)
@@ -119,8 +128,8 @@ def windows(
 
 
 def _edges(days: Days, train: Length, test: Length) -> Iterator[tuple[int, int, int, bool]]:
-    """Of each window: where its training begins, its first session, the one after its last, and
-    whether the data fill it.
+    """Yield of each window the first row of its training, its first row, the row after its last,
+    and whether the data fill it.
     """
     if (train.unit == "session") != (test.unit == "session"):
         raise ConfigError(
@@ -140,7 +149,7 @@ def _edges(days: Days, train: Length, test: Length) -> Iterator[tuple[int, int, 
         return
     grid = MONTHS[test.unit]
     month = days.astype("datetime64[M]").astype(np.int64)
-    # holidays
+    # the first two weekdays of a month may be holidays
     begins_within = days[0] > np.busday_offset(
         days[0].astype("datetime64[M]").astype("datetime64[D]"), 2, roll="forward"
     )
@@ -155,12 +164,15 @@ def _edges(days: Days, train: Length, test: Length) -> Iterator[tuple[int, int, 
         at += test.months
 
 
-def held_together(tested: npt.NDArray[np.bool_], held: Rows) -> npt.NDArray[np.bool_]:
-    """The sessions of every position that was held in a tested session too; `held` is (positions ×
-    2): first and last session.
+def sessions_of_tested_positions(
+    tested: npt.NDArray[np.bool_], positions: Rows
+) -> npt.NDArray[np.bool_]:
+    """Mark the sessions of every position that was open in a tested session too.
+
+    `positions` has one row per position: its first and its last session.
     """
     counted = np.concatenate([[0], np.cumsum(tested)])
-    touching = held[counted[held[:, 1] + 1] > counted[held[:, 0]]]
+    touching = positions[counted[positions[:, 1] + 1] > counted[positions[:, 0]]]
     steps = np.zeros(len(tested) + 1, np.int64)
     np.add.at(steps, touching[:, 0], 1)
     np.add.at(steps, touching[:, 1] + 1, -1)
@@ -168,14 +180,24 @@ def held_together(tested: npt.NDArray[np.bool_], held: Rows) -> npt.NDArray[np.b
 
 
 def combinatorial(
-    n: int, folds: int, tests: int, *, purge: int = 0, embargo: int = 0, held: Rows | None = None
+    n: int,
+    folds: int,
+    tests: int,
+    *,
+    purge: int = 0,
+    embargo: int = 0,
+    positions: Rows | None = None,
 ) -> list[Split]:
-    """CPCV: every choice of `tests` of `folds` contiguous parts is judged once; C(folds, tests)
-    splits in lexicographic order.
+    """Return the splits of combinatorial purged cross-validation (CPCV).
 
-    purge    sessions on both sides of each contiguous test block that are used for nothing
-    embargo  further sessions after each test block: what follows it remembers it
-    held     (positions × 2) first and last session of each position: its other sessions are used for nothing where one is tested
+    Every choice of `tests` of `folds` contiguous parts is judged once: C(folds, tests) splits in
+    lexicographic order.
+
+    purge      sessions on both sides of each contiguous test block that are used for nothing
+    embargo    further sessions after each test block: what follows it remembers it
+    positions  (positions × 2) first and last session of each position. Its other sessions are used
+               for nothing where one is tested
+
     Sessions that do not fill the parts go to the last one.
     """
     size = n // folds
@@ -194,27 +216,26 @@ def combinatorial(
             near[k:] |= tested[:-k]
         for k in range(1, purge + 1):
             near[:-k] |= tested[k:]
-        if held is not None and len(held):
-            near |= held_together(tested, held)
+        if positions is not None and len(positions):
+            near |= sessions_of_tested_positions(tested, positions)
         splits.append(Split(np.flatnonzero(~near), np.flatnonzero(tested)))
     return splits
 
 
 def path_ids(folds: int, tests: int) -> Rows:
-    """(splits × tests) number of the path that each tested part belongs to: how many earlier splits
-    test the same part.
+    """Return the number of the path of each tested part, splits × tests.
+
+    It is the number of earlier splits that test the same part.
     """
-    seen = [0] * folds
+    tests_so_far = [0] * folds
     ids = np.empty((comb(folds, tests), tests), np.int64)
     for row, chosen in enumerate(combinations(range(folds), tests)):
         for column, fold in enumerate(chosen):
-            ids[row, column] = seen[fold]
-            seen[fold] += 1
+            ids[row, column] = tests_so_far[fold]
+            tests_so_far[fold] += 1
     return ids
 
 
 def paths(folds: int, tests: int) -> int:
-    """How many complete paths there are; each covers every session once, each session is tested so
-    often.
-    """
+    """Return the number of complete paths. Each covers every session once."""
     return comb(folds - 1, tests - 1)

@@ -1,5 +1,4 @@
-"""Is any of many strategies better than nothing, and is the chosen one? Tests that count how many
-were tried.
+"""Test whether any of many strategies is better than nothing, and whether the chosen one is.
 
 All take a (sessions × strategies) matrix of returns, NaN where a strategy has no session, against a
 benchmark of zero. Whole sessions are resampled with the stationary bootstrap, so that what the
@@ -22,15 +21,16 @@ from mcl.metrics.bootstrap import FEWEST_RETURNS, SEED, counts
 from mcl.metrics.performance import NORMAL, SMALLEST, Floats
 
 REPLICATES = 5000
-MOST_SERIES = 50  # whose block length is looked at; their median stands for all
+MOST_SERIES = 50  # whose block length is computed; their median counts for all
 CHUNK = 512  # strategies that are resampled at a time
 ROWS = 1000  # replicates that are multiplied at a time
 
 
 @dataclass(frozen=True)
 class Superior:
-    """p-values of "the best is no better than zero". `lower` <= `consistent` <= `upper`; use the
-    consistent one.
+    """Hold the p-values of "the best is no better than zero".
+
+    `lower` <= `consistent` <= `upper`. Use the consistent one.
     """
 
     statistic: float
@@ -42,11 +42,11 @@ class Superior:
 
 @dataclass(frozen=True)
 class FamilyWise:
-    """`p` is the chance that the best of all that was tried shows at least the studentised mean
-    `statistic`, if nothing has an edge.
+    """Hold the result of a test of one series that was chosen from many.
 
-    `trials` counts the chosen series and those it was chosen from, `block` is the mean length of
-    the resampled blocks in sessions.
+    `p` is the chance that the best of all trials shows at least the studentised mean `statistic`,
+    if nothing has an edge. `trials` counts the chosen series and those it was chosen from, `block`
+    is the mean length of the resampled blocks in sessions.
     """
 
     p: float
@@ -62,43 +62,48 @@ def family_wise(
     replicates: int = REPLICATES,
     seed: int = SEED,
 ) -> FamilyWise:
-    """The p-value of one chosen series, given all that it was chosen from: the bootstrap of the
-    maximum of studentised means.
+    """Return the p-value of one chosen series, given all that it was chosen from.
 
-    chosen    returns by session; NaN where it has none
-    others    (sessions × trials) of everything else that was tried, on the same sessions; the chosen one again does no harm
+    It is the bootstrap of the maximum of studentised means.
+
+    chosen    returns by session. NaN where it has none
+    others    (sessions × trials) returns of all other trials on the same sessions. The chosen one
+              may be among them
     given_up  further trials without returns, which a search gave up half-way: each counts like an
-    average one of the others Trials are recentred as Hansen's consistent test has it: one that is
-    clearly worse than nothing cannot be the best by luck, and does not make the others pay for it.
-    NaN below ten sessions or without variation. With no others it is a single test.
+              average one of the others
+
+    Trials are recentred as Hansen's consistent test has it: one that is clearly worse than nothing
+    cannot be the best by luck, and does not make the others pay for it. NaN below ten sessions or
+    without variation. With no others it is a single test.
     """
     own = np.asarray(chosen, dtype=np.float64)
     rest = np.asarray(others, dtype=np.float64)
     rest = rest.reshape(len(own), rest.shape[1] if rest.ndim > 1 else 1)
     sample = _sample(np.column_stack([own, rest]), _block(own, rest))
-    tried = 1 + rest.shape[1] + given_up
+    trials = 1 + rest.shape[1] + given_up
     if not sample.usable[0]:
-        return FamilyWise(math.nan, math.nan, tried, sample.block)
+        return FamilyWise(math.nan, math.nan, trials, sample.block)
     statistic = float(sample.statistics[0])
     largest = np.full(replicates, -np.inf, np.float32)
     for columns, noise in sample.noise(replicates, seed):
         shift = np.where(sample.ruined[columns], sample.statistics[columns], 0.0)
         np.maximum(largest, (noise + shift.astype(np.float32)).max(axis=1), out=largest)
     p = (1 + np.count_nonzero(largest >= statistic)) / (replicates + 1)
-    extra = tried / (tried - given_up)
-    return FamilyWise(float(1 - (1 - p) ** extra), statistic, tried, sample.block)
+    extra = trials / (trials - given_up)
+    return FamilyWise(float(1 - (1 - p) ** extra), statistic, trials, sample.block)
 
 
 def after_looks(p: float, looks: int) -> float:
-    """The p-value of the best of so many independent looks at the same sessions (Šidák); one look
-    leaves it as it is.
+    """Return the p-value of the best of so many independent looks at the same sessions (Šidák).
+
+    One look leaves it as it is.
     """
     return 1 - (1 - p) ** max(1, looks)
 
 
 def joined(tests: Sequence[tuple[float, int]], replicates: int = REPLICATES) -> float:
-    """One p-value out of several (p-value, sessions) of independent sessions: the weighted inverse
-    normal method.
+    """Join several (p-value, sessions) of independent sessions by the weighted inverse normal
+    method.
 
     Z = sum of sqrt(T) · z(1 - p) / sqrt(sum of T). The weights are the best ones for one Sharpe
     ratio in all of the sessions. A p-value counts no more than its bootstrap can tell, 1 /
@@ -117,8 +122,9 @@ def joined(tests: Sequence[tuple[float, int]], replicates: int = REPLICATES) -> 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value adjusted for all of them: those at or below 5 % keep the chance of even one
-    false finding at 5 %.
+    """Adjust each p-value for all of them by Holm's method.
+
+    Those at or below 5 % keep the chance of even one false finding at 5 %.
 
     Valid whatever the dependence. NaN was not tested: it stays NaN and does not count. Source: Holm
     (1979) "A Simple Sequentially Rejective Multiple Test Procedure".
@@ -132,8 +138,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Each p-value adjusted for all of them: of those at or below 5 %, 5 % are expected to be false
-    findings.
+    """Adjust each p-value for all of them by the method of Benjamini and Hochberg.
+
+    Of those at or below 5 %, 5 % are expected to be false findings.
 
     Valid for independent tests and for positive dependence. NaN was not tested: it stays NaN and
     does not count. Source: Benjamini & Hochberg (1995) "Controlling the False Discovery Rate".
@@ -156,21 +163,23 @@ def _ascending(p_values: Sequence[float]) -> list[int]:
 
 
 def reality_check(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> float:
-    """White's p-value for the largest mean, not studentised: a quiet good strategy is invisible
-    beside a loud lucky one.
+    """Return White's p-value for the largest mean, not studentised.
+
+    A good strategy of low volatility is invisible next to a lucky one of high volatility.
     """
     sample = _of(returns)
     if not sample.usable.any():
         return math.nan
-    drawn = np.full(replicates, -np.inf)
+    largest = np.full(replicates, -np.inf)
     for columns, noise in sample.noise(replicates, seed):
-        drawn = np.maximum(drawn, (noise * sample.deviations[columns]).max(axis=1))
-    return float(np.mean(drawn >= (sample.statistics * sample.deviations)[sample.usable].max()))
+        largest = np.maximum(largest, (noise * sample.deviations[columns]).max(axis=1))
+    return float(np.mean(largest >= (sample.statistics * sample.deviations)[sample.usable].max()))
 
 
 def spa(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Superior:
-    """Hansen's test for superior predictive ability, studentised by the long-run deviation of each
-    strategy.
+    """Run Hansen's test for superior predictive ability.
+
+    Means are studentised by the long-run deviation of each strategy.
 
     Columns that are constant or have fewer than ten sessions are left out; NaN when none is left.
     """
@@ -189,41 +198,42 @@ def spa(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) 
     for columns, noise in sample.noise(replicates, seed):
         for name, shift in shifts.items():
             largest[name] = np.maximum(largest[name], (noise + shift[columns]).max(axis=1))
-    p = {name: float(np.mean(drawn >= statistic)) for name, drawn in largest.items()}
+    p = {name: float(np.mean(maxima >= statistic)) for name, maxima in largest.items()}
     return Superior(statistic, best, **p)
 
 
 def stepm(
     returns: npt.ArrayLike, size: float = 0.05, replicates: int = REPLICATES, seed: int = SEED
 ) -> list[int]:
-    """Columns that beat zero with a family-wise error of `size`: found ones are set aside and the
-    rest is tested again.
+    """Return the columns that beat zero with a family-wise error of `size`.
+
+    Those are set aside and the rest is tested again.
     """
     sample = _of(returns)
     open_ = sample.usable.copy()
     if not open_.any():
         return []
     noise = np.full((replicates, len(open_)), -np.inf, np.float32)
-    for columns, drawn in sample.noise(replicates, seed):
-        noise[:, columns] = drawn
-    found = np.zeros(len(open_), bool)
+    for columns, chunk in sample.noise(replicates, seed):
+        noise[:, columns] = chunk
+    superior = np.zeros(len(open_), bool)
     while open_.any():
         critical = np.quantile(noise[:, open_].max(axis=1), 1 - size)
         beaten = open_ & (sample.statistics > critical)
         if not beaten.any():
             break
-        found |= beaten
+        superior |= beaten
         open_ &= ~beaten
-    return [int(i) for i in np.flatnonzero(found)]
+    return [int(i) for i in np.flatnonzero(superior)]
 
 
 def long_run_deviation(returns: Floats, block: int) -> Floats:
-    """Square root of T · Var(mean) of each column under the stationary bootstrap, from its kernel
-    over the autocovariances.
+    """Return the square root of T · Var(mean) of each column under the stationary bootstrap.
 
-    kappa(i) = (1 - i/T)(1 - 1/b)^i + (i/T)(1 - 1/b)^(T - i). Lags beyond the kernel's weight of
-    1e-4 are left out. Never below the plain deviation: among many strategies the largest ratio is
-    otherwise one whose dependence was underestimated by accident.
+    The kernel over the autocovariances is kappa(i) = (1 - i/T)(1 - 1/b)^i + (i/T)(1 - 1/b)^(T - i).
+    Lags beyond the kernel's weight of 1e-4 are left out. Never below the plain deviation: among
+    many strategies the largest ratio is otherwise one whose dependence was underestimated by
+    accident.
     """
     present = ~np.isnan(returns)
     count = np.maximum(present.sum(axis=0), 1)
@@ -239,29 +249,36 @@ def long_run_deviation(returns: Floats, block: int) -> Floats:
 
 
 def random_entry(position: npt.ArrayLike, change_usd: npt.ArrayLike) -> float:
-    """p-value of the timing: the share of all rotations of the position path that earn at least as
-    much as it did.
+    """Return the p-value of the timing.
+
+    It is the share of all rotations of the position path that earn at least as much as it did.
 
     position    contracts held over each bar
-    change_usd  P&L of one contract over the same bar, roll gaps removed A rotation keeps sides,
+    change_usd  P&L of one contract over the same bar, roll gaps removed
+
+    A rotation keeps sides,
     holding times, exposure and order and breaks only the link to the market; costs are the same for
     all of them and cancel. Exact over all n rotations (one Fourier transform). NaN when nothing was
     held, or all of the time on one side.
     """
-    held, change = np.asarray(position, dtype=np.float64), np.asarray(change_usd, dtype=np.float64)
-    if len(held) < 2 or np.ptp(held) == 0:
+    contracts, change = (
+        np.asarray(position, dtype=np.float64),
+        np.asarray(change_usd, dtype=np.float64),
+    )
+    if len(contracts) < 2 or np.ptp(contracts) == 0:
         return math.nan
-    earned = np.fft.irfft(np.fft.rfft(change) * np.conj(np.fft.rfft(held)), len(held))
-    tolerance = 1e-9 * float(np.abs(held).max() * np.abs(change).sum())
+    earned = np.fft.irfft(np.fft.rfft(change) * np.conj(np.fft.rfft(contracts)), len(contracts))
+    tolerance = 1e-9 * float(np.abs(contracts).max() * np.abs(change).sum())
     return float(np.mean(earned >= earned[0] - tolerance))
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """Returns with their studentised means, and the resampled noise about them.
+    """Hold returns with their studentised means, and resample the noise about them.
 
-    statistics  sqrt(T) · mean / long-run deviation by column, T its own sessions; 0 where it is not
-    usable deviations  standard error of each mean: long-run deviation / sqrt(T)
+    statistics  sqrt(T) · mean / long-run deviation by column, T its own sessions. 0 where it is not
+                usable
+    deviations  standard error of each mean: long-run deviation / sqrt(T)
     ruined      so far below zero that it cannot be the best by luck: under -sqrt(2 log log T)
     """
 
@@ -275,18 +292,19 @@ class _Sample:
     def noise(
         self, replicates: int, seed: int
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        """(columns, (replicates × columns) resampled means about their own, each with a deviation
-        of one), some columns at a time.
+        """Yield (columns, (replicates × columns) resampled means about their own), some at a time.
+
+        Each resampled mean has a deviation of one.
 
         A resampled mean that is divided by its own deviation is not quieter than chance: blocks are
         centred on the sample, and their means spread a little less than the means of new samples
         would. A trial with gaps is resampled with its gaps.
         """
         columns = np.flatnonzero(self.usable)
-        drawn = counts(len(self.returns), self.block, replicates, seed)
+        occurrences = counts(len(self.returns), self.block, replicates, seed)
         for start in range(0, len(columns), CHUNK):
             some = columns[start : start + CHUNK]
-            yield some, _noise(self.returns[:, some], drawn)
+            yield some, _noise(self.returns[:, some], occurrences)
 
 
 def _of(returns: npt.ArrayLike) -> _Sample:
@@ -308,15 +326,15 @@ def _sample(returns: Floats, block: int) -> _Sample:
     return _Sample(returns, block, usable, statistics, deviation, statistics < -bar)
 
 
-def _noise(returns: Floats, drawn: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+def _noise(returns: Floats, occurrences: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
     present = ~np.isnan(returns)
     centre = np.nansum(returns, axis=0) / present.sum(axis=0)
     scale = np.nanstd(returns, axis=0)
     centred = np.where(present, (returns - centre) / scale, 0.0).astype(np.float32)
     gaps = None if present.all() else present.astype(np.float32)
-    out = np.empty((len(drawn), returns.shape[1]), np.float32)
-    for start in range(0, len(drawn), ROWS):
-        rows = drawn[start : start + ROWS].astype(np.float32)
+    out = np.empty((len(occurrences), returns.shape[1]), np.float32)
+    for start in range(0, len(occurrences), ROWS):
+        rows = occurrences[start : start + ROWS].astype(np.float32)
         sums = rows @ centred
         out[start : start + ROWS] = sums / (
             len(returns) if gaps is None else np.maximum(rows @ gaps, 1.0)
@@ -327,8 +345,9 @@ def _noise(returns: Floats, drawn: npt.NDArray[np.int16]) -> npt.NDArray[np.floa
 
 
 def _block(own: Floats, others: Floats) -> int:
-    """Sessions of a block for all strategies together: the larger of that of the chosen one and the
-    median of some of the others.
+    """Return the sessions of a block for all strategies together.
+
+    It is the larger of that of the chosen one and the median of some of the others.
     """
     few = (
         others[:, np.unique(np.linspace(0, others.shape[1] - 1, MOST_SERIES).astype(int))]

@@ -1,4 +1,4 @@
-"""How much of a Sharpe ratio is luck.
+"""Estimate the part of a Sharpe ratio that luck explains.
 
 All Sharpe ratios here are **per observation** (session), never annualised; kurtosis is **not**
 excess (normal = 3). Convention of 2012/2014: the variance of the estimate is taken at the observed
@@ -203,7 +203,7 @@ def trial_variance(sharpes: npt.ArrayLike, observations: int) -> float:
 
     The 2014 paper takes the sample variance as it is. That is the spread of luck only while no
     trial has an edge and none is ruined by its costs; a search over a real edge has trials from
-    excellent to ruinous, and their spread would be held against the best one. Trials without an
+    excellent to ruinous, and their spread would count against the best one. Trials without an
     edge cannot spread more than their sampling error. NaN below two trials with a ratio.
     """
     values = np.asarray(sharpes, dtype=np.float64)
@@ -229,8 +229,7 @@ RULE = "PSR of 2012 above the expected maximum, variance of luck"
 
 @dataclass(frozen=True)
 class Luck:
-    """How much of one Sharpe ratio the trials that were made explain: the deflation that every
-    page, verb and gate shows.
+    """Hold the deflation of one Sharpe ratio by all trials, as every page, verb and gate shows it.
 
     `of` names whose trials they are, `at` the moment of the count (UTC, to the minute). `deflated`
     is the probability that the true ratio is above what the best of so many trials would show by
@@ -261,7 +260,7 @@ class Luck:
 
     @property
     def sentence(self) -> str:
-        """Number and rule, as they stand beside the value."""
+        """Number of trials and rule, as they are shown next to the value."""
         moment = f", counted at {self.at} UTC" if self.at else ""
         return f"deflated by {self.count} (rule: {RULE}{moment})"
 

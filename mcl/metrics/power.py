@@ -1,14 +1,15 @@
-"""What a search can show at all: the power of the joined test, before anything is spent on it.
+"""Compute the power of the joined test: the chance that a search shows an edge that exists.
 
 The trials are modelled as normal studentised means with one mutual correlation; one of them has the
 edge, and is the one that is judged. In the search window its mean must stand out of the largest of
 all, in the hold-out it is tested alone, and both are joined by `multiple.joined`:
 
-    F(t) = ∫ φ(c) Φ((t - sqrt(ρ) c) / sqrt(1 - ρ))^M dc                    the largest of M means that share the correlation ρ
-    power = ∫ φ(t - S sqrt(T₁/252)) Φ(S sqrt(T₂/252) + (sqrt(T₁) Φ⁻¹(F(t)) - sqrt(T) z(1 - level)) /
-    sqrt(T₂)) dt
+    F(t) = ∫ φ(c) Φ((t - sqrt(ρ) c) / sqrt(1 - ρ))^M dc
+    power = ∫ φ(t - S sqrt(T₁/252)) Φ(S sqrt(T₂/252)
+              + (sqrt(T₁) Φ⁻¹(F(t)) - sqrt(T) z(1 - level)) / sqrt(T₂)) dt
 
-S is the true annual Sharpe ratio, T₁ the sessions searched, T₂ those held out, T their sum.
+F is the distribution of the largest of M means that share the correlation ρ. S is the true annual
+Sharpe ratio, T₁ the sessions searched, T₂ those held out, T their sum.
 """
 
 from __future__ import annotations

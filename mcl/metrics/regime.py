@@ -1,6 +1,4 @@
-"""What kind of market a session was, seen from its end: a description, nothing that a decision
-could have known.
-"""
+"""Describe the market of each session as seen from its end: nothing a decision could have known."""
 
 from __future__ import annotations
 

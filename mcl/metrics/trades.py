@@ -1,5 +1,4 @@
-"""Metrics of round trips. Results are net USD per trade (after slippage and commission), one
-float64 each.
+"""Measure round trips. Results are net USD per trade (after slippage and commission), float64.
 
 The last trade may still be open at the end of the data; it is marked to the last close, counts in
 the P&L of the run, and is left out here. A trade that made exactly nothing is counted and is not a
@@ -23,9 +22,9 @@ STILL_OPEN = FILL_REASONS.index("end")
 
 
 def closed(result: Result) -> Table:
-    """The round trips that were closed, as TRADE records."""
-    kept: Table = result.trades[result.trades["exit_reason"] != STILL_OPEN]
-    return kept
+    """Return the round trips that were closed, as TRADE records."""
+    trades: Table = result.trades[result.trades["exit_reason"] != STILL_OPEN]
+    return trades
 
 
 def net(trades: Table) -> Floats:

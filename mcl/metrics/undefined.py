@@ -1,6 +1,4 @@
-"""Why a metric is NaN: one clause per metric that can be undefined, shown where the number would
-stand.
-"""
+"""Explain why a metric is NaN: a clause per metric that can be undefined, instead of a number."""
 
 from __future__ import annotations
 

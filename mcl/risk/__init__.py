@@ -1,3 +1,3 @@
-"""How much, and when not: sizing, protection and gates as vectors over bars, limits as one record
-for the decision step.
+"""Size and restrict positions: sizing, protection and gates as vectors over bars, limits as one
+record for the decision step.
 """

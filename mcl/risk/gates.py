@@ -1,4 +1,4 @@
-"""Gates: when the clock, the contract or the market forbids a position, as a vector over bars."""
+"""Gates forbid a position by clock, contract or market, as a vector over bars."""
 
 from __future__ import annotations
 
@@ -177,14 +177,14 @@ def _before_roll(bars: Bars, seconds: int) -> npt.NDArray[np.bool_]:
     roll that was known by then.
     """
     days = bars.roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    told_at = dict(zip(days.tolist(), bars.roll_table["known_at"], strict=True))
+    known_at_by_day = dict(zip(days.tolist(), bars.roll_table["known_at"], strict=True))
     near = bars.to_close_sec < seconds + BAR_SEC[bars.interval]
     ahead = np.zeros(len(bars), np.bool_)
     for row in np.flatnonzero(bars.roll):
         first = int(np.searchsorted(bars.session, bars.session[row - 1], "left"))
         # NaT: the rule looks at the calendar alone
-        told = told_at.get(int(bars.session[row]), pd.NaT)
+        known_at = known_at_by_day.get(int(bars.session[row]), pd.NaT)
         ahead[first:row] = near[first:row] & (
-            bars.close_time[first:row] >= (-OFF if pd.isna(told) else told.value)
+            bars.close_time[first:row] >= (-OFF if pd.isna(known_at) else known_at.value)
         )
     return ahead

@@ -1,5 +1,5 @@
-"""Limits: how much an account may hold, lose and send, and why a decision differs from what was
-wanted.
+"""Limits of what an account may hold, lose and send, and reasons why a decision differs from the
+position that the strategy wants.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ BAR_SEC = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "session": 
 
 
 class Block(IntEnum):
-    """Why a decision differs from what was wanted. From SESSION_END on, a block closes what is open
-    (a margin call: reduces it).
+    """The reason why a decision differs from the wanted position.
+
+    From SESSION_END on, a block closes the position (a margin call reduces it).
     """
 
     NONE = 0
@@ -47,14 +48,14 @@ class Block(IntEnum):
 
     @property
     def text(self) -> str:
-        """One sentence for people."""
+        """The reason as one sentence."""
         return _BLOCK_TEXTS[self]
 
     @property
-    def state(self) -> State:
-        """What the account may still do while this block holds."""
+    def state(self) -> TradingState:
+        """The trading that is still allowed while this block applies."""
         if self in (Block.DAILY_LOSS, Block.MAX_DRAWDOWN, Block.HALTED):
-            return State.HALTED
+            return TradingState.HALTED
         sizing = (
             Block.NONE,
             Block.MAX_POSITION,
@@ -63,11 +64,11 @@ class Block(IntEnum):
             Block.MARGIN_CALL,
             Block.PRICE_COLLAR,
         )
-        return State.NORMAL if self in sizing else State.REDUCE_ONLY
+        return TradingState.NORMAL if self in sizing else TradingState.REDUCE_ONLY
 
 
-class State(IntEnum):
-    """What the account may do: anything, only reduce, or nothing but stay flat."""
+class TradingState(IntEnum):
+    """The trading that is allowed: anything, only reductions, or nothing but to stay flat."""
 
     NORMAL = 0
     REDUCE_ONLY = 1
@@ -157,7 +158,7 @@ def limits_record(limits: schema.Limits, interval: str, latency_bars: int = 0) -
         maintenance_margin_usd=limits.maintenance_margin_usd or 0.0,
         max_margin_frac=limits.max_margin_frac,
         price_collar_ticks=_amount(limits.price_collar_ticks),
-        state=State[limits.state.upper()].value,
+        state=TradingState[limits.state.upper()].value,
     )
 
 

@@ -19,7 +19,7 @@ def scale(bars: Bars, risk: schema.Risk, capital_usd: float) -> Floats:
     """Contracts per unit of signal at each bar; NaN while the sizing rule warms up. A constant is a
     broadcast, not n copies.
 
-    All rules stand on the fixed capital, not on the equity: sizing is not compounded, so that a
+    All rules use the fixed capital, not on the equity: sizing is not compounded, so that a
     size depends on bars alone. Formulae: Turtle unit and fixed fractional after Faith and Vince,
     volatility target after Carver, Kelly's continuous fraction mu / sigma^2 with mu = Sharpe x
     sigma, which is capital x Sharpe / sigma in contracts.
@@ -46,8 +46,8 @@ def scale(bars: Bars, risk: schema.Risk, capital_usd: float) -> Floats:
 
 
 def buffer(contracts: Floats, risk: schema.Risk) -> Floats:
-    """Contracts that the position may be away from what is wanted before it is traded; empty where
-    the rule has none.
+    """Carver's position buffer: contracts that the position may differ from the wanted one without
+    a trade. Empty where the rule has none.
     """
     size = risk.size
     if size.method != "vol_target" or not size.buffer_frac:
@@ -69,13 +69,13 @@ def _per_risk(budget_usd: float, risk_usd: Floats, most: float) -> Floats:
 def _stop_distance(bars: Bars, risk: schema.Risk) -> Floats:
     """The nearer of the fixed and the trailing stop, ticks."""
     stop, _, trail = protection(bars, risk.protection)
-    known = [distance for distance in (stop, trail) if len(distance)]
-    if not known:
+    distances = [distance for distance in (stop, trail) if len(distance)]
+    if not distances:
         raise ConfigError(
             "risk.size.method=fixed_fractional sizes by the distance of the stop; set"
             " risk.protection.stop and unit"
         )
-    return known[0] if len(known) == 1 else np.minimum(*known)
+    return distances[0] if len(distances) == 1 else np.minimum(*distances)
 
 
 def _range_usd(bars: Bars, length: int) -> Floats:

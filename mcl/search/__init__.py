@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mcl.composition import Composed
-    from mcl.search.result import Swept
-    from mcl.search.walk_forward import Walk
+    from mcl.search.result import SweepResult
+    from mcl.search.walk_forward import WalkForwardResult
     from mcl.tracking.store import Store
 
 
-def sweep(composed: Composed, *, store: Store, root: Path, progress: bool = False) -> Swept | Walk:
-    """Search the space of `composed` (from `config.compose("sweep", …)`); see `core.sweep`, and
-    `walk.sweep` for search.walk_forward.
+def sweep(
+    composed: Composed, *, store: Store, root: Path, progress: bool = False
+) -> SweepResult | WalkForwardResult:
+    """Search the space of `composed` (from `composition.compose("sweep", …)`); see `runner.sweep`,
+    and `walk_forward.sweep` for search.walk_forward.
     """
     from mcl.search import runner, walk_forward
-    from mcl.search.progress import Silent, on
+    from mcl.search.progress import NoProgress, progress_display
 
-    shown = on() if progress else Silent()
+    display = progress_display() if progress else NoProgress()
     if composed.search.walk_forward:
-        return walk_forward.sweep(composed, store=store, root=root, progress=shown)
-    return runner.sweep(composed, store=store, root=root, progress=shown)
+        return walk_forward.sweep(composed, store=store, root=root, progress=display)
+    return runner.sweep(composed, store=store, root=root, progress=display)
 
 
 def resume(
@@ -37,29 +39,33 @@ def resume(
     trials: int | None = None,
     amendments: list[str] | None = None,
     progress: bool = False,
-) -> Swept | Walk:
-    """Go on with a sweep to its target, or to `trials`; see `core.resume` and `walk.resume`."""
+) -> SweepResult | WalkForwardResult:
+    """Continue a sweep to its target, or to `trials`. See `runner.resume` and
+    `walk_forward.resume`.
+    """
     from mcl.search import runner, sweep_dir, walk_forward
-    from mcl.search.progress import Silent, on
+    from mcl.search.progress import NoProgress, progress_display
 
-    shown = on() if progress else Silent()
-    if sweep_dir.find(runner.folder(store), named).card().get("kind") == walk_forward.KIND:
+    display = progress_display() if progress else NoProgress()
+    if sweep_dir.find(runner.folder(store), named).metadata().get("kind") == walk_forward.KIND:
         return walk_forward.resume(
             named,
             store=store,
             root=root,
             trials=trials,
             amendments=amendments or [],
-            progress=shown,
+            progress=display,
         )
     return runner.resume(
-        named, store=store, root=root, trials=trials, amendments=amendments, progress=shown
+        named, store=store, root=root, trials=trials, amendments=amendments, progress=display
     )
 
 
-def grid(overrides: list[str], *, store: Store, root: Path, progress: bool = False) -> Swept:
+def grid(overrides: list[str], *, store: Store, root: Path, progress: bool = False) -> SweepResult:
     """Run every job that `overrides` expand to in Hydra's multirun grammar; see `multirun.grid`."""
     from mcl.search import multirun
-    from mcl.search.progress import Silent, on
+    from mcl.search.progress import NoProgress, progress_display
 
-    return multirun.grid(overrides, store=store, root=root, progress=on() if progress else Silent())
+    return multirun.grid(
+        overrides, store=store, root=root, progress=progress_display() if progress else NoProgress()
+    )

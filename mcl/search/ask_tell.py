@@ -10,23 +10,22 @@ from typing import Any
 
 from mcl.search.study import Study
 from mcl.search.trial import Outcome
-from mcl.search.trial_log import Outcomes
+from mcl.search.trial_log import TrialLog
 from mcl.search.worker_pool import Workers
 
 
 class Loop:
     """Iterate over the outcomes that bring a search to `total` trials, in order of completion.
 
-    Outcomes that `log` knows are not computed again; trials that an earlier process began are drawn
-    again, at the same point. An outcome is in the log before the study is told, and the study is
-    told before it is yielded. A free worker gets the next trial as soon as the study is ready to
-    draw it. A point that an earlier trial number has is never simulated again: it is
-    PRUNED(duplicate), and the sampler is told the earlier value. After `halted()` no trial is asked
-    for; those that run are finished.
+    Outcomes in `log` are not computed again. Trials that an earlier process began run again at the
+    same point. An outcome is written to the log first, then given to the study, then yielded. A
+    free worker gets the next trial as soon as the study is ready to draw it. A point that an
+    earlier trial number has is never simulated again: it is PRUNED(duplicate), and the sampler gets
+    the earlier value. After `halted()` no trial begins; those that run are finished.
     """
 
     def __init__(
-        self, study: Study, workers: Workers, log: Outcomes, total: int, halted: Callable[[], bool]
+        self, study: Study, workers: Workers, log: TrialLog, total: int, halted: Callable[[], bool]
     ) -> None:
         self._study, self._workers, self._log, self._halted, self._total = (
             study,
@@ -39,8 +38,8 @@ class Loop:
         self._done: dict[int, Outcome] = {}
         # of trials that still run
         self._repeats: dict[int, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
-        for number in sorted(log.known):
-            outcome = log.known[number]
+        for number in sorted(log.outcomes):
+            outcome = log.outcomes[number]
             self._first.setdefault(_point(outcome.params), number)
             self._done[number] = _light(outcome)
         self._adopt()
@@ -48,8 +47,8 @@ class Loop:
     def __iter__(self) -> Iterator[Outcome]:
         running = 0
         while True:
-            while running < self._workers.capacity and (asked := self._next()) is not None:
-                repeated, started = self._begin(*asked)
+            while running < self._workers.capacity and (proposal := self._next()) is not None:
+                repeated, started = self._begin(*proposal)
                 running += started
                 yield from repeated
             if not running:
@@ -63,16 +62,20 @@ class Loop:
         if self._halted():
             return None
         self._adopt()
-        return self._study.ask() if self._study.asked < self._total and self._study.ready else None
+        return (
+            self._study.ask()
+            if self._study.next_number < self._total and self._study.ready
+            else None
+        )
 
     def _adopt(self) -> None:
         """Pass over trials that are in the log."""
-        while (number := self._study.asked) in self._log.known:
-            self._study.adopt(self._log.known[number], self._log.windows.get(number, 1))
+        while (number := self._study.next_number) in self._log.outcomes:
+            self._study.adopt(self._log.outcomes[number], self._log.windows.get(number, 1))
 
     def _begin(self, number: int, params: dict[str, Any]) -> tuple[list[Outcome], int]:
-        """Start one trial: outcomes that are known at once, and how many trials were given to a
-        worker.
+        """Start one trial. Return the outcomes that need no worker, and the number of trials that a
+        worker got.
         """
         first = self._first.setdefault(_point(params), number)
         if first == number:
@@ -86,7 +89,7 @@ class Loop:
     def _close(self, outcome: Outcome) -> list[Outcome]:
         self._done[outcome.number] = _light(outcome)
         waiting = self._repeats.pop(outcome.number, [])
-        return [self._tell(outcome), *(self._tell(_repeat(outcome, *asked)) for asked in waiting)]
+        return [self._tell(outcome), *(self._tell(_repeat(outcome, *repeat)) for repeat in waiting)]
 
     def _tell(self, outcome: Outcome) -> Outcome:
         outcome = self._study.reported(outcome)

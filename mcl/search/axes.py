@@ -1,5 +1,5 @@
-"""Judges the axes of a search before it starts: the parameter's type and range, the rules, and one
-dry point at each end.
+"""Check the axes of a search before it starts: type and range of each parameter, the constraints,
+and one configuration at each end.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ def refuse_axes(space: Space, raw: Mapping[str, Any]) -> None:
     range.
     """
     for key, axis in space.items():
-        for tried, value in itertools.product(_homes(raw, key), ends(axis)):
-            said = value_fault(tried, key, value)
-            if said:
+        for home, value in itertools.product(_homes(raw, key), ends(axis)):
+            reason = value_fault(home, key, value)
+            if reason:
                 raise ConfigError(
-                    f"search.space.{key}: {key}={value!r} does not fit: {said}",
-                    _cure(tried, key, axis),
+                    f"search.space.{key}: {key}={value!r} does not fit: {reason}",
+                    _cure(home, key, axis),
                     key,
                 )
 
 
 def refuse_failing_points(space: Space, raw: Mapping[str, Any], base: Mapping[str, Any]) -> None:
-    """Build one configuration at each end of each axis. ConfigError where a person's own code fails
+    """Build one configuration at each end of each axis. ConfigError where a user's own code fails
     there.
 
     `base` is a point of the space that builds. A point that only breaks a rule between parameters
     is pruned later.
     """
     for key, axis in space.items():
-        for tried, value in itertools.product(_homes(raw, key), ends(axis)):
+        for home, value in itertools.product(_homes(raw, key), ends(axis)):
             try:
-                composition.run_config(overlay(tried, {**_shared(base, tried), key: value}))
+                composition.run_config(overlay(home, {**_shared(base, home), key: value}))
             except ConfigError as error:
                 if error.__cause__ is not None and not isinstance(error.__cause__, ValueError):
                     raise ConfigError(
@@ -63,13 +63,13 @@ def _shared(base: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a point whose keys a configuration has."""
     if not alternatives(raw):
         return dict(base)
-    known = composition.flatten(dict(raw))
-    return {key: value for key, value in base.items() if key in known}
+    flat = composition.flatten(dict(raw))
+    return {key: value for key, value in base.items() if key in flat}
 
 
 def _homes(raw: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """The configurations in which a key stands: of a group that is searched that of each choice
-    that has it.
+    """The configurations that have a key. Of a group that is searched: that of each choice that has
+    it.
     """
     group = key.split(".", maxsplit=1)[0]
     sections = alternatives(raw).get(group, {})
@@ -83,8 +83,8 @@ def refuse_rules(rules: Sequence[Rule], raw: Mapping[str, Any]) -> None:
     """ConfigError for a rule between values that have no order."""
     flat = composition.flatten(dict(raw))
     for rule in rules:
-        if rule.before_the_run and (said := rule.broken(flat)).endswith("have no order"):
-            raise ConfigError(f"search.constraints: {said}", "compare numbers")
+        if rule.before_the_run and (sentence := rule.broken(flat)).endswith("have no order"):
+            raise ConfigError(f"search.constraints: {sentence}", "compare numbers")
 
 
 def ends(axis: BaseDistribution) -> list[Any]:
@@ -96,19 +96,19 @@ def ends(axis: BaseDistribution) -> list[Any]:
 
 
 def value_fault(raw: Mapping[str, Any], key: str, value: Any) -> str:
-    """Why a value cannot stand at a key, whatever stands at the others; empty where it can."""
-    tried = overlay(raw, {key: value})
+    """The reason why a key cannot have a value, whatever the others have. Empty where it can."""
+    candidate = overlay(raw, {key: value})
     if key.startswith("strategy."):
-        return _parameter_fault(tried["strategy"], key.split(".")[1:])
+        return _parameter_fault(candidate["strategy"], key.split(".")[1:])
     return fault(
         schema.Config,
-        {name: part for name, part in tried.items() if name not in ("search", "promotion")},
+        {name: part for name, part in candidate.items() if name not in ("search", "promotion")},
         key,
     )
 
 
 def _parameter_fault(section: Any, parts: list[str]) -> str:
-    """Of the innermost strategy that the key leads to."""
+    """The fault of a value in the innermost strategy that the key leads to."""
     name = section.get("name")
     if not isinstance(name, str):
         return ""

@@ -1,4 +1,4 @@
-"""The best of a search: chosen, simulated again as a complete run, and written down as a
+"""Choose the best trial of a search, simulate it again as a complete run and write it as a
 configuration.
 """
 
@@ -17,9 +17,9 @@ from mcl.composition import alternatives
 from mcl.config import schema
 from mcl.search import plateau
 from mcl.search import space as spaces
-from mcl.search.progress import Board
-from mcl.search.recorder import Ledger
-from mcl.search.snapshot import Frozen
+from mcl.search.progress import SweepStatistics
+from mcl.search.recorder import TrialRecorder
+from mcl.search.snapshot import SearchSnapshot
 from mcl.search.trial import Outcome
 from mcl.tracking import backtest_run
 from mcl.tracking.store import Store
@@ -27,42 +27,55 @@ from mcl.tracking.store import Store
 GROUPS = ("data", "strategy", "risk", "costs")
 
 
-def crowned(
-    frozen: Frozen, board: Board, ledger: Ledger, store: Store, sweep_id: str, *, in_full: bool
+def select_best(
+    snapshot: SearchSnapshot,
+    statistics: SweepStatistics,
+    recorder: TrialRecorder,
+    store: Store,
+    sweep_id: str,
+    *,
+    in_full: bool,
 ) -> dict[str, Any] | None:
-    """The winner: trial, value, params, metrics, run_id; None when nothing has a score.
+    """Return the best trial: trial, value, params, metrics, run_id. None when nothing has a score.
 
     `in_full` simulates it and the next best (`search.top`) again as complete runs, which can be
     promoted, insists on equal metrics, and writes the winner of a named search to
     experiments/NAME_best.yaml.
     """
-    search = frozen.search
-    ranked = ranking(search, frozen.space, ledger.scored())[: search.top]
-    if not ranked or board.best is None:
+    search = snapshot.search
+    ranked = ranking(search, snapshot.space, recorder.scored())[: search.top]
+    if not ranked or statistics.best is None:
         return None
     if search.track == "top":
-        ledger.choose([outcome.number for outcome in ranked])
+        recorder.choose([outcome.number for outcome in ranked])
     best = ranked[0]
-    found = {
+    best_trial = {
         "trial": best.number,
         "value": best.value,
         "params": best.params,
         "metrics": best.metrics,
     }
     if not in_full:
-        return found | {"run_id": ledger.run_ids.get(best.number, "")}
-    there = store.trials(sweep_id, kind="backtest")  # made by an earlier process of this sweep
-    made = [
-        there.get(o.number) or _whole(frozen, o, store, sweep_id, report=o is best) for o in ranked
+        return best_trial | {"run_id": recorder.run_ids.get(best.number, "")}
+    # an earlier process of this sweep may have made some
+    earlier_run_ids = store.trials(sweep_id, kind="backtest")
+    run_ids = [
+        earlier_run_ids.get(o.number) or _whole(snapshot, o, store, sweep_id, report=o is best)
+        for o in ranked
     ]
     exported: dict[str, Any] = {}
     if search.name:
         exported = {
             "experiment": export(
-                frozen.composed, best.params, frozen.market.root, search.name, sweep_id, made[0]
+                snapshot.composed,
+                best.params,
+                snapshot.data_cache.root,
+                search.name,
+                sweep_id,
+                run_ids[0],
             )
         }
-    return found | {"run_id": made[0]} | exported
+    return best_trial | {"run_id": run_ids[0]} | exported
 
 
 def export(
@@ -109,11 +122,11 @@ def experiment(
         f"  - override /{group}: {choices[group]}\n" for group in GROUPS if group in choices
     )
     searched = ", ".join(f"{key}={value}" for key, value in params.items())
-    said = (
+    comments = (
         f"# The winner of a search: {searched}.\n# {source}\n# mcl backtest"
         f" experiment={name}_best\n"
     )
-    head = f"# @package _global_\n{said}defaults:\n{chosen}\n"
+    head = f"# @package _global_\n{comments}defaults:\n{chosen}\n"
     return (head + yaml.safe_dump(run, sort_keys=False, allow_unicode=True)).encode()
 
 
@@ -135,36 +148,38 @@ def ranking(search: schema.Search, space: spaces.Space, scored: list[Outcome]) -
     return [scored[i] for i in np.lexsort((sign * values, sign * around, overstep))]
 
 
-def _choices(frozen: Frozen, outcome: Outcome) -> dict[str, str]:
+def _choices(snapshot: SearchSnapshot, outcome: Outcome) -> dict[str, str]:
     """The choice of each group that the search varied."""
     return {
         group: outcome.params[group]
-        for group in spaces.alternatives(frozen.composed.raw)
+        for group in spaces.alternatives(snapshot.composed.raw)
         if group in outcome.params
     }
 
 
-def _whole(frozen: Frozen, outcome: Outcome, store: Store, sweep_id: str, *, report: bool) -> str:
+def _whole(
+    snapshot: SearchSnapshot, outcome: Outcome, store: Store, sweep_id: str, *, report: bool
+) -> str:
     """The run id of `outcome`, simulated again as a complete run."""
-    run = composition.run_config(spaces.overlay(frozen.composed.raw, outcome.params))
-    searched = ("search=", "search.", *(f"{key}=" for key in frozen.space))
+    run = composition.run_config(spaces.overlay(snapshot.composed.raw, outcome.params))
+    searched = ("search=", "search.", *(f"{key}=" for key in snapshot.space))
     sections = {
-        group: frozen.composed.raw["search"]["alternatives"][group][name]
-        for group, name in _choices(frozen, outcome).items()
+        group: snapshot.composed.raw["search"]["alternatives"][group][name]
+        for group, name in _choices(snapshot, outcome).items()
     }
     typed = [
         override
-        for override in frozen.composed.overrides
+        for override in snapshot.composed.overrides
         if not override.lstrip("+~").startswith(searched) and alternatives.is_of(override, sections)
     ]
     done = backtest_run.backtest(
         run,
         store=store,
-        root=frozen.market.root,
+        root=snapshot.data_cache.root,
         overrides=[*typed, *(f"{key}={value}" for key, value in outcome.params.items())],
         parent=sweep_id,
         report=report,
-        bars=frozen.market.bars(run.data),
+        bars=snapshot.data_cache.bars(run.data),
         extra_tags={"best_of": sweep_id, "trial": str(outcome.number)},
     )
     if moved := backtest_run.unequal(outcome.metrics, done.metrics):

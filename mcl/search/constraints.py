@@ -2,8 +2,8 @@
 >= 2 * strategy.fast`.
 
 One comparison of two terms; a term is a number, a name, or a number times a name. A dotted name is
-a config key (known before the simulation), a plain one a metric. Parsed by this grammar and nothing
-else: a config is data, never code.
+a config key, whose value exists before the simulation, a plain one a metric. Parsed by this grammar
+and nothing else: a config is data, never code.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Term:
     factor: float
     name: str = ""
 
-    def value(self, known: Mapping[str, Any]) -> Any:
+    def value(self, values_by_name: Mapping[str, Any]) -> Any:
         if not self.name:
             return self.factor
-        found = known[self.name]
-        is_number = isinstance(found, int | float)
-        return found if self.factor == 1 or not is_number else self.factor * found
+        quantity = values_by_name[self.name]
+        is_number = isinstance(quantity, int | float)
+        return quantity if self.factor == 1 or not is_number else self.factor * quantity
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ class Rule:
         """Whether configuration alone decides it."""
         return all("." in name for name in self.names)
 
-    def broken(self, known: Mapping[str, Any]) -> str:
+    def broken(self, values_by_name: Mapping[str, Any]) -> str:
         """`trades=12 breaks trades >= 100`, or nothing when the rule holds. An undefined value
         holds no rule.
 
         A rule about a key that does not exist at a point, since another choice of its group has it,
         is none there.
         """
-        if any(name not in known for name in self.names):
+        if any(name not in values_by_name for name in self.names):
             return ""
-        left, right = self.left.value(known), self.right.value(known)
+        left, right = self.left.value(values_by_name), self.right.value(values_by_name)
         undefined = any(
             value is None or (isinstance(value, float) and math.isnan(value))
             for value in (left, right)
@@ -86,17 +86,19 @@ class Rule:
         except TypeError:
             kinds = f"{type(left).__name__} and {type(right).__name__}"
             return f"{self.text} compares {kinds}, which have no order"
-        values = ", ".join(f"{name}={_shown(known[name])}" for name in dict.fromkeys(self.names))
+        values = ", ".join(
+            f"{name}={_number_text(values_by_name[name])}" for name in dict.fromkeys(self.names)
+        )
         return f"{values} breaks {self.text}"
 
-    def excess(self, known: Mapping[str, Any]) -> float:
-        """How far the rule is broken, above 0; 0 or less where it holds. An undefined value breaks
-        it without end.
+    def excess(self, values_by_name: Mapping[str, Any]) -> float:
+        """Measure by how much the rule is broken, above 0. 0 or less where it holds, infinite for
+        an undefined value.
         """
-        if any(name not in known for name in self.names):
+        if any(name not in values_by_name for name in self.names):
             return 0.0
-        broken = bool(self.broken(known))
-        left, right = self.left.value(known), self.right.value(known)
+        broken = bool(self.broken(values_by_name))
+        left, right = self.left.value(values_by_name), self.right.value(values_by_name)
         numbers = all(
             isinstance(value, int | float) and math.isfinite(value) for value in (left, right)
         )
@@ -117,18 +119,18 @@ def parse(
     metrics: Iterable[str],
     at: str = "search.constraints",
 ) -> tuple[Rule, ...]:
-    """The rules that `texts` say; ConfigError on grammar, on an unknown key or on an unknown
+    """Parse the rules. ConfigError on grammar, on an unknown key or on an unknown
     metric.
     """
-    known = [*keys, *metrics]
-    return tuple(_rule(text, known, at) for text in texts)
+    names = [*keys, *metrics]
+    return tuple(_rule(text, names, at) for text in texts)
 
 
-def first_broken(rules: Iterable[Rule], known: Mapping[str, Any]) -> str:
-    return next((said for rule in rules if (said := rule.broken(known))), "")
+def first_broken(rules: Iterable[Rule], values_by_name: Mapping[str, Any]) -> str:
+    return next((sentence for rule in rules if (sentence := rule.broken(values_by_name))), "")
 
 
-def _rule(text: str, known: list[str], at: str) -> Rule:
+def _rule(text: str, names: list[str], at: str) -> Rule:
     match = re.fullmatch(r"([^<>=!]+)(<=|>=|==|!=|<|>)([^<>=!]+)", text.strip())
     left, right = (_term(match[1]), _term(match[3])) if match else (None, None)
     if match is None or left is None or right is None:
@@ -137,9 +139,9 @@ def _rule(text: str, known: list[str], at: str) -> Rule:
     if not rule.names:
         raise ConfigError(f"{at}: {text!r} compares two numbers", GRAMMAR)
     for name in rule.names:
-        if name not in known:
+        if name not in names:
             raise ConfigError(
-                f"{at}: {text!r} names {name!r}, no metric or config key: {nearest(name, known)}",
+                f"{at}: {text!r} names {name!r}, no metric or config key: {nearest(name, names)}",
                 GRAMMAR,
             )
     return rule
@@ -154,5 +156,5 @@ def _term(text: str) -> Term | None:
     return Term(float(match["factor"] or 1), match["name"])
 
 
-def _shown(value: Any) -> str:
+def _number_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

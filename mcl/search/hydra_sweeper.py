@@ -23,14 +23,14 @@ from hydra.types import HydraContext
 
 from mcl import composition
 from mcl.composition.axes import sweeper_params
-from mcl.search.trial import Market, Outcome
+from mcl.search.trial import DataCache, Outcome
 
 NAME = "mcl"
 
 
 class Launched(NamedTuple):
-    """What comes back from a job's process: an outcome with its run id, or the exception that ended
-    the process's part.
+    """The answer of a job's process: an outcome with its run id, or the exception that ended the
+    job.
     """
 
     outcome: Outcome | None
@@ -80,7 +80,7 @@ GridSweeper.__module__ = f"hydra_plugins.{NAME}"
 
 def multirun(overrides: list[str], work: Work, root: Path) -> Any:
     """Let Hydra expand `overrides` and give them to `work`, and return its answer. ConfigError as
-    `config.compose`.
+    `composition.compose`.
     """
     _register()
     folder = root / "mlruns" / "multirun"
@@ -93,7 +93,7 @@ def multirun(overrides: list[str], work: Work, root: Path) -> Any:
 
 
 def _register() -> None:
-    """Make this module known as a plugin, beside those that are installed, without a folder
+    """Register this module as a plugin, next to those that are installed, without a folder
     hydra_plugins of our own.
     """
     # by now the package is imported if anybody has installed one
@@ -109,18 +109,18 @@ def _register() -> None:
 
 
 def _job(parent: str, root: Path, numbers: Sequence[int], composed: Any) -> tuple[Outcome, str]:
-    """One job in whatever process its launcher has chosen."""
-    from mcl.search.multirun import Job, ran
+    """Run one job in the process that its launcher has chosen."""
+    from mcl.search.multirun import Job, run_job
     from mcl.tracking.store import Store
 
-    known = HydraConfig.get()
+    hydra_config = HydraConfig.get()
     job = Job(
-        numbers[int(known.job.num)],
-        tuple(known.overrides.task),
+        numbers[int(hydra_config.job.num)],
+        tuple(hydra_config.overrides.task),
         {},
         composition.run_config(composition.plain(composed)),
     )
-    return ran(job, Store(root), parent, Market(root))
+    return run_job(job, Store(root), parent, DataCache(root))
 
 
 def _returned(job: JobReturn) -> Launched:

@@ -1,5 +1,5 @@
-"""Files of JSON lines that one process writes: what is written survives a kill, and a torn end is
-cut off.
+"""Append to files of JSON lines that one process writes. Lines survive a kill, a torn end is cut
+off.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from mcl.base.files import private_file
 _encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class Lines:
-    """Lines are flushed to the operating system at once: a killed process loses nothing, a power
-    cut the last seconds.
+class JsonLinesFile:
+    """Append lines and flush them to the operating system at once: a killed process loses nothing,
+    a power cut the last seconds.
 
     A damaged tail (the writer died within a line, or the disk kept only a part) is cut off when the
     file is opened again. Damage with whole lines after it is no torn tail: StoreError.
@@ -29,7 +29,7 @@ class Lines:
         self._file.truncate(whole)
 
     def read(self) -> list[dict[str, Any]]:
-        """What the file held when it was opened."""
+        """The lines of the file at the time when it was opened."""
         return self._read
 
     def append(self, lines: list[dict[str, Any]]) -> None:
@@ -51,7 +51,7 @@ def scanned(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole lines of a file and how many bytes they fill; the file is left as it is, since
     another process may be writing it.
     """
-    found: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
     whole, damaged = 0, 0
     content = path.read_bytes() if path.exists() else b""
     for number, line in enumerate(content.splitlines(keepends=True), 1):
@@ -64,15 +64,15 @@ def scanned(path: Path) -> tuple[list[dict[str, Any]], int]:
                 "restore the file from a backup",
             )
         else:
-            found.append(parsed)
+            objects.append(parsed)
             whole += len(line)
-    return found, whole
+    return objects, whole
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """One whole line, or None where it is torn or is no JSON object."""
     try:
-        found = json.loads(line) if line.endswith(b"\n") else None
+        parsed = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return parsed if isinstance(parsed, dict) else None

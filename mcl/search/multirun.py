@@ -20,11 +20,11 @@ from mcl.config import schema
 from mcl.data.synthetic.watermark import watermark
 from mcl.search import hydra_sweeper
 from mcl.search.interrupt import Stop, interruptible
-from mcl.search.progress import Board, Progress, Silent
-from mcl.search.recorder import Ledger
-from mcl.search.result import Ending, Swept, abandon, conclude, leader
+from mcl.search.progress import NoProgress, Progress, SweepStatistics
+from mcl.search.recorder import TrialRecorder
+from mcl.search.result import Ending, SweepResult, abandon, conclude, leader
 from mcl.search.space import encoded, overlay
-from mcl.search.trial import Market, Outcome, session_days
+from mcl.search.trial import DataCache, Outcome, session_days
 from mcl.tracking import backtest_run, provenance
 from mcl.tracking.store import Record, Store
 
@@ -47,9 +47,9 @@ class Job:
 
 def grid(
     overrides: Sequence[str], *, store: Store, root: Path, progress: Progress | None = None
-) -> Swept:
-    """Run every job; one that fails is a FAILED child with the reason and a traceback, and the
-    others go on.
+) -> SweepResult:
+    """Run every job. One that fails is a FAILED child with the reason and a traceback, and the
+    others run all the same.
 
     Each child is a whole run without its report page (`mcl report` shows it, `mcl promote` takes
     it). ConfigError before anything is recorded when no job has a valid configuration. Ctrl-C
@@ -62,10 +62,10 @@ def grid(
             "choose a launcher with hydra/launcher=NAME",
         )
     composition.checked(list(overrides))
-    swept: Swept = hydra_sweeper.multirun(
-        list(overrides), _Grid(store, root, progress or Silent(), overrides), root
+    sweep_result: SweepResult = hydra_sweeper.multirun(
+        list(overrides), _Grid(store, root, progress or NoProgress(), overrides), root
     )
-    return swept
+    return sweep_result
 
 
 def resolve(jobs: Sequence[Sequence[str]]) -> list[Job]:
@@ -90,18 +90,18 @@ def resolve(jobs: Sequence[Sequence[str]]) -> list[Job]:
     return [_job(number, job, varied, raw) for number, job in enumerate(jobs)]
 
 
-def ran(job: Job, store: Store, grid_id: str, market: Market) -> tuple[Outcome, str]:
+def run_job(job: Job, store: Store, grid_id: str, data_cache: DataCache) -> tuple[Outcome, str]:
     """The outcome of one valid job and the id of its run."""
     assert job.run is not None  # noqa: S101 - the others are not begun
     started = time.perf_counter()
     done = backtest_run.backtest(
         job.run,
         store=store,
-        root=market.root,
+        root=data_cache.root,
         overrides=job.overrides,
         parent=grid_id,
         report=False,
-        bars=market.bars(job.run.data),
+        bars=data_cache.bars(job.run.data),
         extra_tags={"trial": str(job.number)},
     )
     outcome = Outcome(
@@ -127,7 +127,7 @@ class _Grid:
     progress: Progress
     typed: Sequence[str]
 
-    def __call__(self, overrides: list[str], launch: hydra_sweeper.Launch | None) -> Swept:
+    def __call__(self, overrides: list[str], launch: hydra_sweeper.Launch | None) -> SweepResult:
         jobs = resolve(composition.expand(overrides))
         valid = [job.run for job in jobs if job.run is not None]
         if not valid:
@@ -140,26 +140,32 @@ class _Grid:
         )
         code = provenance.code_sha256({str(i): run.strategy for i, run in enumerate(valid)})
         grid_id = self.store.start(_parent(study, title, self.typed, jobs, code))
-        board = Board(title, len(jobs), METRIC)
-        ledger = Ledger(self.store, study, grid_id, {}, {"code_sha256": code})
-        market = Market(self.root)
+        statistics = SweepStatistics(title, len(jobs), METRIC)
+        recorder = TrialRecorder(self.store, study, grid_id, {}, {"code_sha256": code})
+        data_cache = DataCache(self.root)
         try:
             with interruptible() as stop:
                 self._run(
                     (
                         self._launched(jobs, grid_id, launch)
                         if launch
-                        else self._here(jobs, grid_id, market, stop)
+                        else self._here(jobs, grid_id, data_cache, stop)
                     ),
-                    board,
-                    ledger,
+                    statistics,
+                    recorder,
                 )
                 ending = Ending(
                     *(("KILLED", "stopped by hand") if stop.requested else ("FINISHED", "")),
-                    _watermark(market, valid),
+                    _watermark(data_cache, valid),
                 )
                 return conclude(
-                    self.store, study, grid_id, board, ledger, leader(board, ledger), ending
+                    self.store,
+                    study,
+                    grid_id,
+                    statistics,
+                    recorder,
+                    leader(statistics, recorder),
+                    ending,
                 )
         except BaseException as error:
             # the store may be what failed; the first error is the one to tell
@@ -167,25 +173,30 @@ class _Grid:
                 abandon(self.store, study, grid_id, error)
             raise
 
-    def _run(self, outcomes: Iterator[tuple[Outcome, str]], board: Board, ledger: Ledger) -> None:
-        self.progress.begin(board)
+    def _run(
+        self,
+        outcomes: Iterator[tuple[Outcome, str]],
+        statistics: SweepStatistics,
+        recorder: TrialRecorder,
+    ) -> None:
+        self.progress.begin(statistics)
         try:
-            with ledger.kept():
+            with recorder.flush_at_end():
                 for outcome, run_id in outcomes:
-                    ledger.keep(outcome, run_id) if run_id else ledger.add(outcome)
-                    self.progress.trial(board, outcome, board.add(outcome))
+                    recorder.add_stored(outcome, run_id) if run_id else recorder.add(outcome)
+                    self.progress.trial(statistics, outcome, statistics.add(outcome))
         finally:
-            self.progress.end(board)
+            self.progress.end(statistics)
 
     def _here(
-        self, jobs: Sequence[Job], grid_id: str, market: Market, stop: Stop
+        self, jobs: Sequence[Job], grid_id: str, data_cache: DataCache, stop: Stop
     ) -> Iterator[tuple[Outcome, str]]:
         for job in jobs:
             if stop.requested:
                 return
             try:
                 yield (
-                    ran(job, self.store, grid_id, market)
+                    run_job(job, self.store, grid_id, data_cache)
                     if job.run
                     else (_failed(job, job.error), "")
                 )
@@ -200,11 +211,14 @@ class _Grid:
         valid = [job for job in jobs if job.run is not None]
         returned = iter(launch({job.number: job.overrides for job in valid}, grid_id, self.root))
         for job in jobs:
-            found = next(returned) if job.run is not None else None
-            if found is None or found.outcome is None:
-                yield _failed(job, found.error if found else job.error), ""
+            job_return = next(returned) if job.run is not None else None
+            if job_return is None or job_return.outcome is None:
+                yield _failed(job, job_return.error if job_return else job.error), ""
             else:
-                yield replace(found.outcome, number=job.number, params=job.params), found.run_id
+                yield (
+                    replace(job_return.outcome, number=job.number, params=job.params),
+                    job_return.run_id,
+                )
 
 
 def _failed(job: Job, error: BaseException | None) -> Outcome:
@@ -215,11 +229,11 @@ def _failed(job: Job, error: BaseException | None) -> Outcome:
     )
 
 
-def _watermark(market: Market, valid: Sequence[schema.Config]) -> str:
+def _watermark(data_cache: DataCache, valid: Sequence[schema.Config]) -> str:
     """Of the first job's bars that can be loaded."""
     for run in valid:
         with suppress(MclError):
-            return watermark(market.bars(run.data))
+            return watermark(data_cache.bars(run.data))
     return ""
 
 

@@ -1,6 +1,4 @@
-"""Where in the space the good trials lie: neighbourhoods instead of single points, and bests that
-lean against a wall.
-"""
+"""Find the regions of the space where the good trials lie, and bests at the edge of the space."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 QUANTILE = 0.25
 # a plateau is read from so many of the trials at least, the trial itself included
 FEWEST, SHARE = 5, 0.15
-AT_ONCE = 2_000_000  # distances held in memory
+AT_ONCE = 2_000_000  # distances in memory
 
 
 def plateaus(
@@ -49,15 +47,15 @@ def plateaus(
     )
     ranks, ascending = ranks[order], scores[order]
     few = min(max(FEWEST, math.ceil(SHARE * len(ranks))), len(ranks)) - 1
-    found = [
+    neighbours = [
         _around(ranks, rows, few)
         for rows in np.array_split(np.arange(len(ranks)), max(1, len(ranks) ** 2 // AT_ONCE))
     ]
     values, counted = np.empty(len(ranks)), np.empty(len(ranks), np.int64)
-    counts = np.concatenate([near[:, -1] for near in found])
+    counts = np.concatenate([near[:, -1] for near in neighbours])
     place = (counts - 1) * (quantile if maximize else 1 - quantile)
     low = np.floor(place).astype(np.int64)
-    below, above = (_nth(found, np.minimum(low + step, counts - 1)) for step in (0, 1))
+    below, above = (_nth(neighbours, np.minimum(low + step, counts - 1)) for step in (0, 1))
     values[order] = ascending[below] + (ascending[above] - ascending[below]) * (place - low)
     counted[order] = counts
     return values, counted
@@ -78,17 +76,20 @@ def _around(
 
 
 def _nth(
-    found: Sequence[npt.NDArray[np.int32]], wanted: npt.NDArray[np.int64]
+    neighbours: Sequence[npt.NDArray[np.int32]], wanted: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """For each row the position of its neighbour number `wanted`, from 0."""
-    parts = np.split(wanted, np.cumsum([len(near) for near in found])[:-1])
+    parts = np.split(wanted, np.cumsum([len(near) for near in neighbours])[:-1])
     return np.concatenate(
-        [(near > number[:, None]).argmax(axis=1) for near, number in zip(found, parts, strict=True)]
+        [
+            (near > number[:, None]).argmax(axis=1)
+            for near, number in zip(neighbours, parts, strict=True)
+        ]
     )
 
 
 def _ranks(column: pd.Series[Any]) -> npt.NDArray[np.int32]:
-    """Places on the axis, in steps between values that were tried; words are one step apart in the
+    """Ranks on the axis, in steps between the values of the trials. Words are one step apart in the
     order of the alphabet.
 
     A point at which the axis does not exist is far from all that have it.
@@ -110,30 +111,30 @@ def edges(point: Mapping[str, Any], space: Space) -> list[str]:
     """`strategy.fast=480 is the highest value searched`, for each numeric axis at whose end the
     point lies.
     """
-    said = []
+    sentences = []
     for key, axis in space.items():
         if key not in point or isinstance(axis, CategoricalDistribution) or axis.low == axis.high:  # type: ignore[attr-defined]
             continue
         place = _place(axis, point[key])
         if place <= 0.01 or place >= 0.99:
-            said.append(
+            sentences.append(
                 f"{key}={point[key]} is the {'lowest' if place <= 0.5 else 'highest'} value"
                 " searched"
             )
-    return said
+    return sentences
 
 
 def front(values: npt.NDArray[np.float64], maximize: Sequence[bool]) -> npt.NDArray[np.bool_]:
-    """Which rows no other row beats in every objective (columns): the Pareto front."""
+    """Mark the rows that no other row beats in every objective (columns): the Pareto front."""
     signed = values * np.where(list(maximize), 1.0, -1.0)
     order = np.lexsort(signed.T[::-1])[::-1]
-    kept: list[int] = []
+    front_rows: list[int] = []
     for row in order:
-        better = signed[kept] if kept else np.empty((0, signed.shape[1]))
+        better = signed[front_rows] if front_rows else np.empty((0, signed.shape[1]))
         if not ((better >= signed[row]).all(axis=1) & (better > signed[row]).any(axis=1)).any():
-            kept.append(int(row))
+            front_rows.append(int(row))
     mask = np.zeros(len(values), bool)
-    mask[kept] = True
+    mask[front_rows] = True
     return mask
 
 

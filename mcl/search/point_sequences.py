@@ -46,7 +46,7 @@ def grid(space: Space, conditions: Mapping[str, Mapping[str, list[Any]]] | None 
 
 
 def uniform(space: Space, seed: int) -> Point:
-    return lambda number: _placed(space, np.random.default_rng([seed, number]).random(len(space)))
+    return lambda number: _point_at(space, np.random.default_rng([seed, number]).random(len(space)))
 
 
 def sobol(space: Space, seed: int) -> Point:
@@ -60,10 +60,10 @@ def sobol(space: Space, seed: int) -> Point:
         engine.reset()
         if number:
             engine.fast_forward(number * BLOCK)
-        drawn: Places = engine.random(BLOCK)
-        return drawn
+        points_of_block: Places = engine.random(BLOCK)
+        return points_of_block
 
-    return lambda number: _placed(space, block(number // BLOCK)[number % BLOCK])
+    return lambda number: _point_at(space, block(number // BLOCK)[number % BLOCK])
 
 
 def at(axis: BaseDistribution, place: float) -> Any:
@@ -130,7 +130,7 @@ def worded(axis: BaseDistribution) -> str:
     return f"{axis.low:g} to {axis.high:g}{steps}"
 
 
-def _placed(space: Space, places: Places) -> dict[str, Any]:
+def _point_at(space: Space, places: Places) -> dict[str, Any]:
     return {
         key: at(axis, float(place))
         for (key, axis), place in zip(space.items(), places, strict=True)

@@ -1,6 +1,4 @@
-"""What a person sees while trials run: a live table on a terminal, a line every few seconds
-elsewhere.
-"""
+"""Show the progress of a search: a live table on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ LINE_EVERY_SEC = 5.0
 
 
 @dataclass
-class Board:
-    """The standing of a search: how far, how fast, how good."""
+class SweepStatistics:
+    """Count the trials of a search and keep its speed and its best trial."""
 
     title: str
     total: int
@@ -44,7 +42,7 @@ class Board:
     luck: Luck | None = None  # of the best so far, among all trials that are counted now
 
     def begin(self, outcomes: Iterable[Outcome]) -> None:
-        """Take over what an earlier process has done, and start the clock."""
+        """Count the outcomes of an earlier process, and start the clock."""
         for outcome in outcomes:
             self.add(outcome)
         self.earlier, self.started, self.spent_sec = self.done, time.perf_counter(), 0.0
@@ -77,7 +75,7 @@ class Board:
         return self.states.total()
 
     def end(self) -> None:
-        """Stop the clock: what follows is no trial."""
+        """Stop the clock after the last trial."""
         self.ended = time.perf_counter()
 
     @property
@@ -148,66 +146,70 @@ class Board:
         """`best sharpe 1.23 in trial 17: strategy.fast=240 strategy.slow=960`"""
         if self.best is None:
             return f"no scored {self.metric} yet"
-        values = " ".join(f"{key}={shown(value)}" for key, value in self.best.params.items())
+        values = " ".join(f"{key}={cell_text(value)}" for key, value in self.best.params.items())
         return (
-            f"best {self.metric} {shown(self.best.value)} in trial {self.best.number}:"
+            f"best {self.metric} {cell_text(self.best.value)} in trial {self.best.number}:"
             f" {values}{self.chance and f' · {self.chance}'}"
         )
 
     @property
     def chance(self) -> str:
         """`sharpe 1.23, and luck alone would show 0.95 among 114 trials of ema_cross on MCL …`;
-        empty before it is known.
+        empty before the first count.
         """
         if self.best is None or self.luck is None:
             return ""
         ratio, chance = (
-            shown(self.best.metrics.get("sharpe", math.nan)),
-            shown(self.luck.best_by_luck),
+            cell_text(self.best.metrics.get("sharpe", math.nan)),
+            cell_text(self.luck.best_by_luck),
         )
         return f"its sharpe {ratio}, and luck alone would show {chance} among {self.luck.count}"
 
 
 class Progress(Protocol):
-    def begin(self, board: Board) -> None: ...
-    def trial(self, board: Board, outcome: Outcome, improved: bool) -> None: ...
-    def end(self, board: Board) -> None: ...
+    """Show a search to a user: its begin, every trial, its end."""
+
+    def begin(self, statistics: SweepStatistics) -> None: ...
+    def trial(self, statistics: SweepStatistics, outcome: Outcome, improved: bool) -> None: ...
+    def end(self, statistics: SweepStatistics) -> None: ...
 
 
-class Silent:
-    def begin(self, board: Board) -> None: ...
-    def trial(self, board: Board, outcome: Outcome, improved: bool) -> None: ...
-    def end(self, board: Board) -> None: ...
+class NoProgress:
+    """Show nothing."""
+
+    def begin(self, statistics: SweepStatistics) -> None: ...
+    def trial(self, statistics: SweepStatistics, outcome: Outcome, improved: bool) -> None: ...
+    def end(self, statistics: SweepStatistics) -> None: ...
 
 
-class Lines:
+class LineProgress:
     """One line every few seconds, for logs and pipes."""
 
     def __init__(self, stream: IO[str], every_sec: float = LINE_EVERY_SEC) -> None:
         self._stream, self._every_sec, self._last = stream, every_sec, 0.0
 
-    def begin(self, board: Board) -> None:
+    def begin(self, statistics: SweepStatistics) -> None:
         terminal.aside()
         self._last = time.perf_counter()
-        self._say(board.title)
+        self._say(statistics.title)
 
-    def trial(self, board: Board, outcome: Outcome, improved: bool) -> None:
+    def trial(self, statistics: SweepStatistics, outcome: Outcome, improved: bool) -> None:
         del improved
         if outcome.state == "FAILED":
             self._say(f"trial {outcome.number} failed: {outcome.detail}")
         if time.perf_counter() - self._last >= self._every_sec:
             self._last = time.perf_counter()
-            self._say(f"{board.standing()} · {board.leader()}")
+            self._say(f"{statistics.standing()} · {statistics.leader()}")
 
-    def end(self, board: Board) -> None:
-        self._say(f"{board.standing()} · {board.leader()}")
+    def end(self, statistics: SweepStatistics) -> None:
+        self._say(f"{statistics.standing()} · {statistics.leader()}")
         terminal.again()
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
 
 
-class Screen:
+class TableProgress:
     """A table of the last improvements under a line of standing, redrawn a few times a second."""
 
     ROWS = 8
@@ -220,16 +222,16 @@ class Screen:
         self._improvements: list[Outcome] = []
         self._live: Live | None = None
 
-    def begin(self, board: Board) -> None:
+    def begin(self, statistics: SweepStatistics) -> None:
         from rich.live import Live
 
         terminal.aside()
         self._live = Live(
-            self._table(board), console=self._console, refresh_per_second=4, transient=False
+            self._table(statistics), console=self._console, refresh_per_second=4, transient=False
         )
         self._live.start()
 
-    def trial(self, board: Board, outcome: Outcome, improved: bool) -> None:
+    def trial(self, statistics: SweepStatistics, outcome: Outcome, improved: bool) -> None:
         if improved:
             self._improvements = [*self._improvements, outcome][-self.ROWS :]
         if self._live is None:
@@ -238,47 +240,47 @@ class Screen:
             self._live.console.print(
                 f"trial {outcome.number} failed: {outcome.detail}", markup=False
             )
-        self._live.update(self._table(board))
+        self._live.update(self._table(statistics))
 
-    def end(self, board: Board) -> None:
+    def end(self, statistics: SweepStatistics) -> None:
         if self._live is not None:
-            self._live.update(self._table(board))
+            self._live.update(self._table(statistics))
             self._live.stop()
             terminal.again()
 
-    def _table(self, board: Board) -> Table:
+    def _table(self, statistics: SweepStatistics) -> Table:
         from rich import box
         from rich.table import Table
 
-        keys = list(board.best.params) if board.best else []
-        drawn = Table(
-            title=board.title,
-            caption="\n".join(filter(None, (board.standing(), board.chance))),
+        keys = list(statistics.best.params) if statistics.best else []
+        table = Table(
+            title=statistics.title,
+            caption="\n".join(filter(None, (statistics.standing(), statistics.chance))),
             box=box.SIMPLE_HEAD,
             title_justify="left",
             caption_justify="left",
         )
-        for name in ("best so far", *keys, board.metric, *self.COLUMNS):
-            drawn.add_column(name.removeprefix("strategy."), justify="right")
+        for name in ("best so far", *keys, statistics.metric, *self.COLUMNS):
+            table.add_column(name.removeprefix("strategy."), justify="right")
         for outcome in reversed(self._improvements):
             cells = [outcome.params.get(key, "") for key in keys] + [
-                outcome.metrics.get(name, math.nan) for name in (board.metric, *self.COLUMNS)
+                outcome.metrics.get(name, math.nan) for name in (statistics.metric, *self.COLUMNS)
             ]
-            drawn.add_row(f"trial {outcome.number}", *map(shown, cells))
-        return drawn
+            table.add_row(f"trial {outcome.number}", *map(cell_text, cells))
+        return table
 
 
-def on(stream: IO[str] | None = None) -> Progress:
-    """The progress that suits the stream (default: standard error, since standard output belongs to
+def progress_display(stream: IO[str] | None = None) -> Progress:
+    """The display that suits the stream (default: standard error, since standard output belongs to
     the answer).
     """
     stream = stream or sys.stderr
-    return Screen(stream) if stream.isatty() else Lines(stream)
+    return TableProgress(stream) if stream.isatty() else LineProgress(stream)
 
 
-def shown(value: Any) -> str:
-    """A value of a table; of an axis that does not exist at a point, or a metric that is not
-    defined there, a dash.
+def cell_text(value: Any) -> str:
+    """The text of a value in a table. A dash for an axis that does not exist at a point, or a
+    metric that is not defined there.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"

@@ -1,4 +1,4 @@
-"""The Ray door: trials computed by actors of a Ray cluster, on as many hosts as it has.
+"""Compute trials by actors of a Ray cluster, on as many hosts as it has.
 
 `RAY_ADDRESS` names the cluster; without it one is started on this machine for as long as the search
 runs. The parent alone keeps the study, the outcomes and the run store, so that hosts need nothing
@@ -29,7 +29,7 @@ from mcl.base.errors import ConfigError, EngineError, in_words
 from mcl.data.bars import Bars
 from mcl.data.truncation import MadeOf
 from mcl.search.space import strategies
-from mcl.search.trial import Assignment, Objective, Outcome
+from mcl.search.trial import Objective, ObjectiveSpec, Outcome
 from mcl.search.worker_pool import Job, Jobs
 from mcl.strategy import user_strategies
 from mcl.tracking import provenance
@@ -40,34 +40,34 @@ HINT = (
     " file ~/.ray/auth_token"
 )
 CONNECT_SEC = 10.0  # for the head to answer at all
-LOOK_SEC = 2.0  # between two looks whether the head is there
+LOOK_SEC = 2.0  # between two looks whether the head answers
 HEAD_LOST_SEC = 20.0  # Ray itself ends the process of the search, without a word, after 60
 LEAVE_SEC = 5.0  # for actors to remove what they wrote
 
 
 @dataclass(frozen=True)
-class Start:
-    """What an actor is sent once: plain fields."""
+class ActorSetup:
+    """The plain fields that an actor gets once."""
 
-    assignment: Assignment
+    spec: ObjectiveSpec
     bars: dict[str, Bars]  # by data key
     finer: dict[str, Bars]  # the bars that those were made of, where the search looks into them
-    # a person's own strategies and what those import, by path in the project
+    # a user's own strategies and what those import, by path in the project
     files: dict[str, bytes]
 
 
-def start(objective: Objective) -> Start:
+def actor_setup(objective: Objective) -> ActorSetup:
     """All that an actor on another host needs, which has neither the data nor the project's
     folder.
     """
-    loaded = objective.market.loaded
+    loaded = objective.data_cache.loaded
     inside = _looks_inside(objective)
     finer = {key: bars.finer() for key, bars in loaded.items() if inside and bars.finer is not None}
     files = {
         path: file.content
         for path, file in user_strategies.files(strategies(objective.raw)).items()
     }
-    return Start(objective.assignment, dict(loaded), finer, files)
+    return ActorSetup(objective.spec, dict(loaded), finer, files)
 
 
 def _looks_inside(objective: Objective) -> bool:
@@ -78,12 +78,12 @@ def _looks_inside(objective: Objective) -> bool:
 @dataclass
 class Remote:
     actor: Any
-    saying: Any  # a future: that it is ready, or the outcome of its job
+    future: Any  # a future: that it is ready, or the outcome of its job
     job: Job | None = None
     until: float = math.inf
 
 
-class Cluster:
+class RayPool:
     """`count` actors, one CPU each; whoever is free gets the next trial. A trial whose actor or
     host dies is run again by another.
 
@@ -98,7 +98,7 @@ class Cluster:
         with contextlib.ExitStack() as opened:
             self._ray = opened.enter_context(_connection(count))
             self._head = Head(self._ray.get_runtime_context().gcs_address)
-            self._begin = self._ray.put(pickle.dumps(start(objective)))
+            self._begin = self._ray.put(pickle.dumps(actor_setup(objective)))
             self._kind = self._ray.remote(num_cpus=1, max_restarts=0)(_Actor)
             self._jobs = Jobs("Ray actors", "is mcl installed on every host?")
             self._actors = [self._actor() for _ in range(count)]
@@ -114,7 +114,7 @@ class Cluster:
         return self._jobs.done.popleft()
 
     def close(self) -> None:
-        if self._head.there:
+        if self._head.reachable:
             leaving = [remote.actor.leave.remote() for remote in self._actors if remote.job is None]
             if leaving:
                 self._ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_SEC)
@@ -127,21 +127,21 @@ class Cluster:
         return Remote(actor, actor.ready.remote())
 
     def _turn(self) -> None:
-        """Wait for whatever an actor says, for a death or for the end of somebody's time."""
-        by_future = {remote.saying: remote for remote in self._actors if remote.saying is not None}
+        """Wait for an answer of an actor, for a death or for the end of a time limit."""
+        by_future = {remote.future: remote for remote in self._actors if remote.future is not None}
         nearest = min(remote.until for remote in self._actors)
-        patience = min(LOOK_SEC, max(nearest - time.monotonic(), 0.0))
-        for future in self._ray.wait(list(by_future), num_returns=1, timeout=patience)[0]:
-            self._heard(by_future[future])
+        timeout_sec = min(LOOK_SEC, max(nearest - time.monotonic(), 0.0))
+        for future in self._ray.wait(list(by_future), num_returns=1, timeout=timeout_sec)[0]:
+            self._receive(by_future[future])
         for remote in [remote for remote in self._actors if time.monotonic() >= remote.until]:
             self._replace(remote)
             self._jobs.over_time(remote.job, self._limit_sec or 0.0)
         self._head.look()
         self._feed()
 
-    def _heard(self, remote: Remote) -> None:
+    def _receive(self, remote: Remote) -> None:
         try:
-            said = self._ray.get(remote.saying)
+            answer = self._ray.get(remote.future)
         except self._ray.exceptions.RayTaskError as error:
             raise EngineError(
                 f"a Ray actor failed outside of its trial: {in_words(error)}"
@@ -149,28 +149,29 @@ class Cluster:
         except self._ray.exceptions.RayError as error:  # the actor, its host or its memory
             self._died(remote, error)
             return
-        remote.saying = None
+        remote.future = None
         self._jobs.ready()
         if remote.job is None:
-            self._compare(*said)
+            self._compare(*answer)
             return
-        self._jobs.done.append(said)
+        self._jobs.done.append(answer)
         remote.job, remote.until = None, math.inf
 
     def _compare(self, host: str, code: str) -> None:
-        """Results of two versions must not stand in one search."""
+        """Raise EngineError where an actor has other code: a search has results of one version."""
         if code != self._code:
-            said = (
+            message = (
                 f"the host {host} of the Ray cluster has other code than this machine ({code[:12]},"
                 f" here {self._code[:12]})"
             )
             raise EngineError(
-                said, "install the same version of mcl on every host, then mcl sweep resume goes on"
+                message,
+                "install the same version of mcl on every host, then mcl sweep resume goes on",
             )
 
     def _died(self, remote: Remote, error: Exception) -> None:
         self._replace(remote)
-        self._jobs.orphaned(remote.job, ready=remote.job is not None, how=f": {error}")
+        self._jobs.worker_died(remote.job, ready=remote.job is not None, how=f": {error}")
 
     def _replace(self, remote: Remote) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError):
@@ -179,26 +180,26 @@ class Cluster:
 
     def _feed(self) -> None:
         for remote in self._actors:
-            if self._jobs.waiting and remote.saying is None:
+            if self._jobs.waiting and remote.future is None:
                 remote.job = self._jobs.waiting.popleft()
                 remote.until = (
                     math.inf if self._limit_sec is None else time.monotonic() + self._limit_sec
                 )
-                remote.saying = remote.actor.run.remote(*remote.job)
+                remote.future = remote.actor.run.remote(*remote.job)
 
 
 class _Actor:
-    """In its own process, on whatever host."""
+    """Compute trials in a process of its own, on any host."""
 
     def __init__(self, begin: bytes) -> None:
-        sent: Start = pickle.loads(begin)  # noqa: S301 - made by the search's parent, over the cluster's own channel
-        self._folder = _project(sent.files)
-        self._strategy = strategies(sent.assignment.raw)
+        setup: ActorSetup = pickle.loads(begin)  # noqa: S301 - made by the search's parent, over the cluster's own channel
+        self._folder = _project(setup.files)
+        self._strategy = strategies(setup.spec.raw)
         bars = {
-            key: replace(bars, finer=MadeOf(sent.finer[key])) if key in sent.finer else bars
-            for key, bars in sent.bars.items()
+            key: replace(bars, finer=MadeOf(setup.finer[key])) if key in setup.finer else bars
+            for key, bars in setup.bars.items()
         }
-        self._objective = sent.assignment.objective(bars)
+        self._objective = setup.spec.objective(bars)
 
     def ready(self) -> tuple[str, str]:
         """The name of the host, and the digest of the code that decides results there."""
@@ -212,7 +213,7 @@ class _Actor:
 
 
 def _project(files: dict[str, bytes]) -> Path:
-    """A folder with a person's own files, which this process takes for its project from now on."""
+    """Write a user's own files to a folder, which is the project of this process from now on."""
     folder = Path(tempfile.mkdtemp(prefix="mcl-actor-"))
     for name, content in files.items():
         target = folder / name
@@ -228,35 +229,35 @@ class Head:
     """The one process of a cluster that nobody replaces: its control store, by its address."""
 
     address: str
-    there: bool = True
-    _seen: float = field(default_factory=time.monotonic)
-    _looked: float = field(default_factory=time.monotonic)
+    reachable: bool = True
+    _last_answer: float = field(default_factory=time.monotonic)
+    _last_look: float = field(default_factory=time.monotonic)
 
     def look(self) -> None:
-        """EngineError once the head has not answered for `HEAD_LOST_SEC`; costs nothing when it was
-        asked a moment ago.
+        """Raise EngineError once the head has not answered for `HEAD_LOST_SEC`. At most one look in
+        `LOOK_SEC`.
         """
         now = time.monotonic()
-        if now - self._looked < LOOK_SEC:
+        if now - self._last_look < LOOK_SEC:
             return
-        self._looked = now
+        self._last_look = now
         if not refusal(self.address, LOOK_SEC):
-            self._seen = time.monotonic()
-        elif time.monotonic() - self._seen > HEAD_LOST_SEC:
-            self.there = False
-            said = (
+            self._last_answer = time.monotonic()
+        elif time.monotonic() - self._last_answer > HEAD_LOST_SEC:
+            self.reachable = False
+            message = (
                 f"the head of the Ray cluster at {self.address} has not answered for"
                 f" {HEAD_LOST_SEC:g} seconds"
             )
             raise EngineError(
-                said,
+                message,
                 "start the cluster again; mcl sweep resume goes on with the trials that are"
                 " missing",
             )
 
 
 def refusal(address: str, timeout_sec: float) -> str:
-    """Why nobody accepts a connection at HOST:PORT; empty where somebody does."""
+    """The reason why HOST:PORT accepts no connection. Empty where it does."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout_sec):

@@ -1,5 +1,5 @@
-"""Outcomes on their way into the store: one child run per trial, written in batches, and the tables
-that the parent keeps.
+"""Write the outcomes of a search into the store: one child run per trial, in batches, and the
+tables of the parent.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ BATCH_SEC = 5.0
 SHOWN_WHEN_PRUNED = ("trades",)  # a pruned trial must not lead a list that is sorted by a metric
 
 
-class Ledger:
-    """Collects outcomes in order of completion. `params` are those of the unsearched configuration,
-    `tags` go to every trial.
+class TrialRecorder:
+    """Collect outcomes in order of completion and write them to the store. `params` are those of
+    the unsearched configuration, `tags` go to every trial.
 
     Without `rows` no trial becomes a run of the store, unless it is chosen (`choose`); the tables
     hold every one.
@@ -63,7 +63,7 @@ class Ledger:
             for key, value in params.items()
             if re.fullmatch(r"strategy\.(.+\.)?name", key)
         }
-        self._thread = ThreadPoolExecutor(1, "ledger")
+        self._thread = ThreadPoolExecutor(1, "recorder")
         self._writing: Future[None] | None = None
         self._batch: list[Outcome] = []  # that the thread is writing
         self.run_ids: dict[int, str] = {}
@@ -78,7 +78,7 @@ class Ledger:
         if len(self._waiting) >= BATCH or time.perf_counter() - self._flushed > BATCH_SEC:
             self._begin()
 
-    def keep(self, outcome: Outcome, run_id: str) -> None:
+    def add_stored(self, outcome: Outcome, run_id: str) -> None:
         """Enter an outcome whose run is in the store already."""
         self.run_ids[outcome.number] = run_id
         self._outcomes.append(outcome)
@@ -89,9 +89,9 @@ class Ledger:
         self._settle()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """What was added inside is in the store afterwards, however it ends. Of two errors the
-        first is told: that of the search.
+    def flush_at_end(self) -> Iterator[None]:
+        """Write everything that is added inside, however the block ends. Of two errors the first is
+        raised: that of the search.
         """
         try:
             yield
@@ -122,29 +122,37 @@ class Ledger:
         self._remember(batch)
         self._outcomes += batch
 
-    def restore(self, known: Sequence[Outcome], rows: Mapping[int, str]) -> None:
+    def restore(self, outcomes: Sequence[Outcome], rows: Mapping[int, str]) -> None:
         """Take in the outcomes of earlier processes, of which `rows` are runs of the store; write
         what those did not come to write.
 
         A row whose outcome was lost (a power cut, a damaged file) is discarded: its trial is run
         again.
         """
-        numbers = {outcome.number for outcome in known}
+        numbers = {outcome.number for outcome in outcomes}
         self._store.discard(run_id for number, run_id in rows.items() if number not in numbers)
-        for outcome in known:
+        for outcome in outcomes:
             if outcome.number in rows:
-                self.keep(outcome, rows[outcome.number])
+                self.add_stored(outcome, rows[outcome.number])
             else:
                 self.add(outcome)
         self.flush()
-        kept = [
-            trial for outcome in known if outcome.number in rows and (trial := self._trial(outcome))
+        trials = [
+            trial
+            for outcome in outcomes
+            if outcome.number in rows and (trial := self._trial(outcome))
         ]
-        places = {trial.place for trial in kept}
-        there = {where: trial_ledger.tally(self._store.root, where).sharpes for where in places}
+        places = {trial.place for trial in trials}
+        sharpes_by_place = {
+            where: trial_ledger.tally(self._store.root, where).sharpes for where in places
+        }
         trial_ledger.append(
             self._store.root,
-            [t for t in kept if t.identity not in there[t.place] and t.reason != "duplicate"],
+            [
+                t
+                for t in trials
+                if t.identity not in sharpes_by_place[t.place] and t.reason != "duplicate"
+            ],
         )
 
     def choose(self, numbers: Sequence[int]) -> None:
@@ -196,7 +204,7 @@ class Ledger:
         )
 
     def keys(self) -> list[str]:
-        """What was varied, by config key."""
+        """The config keys that the search varied."""
         return list(dict.fromkeys(key for outcome in self._outcomes for key in outcome.params))
 
     def frame(self) -> pd.DataFrame:
@@ -244,7 +252,7 @@ class Ledger:
         return pd.DataFrame(columns)
 
     def files(self, trials: pd.DataFrame) -> dict[str, bytes]:
-        """The tables of the parent; `trials` is `frame()` with whatever was found out about it."""
+        """The tables of the parent; `trials` is `frame()` with columns added."""
         return {
             "trials.parquet": _parquet(trials),
             "session_returns.parquet": _parquet(self.session_returns()),
@@ -273,8 +281,8 @@ class Ledger:
         )
 
     def _trial(self, outcome: Outcome) -> trial_ledger.Trial | None:
-        """The outcome as a row of the trial ledger; None for a grid's job without a configuration,
-        which has tried nothing.
+        """The outcome as a row of the trial ledger. None for a grid's job without a valid
+        configuration.
         """
         flat = composition.flatten(outcome.config) if outcome.config else self._params
         where = trial_ledger.place(flat)
@@ -330,7 +338,7 @@ class Ledger:
         )
 
     def _fingerprint(self, outcome: Outcome) -> str:
-        """The same as `config.fingerprint`; empty when the configuration is not valid."""
+        """The same as `composition.fingerprint`; empty when the configuration is not valid."""
         if outcome.number not in self._fingerprints:
             decides = (
                 {key: outcome.config[key] for key in composition.DECIDES} if outcome.config else {}
@@ -339,12 +347,12 @@ class Ledger:
         return self._fingerprints[outcome.number]
 
     def _identity(self, outcome: Outcome) -> str:
-        """The same as `evidence.trial_sha256`; empty when the configuration is not valid."""
-        asked = self._fingerprint(outcome)
-        return asked and trial_ledger.identity(asked, self._code(outcome))
+        """The same as `provenance.trial_sha256`; empty when the configuration is not valid."""
+        fingerprint = self._fingerprint(outcome)
+        return fingerprint and trial_ledger.identity(fingerprint, self._code(outcome))
 
     def _code(self, outcome: Outcome) -> str:
-        """Digest of the code that decides. Read once, since a search goes on with what it has
+        """Digest of the code that decides. It is read once: a search runs the code that it has
         loaded, whatever is edited meanwhile.
         """
         names = frozenset(

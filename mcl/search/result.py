@@ -1,4 +1,4 @@
-"""What a search or a grid leaves behind: the closed parent run and the answer to the caller."""
+"""Close the parent run of a search or a grid, and answer the caller."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from mcl.metrics.overfit import Luck
 from mcl.report.format import number
-from mcl.search.progress import Board, shown
-from mcl.search.recorder import Ledger
+from mcl.search.progress import SweepStatistics, cell_text
+from mcl.search.recorder import TrialRecorder
 from mcl.search.space import Space
 from mcl.tracking import urls
 from mcl.tracking.naming import EXPERIMENT, NOTE, RUN
@@ -27,9 +27,11 @@ LISTED = 10
 
 
 @dataclass(frozen=True)
-class Swept:
-    """`trials`: one row per trial (see `Ledger.frame`). `best`: trial, value, params, metrics,
-    run_id; None when nothing has a score.
+class SweepResult:
+    """The result of a search or a grid.
+
+    `trials` has one row per trial (see `TrialRecorder.frame`). `best` has trial, value, params,
+    metrics and run_id. It is None when nothing has a score.
     """
 
     sweep_id: str  # run id of the parent
@@ -75,36 +77,36 @@ class Swept:
 
         if self.best is None or self.space is None:
             return []
-        said = plateau.edges(self.best["params"], self.space)
+        edges = plateau.edges(self.best["params"], self.space)
         walls = (
             [
-                f"The best lies at the edge of the space: {', '.join(said)}; widen it before you"
+                f"The best lies at the edge of the space: {', '.join(edges)}; widen it before you"
                 " trust it"
             ]
-            if said
+            if edges
             else []
         )
         around = self.trials["plateau"].astype(float)
         if around.isna().all():
             return walls
         scored = self.trials["state"] == "COMPLETE"
-        if "excess" in self.trials and (kept := scored & (self.trials["excess"] <= 0)).any():
-            scored, around = kept, around.where(kept)
+        if "excess" in self.trials and (feasible := scored & (self.trials["excess"] <= 0)).any():
+            scored, around = feasible, around.where(feasible)
         values = self.trials["value"].astype(float).where(scored)
         row, peak = self._extreme(around, values), self._extreme(values)
-        there = [key for key in self.keys if not _is_missing(row[key])]
-        names = [f"{key.removeprefix('strategy.')} {shown(row[key])}" for key in there]
-        said_peak = (
-            f"Best by peak: trial {peak['trial']}, {self.metric} {shown(float(peak['value']))}"
+        present_keys = [key for key in self.keys if not _is_missing(row[key])]
+        names = [f"{key.removeprefix('strategy.')} {cell_text(row[key])}" for key in present_keys]
+        peak_text = (
+            f"Best by peak: trial {peak['trial']}, {self.metric} {cell_text(float(peak['value']))}"
             " (neighbourhood"
         )
-        said_plateau = (
-            f"Best by plateau: trial {row['trial']}, {self.metric} {shown(float(row['value']))}"
+        plateau_text = (
+            f"Best by plateau: trial {row['trial']}, {self.metric} {cell_text(float(row['value']))}"
             " (neighbourhood"
         )
         return [
-            f"{said_peak} {shown(float(peak['plateau']))})",
-            f"{said_plateau} {shown(float(row['plateau']))}), {', '.join(names)}",
+            f"{peak_text} {cell_text(float(peak['plateau']))})",
+            f"{plateau_text} {cell_text(float(row['plateau']))}), {', '.join(names)}",
             *walls,
         ]
 
@@ -122,12 +124,12 @@ class Swept:
             name for name in dict.fromkeys([self.metric, *HEADLINES]) if name in self.trials.columns
         ]
         ranked = by_value(scored, self.maximize).head(LISTED)
-        # the best trial's complete run, which can be promoted
+        # the best trial's complete run can be promoted
         whole = {self.best["trial"]: self.best["run_id"]} if self.best else {}
         rows = [
             [
                 str(row["trial"]),
-                *(shown(row[name]) for name in [*self.keys, *names]),
+                *(cell_text(row[name]) for name in [*self.keys, *names]),
                 whole.get(row["trial"], row["run_id"])[:12],
             ]
             for row in ranked.to_dict("records")
@@ -145,15 +147,15 @@ class Swept:
     def _front(self) -> list[tuple[str, list[str], list[list[str]]]]:
         if "front" not in self.trials:
             return []
-        found = (
+        front = (
             self.trials[self.trials["front"].astype(bool)]
             .sort_values("value", ascending=not self.maximize)
             .head(LISTED)
         )
         names = [name for name in HEADLINES if name in self.trials.columns]
         rows = [
-            [str(row["trial"]), *(shown(row[name]) for name in [*self.keys, *names])]
-            for row in found.to_dict("records")
+            [str(row["trial"]), *(cell_text(row[name]) for name in [*self.keys, *names])]
+            for row in front.to_dict("records")
         ]
         count = int(self.trials["front"].astype(bool).sum())
         title = (
@@ -169,8 +171,8 @@ class Swept:
             ["state", "reason"], sort=True
         )
         rows = [
-            [state, reason, str(len(found)), found["detail"].iloc[0]]
-            for (state, reason), found in groups
+            [state, reason, str(len(trials)), trials["detail"].iloc[0]]
+            for (state, reason), trials in groups
         ]
         return (
             [("without a score", ["state", "reason", "trials", "the first says"], rows)]
@@ -191,12 +193,12 @@ def by_value(scored: pd.DataFrame, maximize: bool) -> pd.DataFrame:
     )
 
 
-def leader(board: Board, ledger: Ledger) -> dict[str, Any] | None:
+def leader(statistics: SweepStatistics, recorder: TrialRecorder) -> dict[str, Any] | None:
     """The best trial so far, with the id of its child run."""
-    best = board.best
+    best = statistics.best
     if best is None:
         return None
-    run_id = ledger.run_ids[best.number]
+    run_id = recorder.run_ids[best.number]
     return {
         "trial": best.number,
         "value": best.value,
@@ -208,7 +210,7 @@ def leader(board: Board, ledger: Ledger) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a search ended: `why` is empty when every trial was run. `space` is None for a grid of
+    """The end of a search: `why` is empty when every trial was run. `space` is None for a grid of
     jobs.
     """
 
@@ -222,33 +224,33 @@ def conclude(
     store: Store,
     study: str,
     sweep_id: str,
-    board: Board,
-    ledger: Ledger,
+    statistics: SweepStatistics,
+    recorder: TrialRecorder,
     best: dict[str, Any] | None,
     ending: Ending,
     also: Mapping[str, str] | None = None,
-) -> Swept:
-    """Close the parent run with its tables, its page and the best trial, and say what came of
-    it.
-    """
-    trials = surveyed(ledger.frame(), ending.space, board.metric, board.maximize, also or {})
-    swept = Swept(
+) -> SweepResult:
+    """Close the parent run with its tables, its page and the best trial, and return the result."""
+    trials = with_plateaus(
+        recorder.frame(), ending.space, statistics.metric, statistics.maximize, also or {}
+    )
+    sweep_result = SweepResult(
         sweep_id=sweep_id,
         trials=trials,
-        states=dict(board.states),
+        states=dict(statistics.states),
         best=best,
         report=store.artifacts(sweep_id) / "sweep.html",
-        keys=ledger.keys(),
-        metric=board.metric,
-        maximize=board.maximize,
+        keys=recorder.keys(),
+        metric=statistics.metric,
+        maximize=statistics.maximize,
         status=ending.status,
         why=ending.why,
         watermark=ending.watermark,
         space=ending.space,
-        luck=ledger.luck(best["trial"]) if best else None,
+        luck=recorder.luck(best["trial"]) if best else None,
     )
     counts = {"trials": float(len(trials))} | {
-        f"trials_{state.lower()}": float(count) for state, count in board.states.items()
+        f"trials_{state.lower()}": float(count) for state, count in statistics.states.items()
     }
     scores = (
         {f"best_{name}": value for name, value in best["metrics"].items() if math.isfinite(value)}
@@ -256,53 +258,55 @@ def conclude(
         else {}
     )
     tags = {"best_run_id": best["run_id"], "best_trial": str(best["trial"])} if best else {}
-    tags |= {NOTE: described(swept)}
+    tags |= {NOTE: description(sweep_result)}
     record = Record(
         study=study,
-        name=board.title,
+        name=statistics.title,
         tags=tags
         | {
-            "interrupted": str(swept.interrupted).lower(),
+            "interrupted": str(sweep_result.interrupted).lower(),
             "stopped": ending.why[:1000],
-            "target": str(board.total),
+            "target": str(statistics.total),
         },
-        files=ledger.files(trials) | {"sweep.html": page(swept, board.title)},
-        series=_steps(counts | scores | {"trials_per_sec": board.rate}, board)
-        | {f"leader_{board.metric}": board.improvements},
+        files=recorder.files(trials) | {"sweep.html": page(sweep_result, statistics.title)},
+        series=_steps(counts | scores | {"trials_per_sec": statistics.rate}, statistics)
+        | {f"leader_{statistics.metric}": statistics.improvements},
         status=ending.status,
     )
     store.finish(sweep_id, record)
     store.analyze()
-    return swept
+    return sweep_result
 
 
-def described(swept: Swept) -> str:
-    """The parent's description in MLflow, in Markdown: what came of it, the best trials as links,
-    and where the page is.
+def description(sweep_result: SweepResult) -> str:
+    """The parent's description in MLflow, in Markdown: states, the best trials as links, and a
+    link to the page.
     """
     here = f"#/experiments/{EXPERIMENT}/runs"
     states = ", ".join(
-        f"{count:,} {state.lower()}" for state, count in swept.states.items() if count
+        f"{count:,} {state.lower()}" for state, count in sweep_result.states.items() if count
     )
-    scored = by_value(swept.trials[swept.trials["state"] == "COMPLETE"], swept.maximize)
-    names = [key.rpartition(".")[2] for key in swept.keys]
+    scored = by_value(
+        sweep_result.trials[sweep_result.trials["state"] == "COMPLETE"], sweep_result.maximize
+    )
+    names = [key.rpartition(".")[2] for key in sweep_result.keys]
     rows = [
         " | ".join(
             [
                 f"| [{row['trial']}]({here}/{row['run_id']})",
-                *(shown(row[key]) for key in swept.keys),
-                f"{shown(row['value'])} |",
+                *(cell_text(row[key]) for key in sweep_result.keys),
+                f"{cell_text(row['value'])} |",
             ]
         )
         for row in scored.head(5).to_dict("records")
     ]
     parts = [
-        f"{len(swept.trials):,} trials: {states}.",
-        f"**{swept.watermark}**" if swept.watermark else "",
+        f"{len(sweep_result.trials):,} trials: {states}.",
+        f"**{sweep_result.watermark}**" if sweep_result.watermark else "",
         (
             "\n".join(
                 [
-                    f"| trial | {' | '.join([*names, swept.metric])} |",
+                    f"| trial | {' | '.join([*names, sweep_result.metric])} |",
                     "|---|" + "---:|" * (len(names) + 1),
                     *rows,
                 ]
@@ -310,14 +314,22 @@ def described(swept: Swept) -> str:
             if rows
             else ""
         ),
-        " ".join(f"{sentence}." for sentence in (swept.deflation, *swept.advice()) if sentence),
+        " ".join(
+            f"{sentence}."
+            for sentence in (sweep_result.deflation, *sweep_result.advice())
+            if sentence
+        ),
         f"[Page of the search]({here}/{RUN}/artifacts/sweep.html)"
-        + (f" · [the best as a complete run]({here}/{swept.best['run_id']})" if swept.best else ""),
+        + (
+            f" · [the best as a complete run]({here}/{sweep_result.best['run_id']})"
+            if sweep_result.best
+            else ""
+        ),
     ]
     return "\n\n".join(filter(None, parts))
 
 
-def surveyed(
+def with_plateaus(
     trials: pd.DataFrame, space: Space | None, metric: str, maximize: bool, also: Mapping[str, str]
 ) -> pd.DataFrame:
     """The table of trials with `plateau`, what three in four trials around it reach, and `front`,
@@ -328,27 +340,31 @@ def surveyed(
     scored = (trials["state"] == "COMPLETE").to_numpy()
     if space is None or not scored.any():
         return trials
-    kept = trials[scored]
+    scored_trials = trials[scored]
     around, front = np.full(len(trials), math.nan), np.zeros(len(trials), bool)
     around[scored] = plateau.plateaus(
-        kept.reindex(columns=list(space)), kept["value"].to_numpy(float), maximize=maximize
+        scored_trials.reindex(columns=list(space)),
+        scored_trials["value"].to_numpy(float),
+        maximize=maximize,
     )[0]
     if not also:
         return trials.assign(plateau=around)
     aims = [maximize, *(direction == "maximize" for direction in also.values())]
-    front[scored] = plateau.front(kept[[metric, *also]].to_numpy(float), aims)
+    front[scored] = plateau.front(scored_trials[[metric, *also]].to_numpy(float), aims)
     return trials.assign(plateau=around, front=front)
 
 
-def _steps(values: dict[str, float], board: Board) -> dict[str, list[tuple[int, float]]]:
-    """Metrics at the step of the trials done, so that those of a sweep that went on stand above the
+def _steps(
+    values: dict[str, float], statistics: SweepStatistics
+) -> dict[str, list[tuple[int, float]]]:
+    """Metrics at the step of the trials done, so that those of a resumed sweep follow the
     earlier ones.
     """
-    return {name: [(board.done, value)] for name, value in values.items()}
+    return {name: [(statistics.done, value)] for name, value in values.items()}
 
 
 def abandon(store: Store, study: str, sweep_id: str, error: BaseException) -> None:
-    """Mark a parent whose loop ended by an exception: KILLED by a person, else FAILED."""
+    """Mark a parent whose loop ended by an exception: KILLED by the user, else FAILED."""
     status: Status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
     store.finish(
         sweep_id,
@@ -358,35 +374,39 @@ def abandon(store: Store, study: str, sweep_id: str, error: BaseException) -> No
     )
 
 
-def page(swept: Swept, title: str) -> bytes:
+def page(sweep_result: SweepResult, title: str) -> bytes:
     from mcl.report.sweep import sweep_page
 
     # how the page knows a parameter
-    dotted = {key: key if "." in key else f"params.{key}" for key in swept.keys}
+    dotted = {key: key if "." in key else f"params.{key}" for key in sweep_result.keys}
     advice = " ".join(
         f"{sentence}."
         for sentence in (
-            f"Ended before all trials were run: {swept.why}" if swept.why else "",
-            swept.deflation,
-            *swept.advice(),
+            f"Ended before all trials were run: {sweep_result.why}" if sweep_result.why else "",
+            sweep_result.deflation,
+            *sweep_result.advice(),
         )
         if sentence
     )
-    direction: Literal["maximize", "minimize"] = "maximize" if swept.maximize else "minimize"
+    direction: Literal["maximize", "minimize"] = "maximize" if sweep_result.maximize else "minimize"
     out = [
-        urls.run(swept.sweep_id),
-        *([urls.run(swept.best["run_id"], "The best as a complete run")] if swept.best else []),
+        urls.run(sweep_result.sweep_id),
+        *(
+            [urls.run(sweep_result.best["run_id"], "The best as a complete run")]
+            if sweep_result.best
+            else []
+        ),
     ]
-    drawn = sweep_page(
-        swept.trials.rename(columns=dotted),
-        swept.metric,
+    html = sweep_page(
+        sweep_result.trials.rename(columns=dotted),
+        sweep_result.metric,
         direction,
         title,
-        chosen=swept.best["trial"] if swept.best else None,
-        luck=swept.luck,
-        synthetic=swept.watermark,
+        chosen=sweep_result.best["trial"] if sweep_result.best else None,
+        luck=sweep_result.luck,
+        synthetic=sweep_result.watermark,
         advice=advice,
         links=out,
         address=urls.run_address,
     )
-    return drawn.encode()
+    return html.encode()

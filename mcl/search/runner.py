@@ -1,5 +1,5 @@
-"""The search: freeze what was asked for, try points of the space, keep everything, run the best
-ones in full; go on after anything.
+"""Run a search: snapshot its inputs, simulate points of the space, record every trial, run the best
+ones in full. Resume after any interruption.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from mcl.base import progress
 from mcl.base.errors import ConfigError, StoreError
 from mcl.config import schema
 from mcl.data.synthetic.watermark import watermark
-from mcl.search import sweep_dir as places
+from mcl.search import sweep_dir
 from mcl.search.ask_tell import Loop
-from mcl.search.best import crowned
+from mcl.search.best import select_best
 from mcl.search.interrupt import interruptible
-from mcl.search.progress import Board, Progress, Silent
-from mcl.search.ray_workers import Cluster
-from mcl.search.recorder import Ledger
-from mcl.search.result import Ending, Swept, abandon, conclude
+from mcl.search.progress import NoProgress, Progress, SweepStatistics
+from mcl.search.ray_workers import RayPool
+from mcl.search.recorder import TrialRecorder
+from mcl.search.result import Ending, SweepResult, abandon, conclude
 from mcl.search.samplers import NUMBERED
-from mcl.search.snapshot import Frozen, freeze, parent, thaw
-from mcl.search.stopping import Brakes
+from mcl.search.snapshot import SearchSnapshot, parent, restore_snapshot, take_snapshot
+from mcl.search.stopping import StoppingRule
 from mcl.search.study import Study
 from mcl.search.study_view import StudyView
-from mcl.search.sweep_dir import Place
+from mcl.search.sweep_dir import SweepDir
 from mcl.search.trial import Objective
-from mcl.search.trial_log import Outcomes
-from mcl.search.worker_pool import Inline, Pool, Workers, expected
+from mcl.search.trial_log import TrialLog
+from mcl.search.worker_pool import Inline, Pool, Workers, start_fork_server
 from mcl.tracking import backtest_run, provenance
 from mcl.tracking.store import Store
 
@@ -47,28 +47,31 @@ def sweep(
     store: Store,
     root: Path,
     progress: Progress | None = None,
-    above: Place | None = None,
+    above: SweepDir | None = None,
     tags: Mapping[str, str] | None = None,
-) -> Swept:
+) -> SweepResult:
     """Search `composed.search.space` and record every trial; the best one is run once more with all
     its artifacts.
 
-    Ctrl-C keeps what is done and marks the parent KILLED; `resume` goes on from there, and after a
-    kill -9. ConfigError before anything is recorded when the space, the metric or the configuration
-    is not usable; StoreError or EngineError later, with the parent marked FAILED. `above` is the
-    search that this one is a part of: its child it becomes, and who stops that stops this.
+    Ctrl-C keeps what is done and marks the parent KILLED; `resume` continues from there, and after
+    a kill -9. ConfigError before anything is recorded when the space, the metric or the
+    configuration is not usable; StoreError or EngineError later, with the parent marked FAILED.
+    `above` is the search that this one is a part of: its child it becomes, and who stops that stops
+    this.
     """
     if composed.search.workers > 1 and composed.search.backend == "local":
-        expected()
-    frozen = freeze(composed, root)
-    begun = parent(frozen)
+        start_fork_server()
+    snapshot = take_snapshot(composed, root)
+    record = parent(snapshot)
     sweep_id = store.start(
-        replace(begun, tags=begun.tags | dict(tags or {}), parent=above.sweep_id if above else None)
+        replace(
+            record, tags=record.tags | dict(tags or {}), parent=above.sweep_id if above else None
+        )
     )
-    place = Place(folder(store), sweep_id)
-    with place.claimed():
-        introduce(place, frozen)
-        return _Search(frozen, place, store, progress or Silent(), above).run()
+    directory = SweepDir(folder(store), sweep_id)
+    with directory.claim():
+        write_metadata(directory, snapshot)
+        return _Search(snapshot, directory, store, progress or NoProgress(), above).run()
 
 
 def resume(
@@ -79,60 +82,62 @@ def resume(
     trials: int | None = None,
     amendments: list[str] | None = None,
     progress: Progress | None = None,
-    above: Place | None = None,
-) -> Swept:
-    """Go on with a sweep up to its target, or to `trials` when that is more. Finished trials stay;
+    above: SweepDir | None = None,
+) -> SweepResult:
+    """Continue a sweep up to its target, or to `trials` when that is more. Finished trials stay;
     begun ones are run again.
 
     StoreError when another process runs it, or when config, data or code are not what they were
     (each difference is named).
     """
-    place = places.find(folder(store), named)
-    with place.claimed():
-        card = place.card()
-        stored = store.run(place.sweep_id)
-        frozen = thaw(stored, root, max(trials or 0, card["target"]), amendments)
-        if trials is not None and frozen.total <= card["target"]:
+    directory = sweep_dir.find(folder(store), named)
+    with directory.claim():
+        metadata = directory.metadata()
+        stored = store.run(directory.sweep_id)
+        snapshot = restore_snapshot(stored, root, max(trials or 0, metadata["target"]), amendments)
+        if trials is not None and snapshot.total <= metadata["target"]:
             raise ConfigError(
-                f"sweep {place.sweep_id[:12]} has a target of {card['target']} trials; {trials} are"
-                " no more",
+                f"sweep {directory.sweep_id[:12]} has a target of {metadata['target']} trials;"
+                f" {trials} are no more",
                 (
                     "a grid is complete by itself"
-                    if frozen.search.sampler == "grid"
-                    else f"name at least {card['target'] + 1}"
+                    if snapshot.search.sampler == "grid"
+                    else f"name at least {metadata['target'] + 1}"
                 ),
             )
-        introduce(place, frozen, card | {"title": frozen.title})
-        store.reopen(place.sweep_id, frozen.title)
-        died = place.status().get("status") == "RUNNING"
-        return _Search(frozen, place, store, progress or Silent(), above, died).run()
+        write_metadata(directory, snapshot, metadata | {"title": snapshot.title})
+        store.reopen(directory.sweep_id, snapshot.title)
+        died = directory.heartbeat().get("status") == "RUNNING"
+        return _Search(snapshot, directory, store, progress or NoProgress(), above, died).run()
 
 
 def folder(store: Store) -> Path:
     return store.folder / "sweeps"
 
 
-def introduce(place: Place, frozen: Frozen, before: Mapping[str, object] | None = None) -> None:
-    """Write the card by which other processes find this search; what stands in `before` stays."""
-    search = frozen.search
-    card = {
-        "sweep_id": place.sweep_id,
+def write_metadata(
+    directory: SweepDir, snapshot: SearchSnapshot, before: Mapping[str, object] | None = None
+) -> None:
+    """Write the metadata by which other processes find this search. `before` has values to keep."""
+    search = snapshot.search
+    metadata = {
+        "sweep_id": directory.sweep_id,
         "name": search.name,
-        "study": frozen.run.study,
+        "study": snapshot.run.study,
         "started": time.time(),
-        "title": frozen.title,
+        "title": snapshot.title,
     }
-    place.introduce(
-        card
+    directory.write_metadata(
+        metadata
         | dict(before or {})
-        | {"target": frozen.total, "sampler": search.sampler, "workers": search.workers}
+        | {"target": snapshot.total, "sampler": search.sampler, "workers": search.workers}
     )
 
 
-def refuse_old(log: Outcomes, search: schema.Search, sweep_id: str) -> None:
+def refuse_old(log: TrialLog, search: schema.Search, sweep_id: str) -> None:
     """StoreError where the points of an earlier version would have to be drawn again."""
     by_number = search.sampler in NUMBERED and search.pruner == "none"
-    if not by_number and log.known.keys() - log.windows.keys():
+    if not by_number and log.outcomes.keys() - log.windows.keys():
         raise StoreError(
             f"sweep {sweep_id[:12]} was begun by version 0.1, whose {search.sampler} search cannot"
             " go on; its trials stay readable",
@@ -144,118 +149,150 @@ def refuse_old(log: Outcomes, search: schema.Search, sweep_id: str) -> None:
 class _Search:
     """One process's part in a search, from the outcomes that exist to the closed parent."""
 
-    frozen: Frozen
-    place: Place
+    snapshot: SearchSnapshot
+    directory: SweepDir
     store: Store
     progress: Progress
-    above: Place | None = None
+    above: SweepDir | None = None
     died: bool = False  # an earlier process ended without a word, perhaps by one of its trials
 
-    def run(self) -> Swept:
-        frozen, sweep_id = self.frozen, self.place.sweep_id
-        search = frozen.search
-        board = Board(frozen.title, frozen.total, search.metric, search.direction == "maximize")
+    def run(self) -> SweepResult:
+        snapshot, sweep_id = self.snapshot, self.directory.sweep_id
+        search = snapshot.search
+        statistics = SweepStatistics(
+            snapshot.title, snapshot.total, search.metric, search.direction == "maximize"
+        )
         shared = {
             k: v
-            for k, v in provenance.tags(frozen.run, frozen.bars).items()
+            for k, v in provenance.tags(snapshot.run, snapshot.bars).items()
             if not k.startswith(("git.", "version."))
         }
-        ledger = Ledger(
+        recorder = TrialRecorder(
             self.store,
-            frozen.run.study,
+            snapshot.run.study,
             sweep_id,
-            backtest_run.params(frozen.run),
+            backtest_run.params(snapshot.run),
             shared,
             rows=search.track == "all",
         )
         try:
             with interruptible() as stop:
-                brakes = Brakes(
-                    search, stop, [place for place in (self.place, self.above) if place]
+                stopping = StoppingRule(
+                    search,
+                    stop,
+                    [directory for directory in (self.directory, self.above) if directory],
                 )
                 progress.begin("searching")
-                self._trials(board, ledger, brakes)
+                self._trials(statistics, recorder, stopping)
                 progress.begin("judging the best")
-                best = crowned(
-                    frozen, board, ledger, self.store, sweep_id, in_full=brakes.status == "FINISHED"
-                )
-                ending = Ending(brakes.status, brakes.why, watermark(frozen.bars), frozen.space)
-                swept = conclude(
+                best = select_best(
+                    snapshot,
+                    statistics,
+                    recorder,
                     self.store,
-                    frozen.run.study,
                     sweep_id,
-                    board,
-                    ledger,
+                    in_full=stopping.status == "FINISHED",
+                )
+                ending = Ending(
+                    stopping.status, stopping.why, watermark(snapshot.bars), snapshot.space
+                )
+                sweep_result = conclude(
+                    self.store,
+                    snapshot.run.study,
+                    sweep_id,
+                    statistics,
+                    recorder,
                     best,
                     ending,
                     also=search.also,
                 )
-                self._beat(board, swept.status)
-                return swept
+                self._write_heartbeat(statistics, sweep_result.status)
+                return sweep_result
         except BaseException as error:
             # the store may be what failed; the first error is the one to tell
             with suppress(StoreError):
-                self._beat(board, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-                abandon(self.store, frozen.run.study, sweep_id, error)
+                self._write_heartbeat(
+                    statistics, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+                )
+                abandon(self.store, snapshot.run.study, sweep_id, error)
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(f"mcl sweep resume {sweep_id[:12]} goes on") from None
             raise
 
-    def _trials(self, board: Board, ledger: Ledger, brakes: Brakes) -> None:
-        """Run the trials; whatever ends the loop, all that was told is in the store afterwards."""
-        frozen, place, search = self.frozen, self.place, self.frozen.search
+    def _trials(
+        self, statistics: SweepStatistics, recorder: TrialRecorder, stopping: StoppingRule
+    ) -> None:
+        """Run the trials. Whatever ends the loop, all outcomes are in the store afterwards."""
+        snapshot, directory, search = self.snapshot, self.directory, self.snapshot.search
         with ExitStack() as opened:
-            log = Outcomes(place.file("outcomes"))
+            log = TrialLog(directory.file("outcomes"))
             opened.callback(log.close)
-            refuse_old(log, search, place.sweep_id)
-            view = StudyView(place.sweep_id, place.file("journal"), frozen.space, search, log.known)
+            refuse_old(log, search, directory.sweep_id)
+            view = StudyView(
+                directory.sweep_id, directory.file("journal"), snapshot.space, search, log.outcomes
+            )
             opened.callback(view.close)
-            study = Study(frozen.space, search, frozen.run.seed, frozen.fixed, view)
-            self._replay(log, board, ledger)
+            study = Study(snapshot.space, search, snapshot.run.seed, snapshot.fixed, view)
+            self._replay(log, statistics, recorder)
             workers = self._workers(study)
             opened.callback(workers.close)
-            self.progress.begin(board)
-            self._beat(board, "RUNNING")
+            self.progress.begin(statistics)
+            self._write_heartbeat(statistics, "RUNNING")
             try:
-                with ledger.kept():
+                with recorder.flush_at_end():
                     self._loop(
-                        Loop(study, workers, log, frozen.total, brakes.on), board, ledger, brakes
+                        Loop(study, workers, log, snapshot.total, stopping.should_stop),
+                        statistics,
+                        recorder,
+                        stopping,
                     )
             finally:
                 # the store may be what failed; the first error is the one to tell
                 with suppress(StoreError):
-                    board.luck = ledger.luck_of(board.best) if board.best is not None else None
-                self.progress.end(board)
-                board.end()
+                    statistics.luck = (
+                        recorder.luck_of(statistics.best) if statistics.best is not None else None
+                    )
+                self.progress.end(statistics)
+                statistics.end()
 
-    def _loop(self, loop: Loop, board: Board, ledger: Ledger, brakes: Brakes) -> None:
-        beaten = time.perf_counter()
-        weighs = self.frozen.search.stop_when is not None
+    def _loop(
+        self,
+        loop: Loop,
+        statistics: SweepStatistics,
+        recorder: TrialRecorder,
+        stopping: StoppingRule,
+    ) -> None:
+        last_heartbeat = time.perf_counter()
+        weighs = self.snapshot.search.stop_when is not None
         for outcome in loop:
-            improved = board.add(outcome)
-            ledger.add(outcome)
-            late = time.perf_counter() - beaten > BEAT_SEC
-            if board.best is not None and (late or (weighs and board.done % WEIGHED_EVERY == 0)):
-                board.luck = ledger.luck_of(board.best)
-            self.progress.trial(board, outcome, improved)
-            brakes.watch(outcome, improved, board)
-            if weighs and board.done % WEIGHED_EVERY == 0:
-                brakes.weigh(board)
+            improved = statistics.add(outcome)
+            recorder.add(outcome)
+            late = time.perf_counter() - last_heartbeat > BEAT_SEC
+            if statistics.best is not None and (
+                late or (weighs and statistics.done % WEIGHED_EVERY == 0)
+            ):
+                statistics.luck = recorder.luck_of(statistics.best)
+            self.progress.trial(statistics, outcome, improved)
+            stopping.watch(outcome, improved, statistics)
+            if weighs and statistics.done % WEIGHED_EVERY == 0:
+                stopping.compare_with_luck(statistics)
             if late:
-                self._beat(board, "RUNNING")
-                beaten = time.perf_counter()
+                self._write_heartbeat(statistics, "RUNNING")
+                last_heartbeat = time.perf_counter()
 
-    def _replay(self, log: Outcomes, board: Board, ledger: Ledger) -> None:
+    def _replay(self, log: TrialLog, statistics: SweepStatistics, recorder: TrialRecorder) -> None:
         """Count what earlier processes did, and write the rows that they did not come to write."""
-        known = [log.known[number] for number in sorted(log.known)]
-        board.begin(known)
-        ledger.restore(known, self.store.trials(self.place.sweep_id))
+        outcomes = [log.outcomes[number] for number in sorted(log.outcomes)]
+        statistics.begin(outcomes)
+        recorder.restore(outcomes, self.store.trials(self.directory.sweep_id))
 
     def _workers(self, study: Study) -> Workers:
-        frozen, search = self.frozen, self.frozen.search
-        objective = Objective(frozen.composed.raw, search, frozen.market, frozen.rules, frozen.soft)
+        snapshot, search = self.snapshot, self.snapshot.search
+        objective = Objective(
+            snapshot.composed.raw, search, snapshot.data_cache, snapshot.rules, snapshot.soft
+        )
         if search.backend == "ray":
-            return Cluster(objective, search.workers, search.trial_timeout_sec)
+            return RayPool(objective, search.workers, search.trial_timeout_sec)
         alone = search.workers == 1 and search.trial_timeout_sec is None
         if alone and not self.died:
             return Inline(objective, study.judge)
@@ -264,11 +301,11 @@ class _Search:
         return Pool(
             objective,
             search.workers,
-            self.place.file("bars"),
+            self.directory.file("bars"),
             study.judge,
             search.trial_timeout_sec,
             ahead,
         )
 
-    def _beat(self, board: Board, status: str) -> None:
-        self.place.beat(board.facts() | {"status": status})
+    def _write_heartbeat(self, statistics: SweepStatistics, status: str) -> None:
+        self.directory.write_heartbeat(statistics.facts() | {"status": status})

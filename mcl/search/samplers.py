@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners with the options that a configuration gives them."""
+"""Build Optuna's samplers and pruners with the options of a configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ from optuna.samplers import (
 from mcl.base.errors import ConfigError, nearest
 from mcl.config import schema
 
-NUMBERED = ("grid", "random", "qmc")  # their points are known by number; every other sampler adapts
+NUMBERED = (
+    "grid",
+    "random",
+    "qmc",
+)  # a point depends on its number alone; every other sampler adapts
 ADAPTIVE: dict[str, Any] = {
     "tpe": TPESampler,
     "cmaes": CmaEsSampler,
@@ -38,7 +42,7 @@ ADAPTIVE: dict[str, Any] = {
     "nsga3": NSGAIIISampler,
     "gp": GPSampler,
 }
-# they keep generations beside the trials that they draw
+# they store generations with the trials that they draw
 WITH_ATTRIBUTES = ("cmaes", "nsga2", "nsga3")
 SEVERAL_OBJECTIVES = ("tpe", "nsga2", "nsga3", "gp", *NUMBERED)
 # samplers that can see how far a soft constraint is broken
@@ -55,7 +59,7 @@ class Option:
     high: float = float("inf")
 
     def fault(self, value: Any) -> str:
-        """What is wrong with a value; empty where it fits."""
+        """The fault of a value. Empty where it fits."""
         if self.kind is bool:
             return "" if isinstance(value, bool) else "must be true or false"
         number = isinstance(value, int if self.kind is int else (int, float)) and not isinstance(
@@ -145,17 +149,17 @@ def sampler(search: schema.Search, seed: int) -> BaseSampler:
     fixed = {"warn_independent_sampling": False} if search.sampler in ("cmaes", "gp") else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        made: BaseSampler = ADAPTIVE.get(search.sampler, TPESampler)(
+        optuna_sampler: BaseSampler = ADAPTIVE.get(search.sampler, TPESampler)(
             seed=seed, **fixed, **search.sampler_options
         )
-    return made
+    return optuna_sampler
 
 
 def pruner(search: schema.Search) -> BasePruner:
     """Optuna's own pruner; its steps are the folds.
 
     Median gives up what is below the median of the earlier trials, percentile what is not in their
-    best share. Halving and hyperband let the better part go on. Wilcoxon compares fold by fold with
+    best share. Halving and hyperband continue the better part. Wilcoxon compares fold by fold with
     the best trial.
     """
     options = search.pruner_options
@@ -176,13 +180,16 @@ def pruner(search: schema.Search) -> BasePruner:
 
 
 def _check_options(
-    kind: str, name: str, given: Mapping[str, Any], known: Mapping[str, Mapping[str, Option]]
+    kind: str,
+    name: str,
+    values: Mapping[str, Any],
+    options_by_name: Mapping[str, Mapping[str, Option]],
 ) -> None:
-    options = known.get(name, {})
-    for key, value in given.items():
-        said = f"search.{kind}.{key}={value!r}"
+    options = options_by_name.get(name, {})
+    for key, value in values.items():
+        setting = f"search.{kind}.{key}={value!r}"
         if key not in options:
             choices = nearest(key, list(options)) if options else "it has none"
-            raise ConfigError(f"{said} is no option of search.{kind}={name}: {choices}")
+            raise ConfigError(f"{setting} is no option of search.{kind}={name}: {choices}")
         if fault := options[key].fault(value):
-            raise ConfigError(f"{said} {fault}")
+            raise ConfigError(f"{setting} {fault}")

@@ -1,6 +1,4 @@
-"""What is fixed when a search is launched, how the parent run keeps it, and what may not have
-changed when it goes on.
-"""
+"""Take a snapshot of the inputs of a search, store it in the parent run, compare it on resume."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from mcl.search import space as spaces
 from mcl.search.axes import refuse_axes, refuse_failing_points, refuse_rules
 from mcl.search.point_sequences import closest, inside, uniform, worded
 from mcl.search.study import planned
-from mcl.search.trial import Market, deciding
+from mcl.search.trial import DataCache, deciding
 from mcl.tracking import backtest_run, provenance
 from mcl.tracking.store import Record, StoredRun
 
@@ -46,7 +44,7 @@ CHAMPION = Path("conf") / "promoted" / "paper.yaml"
 
 
 @dataclass(frozen=True)
-class Frozen:
+class SearchSnapshot:
     """A search that can run: everything in it has been checked."""
 
     composed: composition.Composed
@@ -56,7 +54,7 @@ class Frozen:
     fixed: tuple[dict[str, Any], ...]  # the points of the first trials
     soft: tuple[constraints.Rule, ...]
     rules: tuple[constraints.Rule, ...]
-    market: Market
+    data_cache: DataCache
     bars: Bars
     total: int
 
@@ -74,8 +72,8 @@ class Frozen:
         return {key: str(axis) for key, axis in self.space.items()}
 
 
-def freeze(composed: composition.Composed, root: Path) -> Frozen:
-    """Everything that can be refused is refused here, before a run exists."""
+def take_snapshot(composed: composition.Composed, root: Path) -> SearchSnapshot:
+    """Check all inputs of a search before a run exists, and return them. Else a ConfigError."""
     search = composed.search
     space = spaces.parse(search.space, composed.raw)
     refuse_axes(space, composed.raw)
@@ -84,16 +82,16 @@ def freeze(composed: composition.Composed, root: Path) -> Frozen:
     spaces.check_conditions(search.conditions, space)
     fixed = tuple(_fixed(entry, space, composed.raw, root) for entry in search.enqueue)
     total = planned(space, search, len(fixed))
-    market = Market(root)
-    bars = market.bars(run.data)
+    data_cache = DataCache(root)
+    bars = data_cache.bars(run.data)
     measured = _measured(run, bars)
-    for said, name in [
+    for prefix, name in [
         ("search.metric=", search.metric),
         *(("search.also: ", name) for name in search.also),
     ]:
         if name not in measured:
             raise ConfigError(
-                f"{said}{name!r} is not a metric: {nearest(name, measured)}",
+                f"{prefix}{name!r} is not a metric: {nearest(name, measured)}",
                 "mcl report last shows them all",
             )
     keys = spaces.keys(composed.raw)
@@ -101,8 +99,10 @@ def freeze(composed: composition.Composed, root: Path) -> Frozen:
     soft = constraints.parse(search.soft_constraints, keys, measured, "search.soft_constraints")
     refuse_rules([*parsed, *soft], composed.raw)
     if search.pruner != "none":
-        market.folds(run.data, search.folds)
-    return Frozen(composed, run, search, space, fixed, soft, parsed, market, bars, total)
+        data_cache.folds(run.data, search.folds)
+    return SearchSnapshot(
+        composed, run, search, space, fixed, soft, parsed, data_cache, bars, total
+    )
 
 
 def _base(
@@ -110,7 +110,8 @@ def _base(
 ) -> tuple[schema.Config, dict[str, Any]]:
     """The configuration under the search. Where the values that it has for what is searched do not
     fit those that were typed (`strategy.slow=8 strategy.fast=range(2,7)`), some point of the space
-    stands in; ConfigError where none fits, either. Besides, the values of that point.
+    takes their place. ConfigError where none fits, either. The values of that point are returned,
+    too.
     """
     try:
         return composed.config, {}
@@ -132,65 +133,65 @@ def _measured(run: schema.Config, bars: Bars) -> dict[str, float]:
     except (MclError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        said = (
+        message = (
             f"strategy {run.strategy['name']!r} fails before anything is searched:"
             f" {in_words(error)}"
         )
-        raise ConfigError(said, "mcl backtest with the same values shows where") from error
+        raise ConfigError(message, "mcl backtest with the same values shows where") from error
 
 
-def parent(frozen: Frozen) -> Record:
-    """The parent run as it is started: what the search is, whole enough to go on with it in another
-    process.
-    """
-    searched = frozen.search.model_dump(mode="json")
-    overrides = {"overrides": list(frozen.composed.overrides), "argv": provenance.argv()}
+def parent(snapshot: SearchSnapshot) -> Record:
+    """The parent run at its start. It has all that another process needs to resume the search."""
+    searched = snapshot.search.model_dump(mode="json")
+    overrides = {"overrides": list(snapshot.composed.overrides), "argv": provenance.argv()}
     tags = {
         "mcl.kind": "sweep",
-        "space_sha256": composition.digest(frozen.described),
-        "sweep": frozen.search.name,
+        "space_sha256": composition.digest(snapshot.described),
+        "sweep": snapshot.search.name,
     }
     return Record(
-        study=frozen.run.study,
-        name=frozen.title,
-        params=backtest_run.params(frozen.run)
+        study=snapshot.run.study,
+        name=snapshot.title,
+        params=backtest_run.params(snapshot.run)
         | {f"search.{key}": value for key, value in composition.flatten(searched).items()},
-        dataset=provenance.dataset(frozen.run, frozen.bars),
-        tags=provenance.tags(frozen.run, frozen.bars)
-        | {"code_sha256": provenance.code_sha256(spaces.strategies(frozen.composed.raw))}
+        dataset=provenance.dataset(snapshot.run, snapshot.bars),
+        tags=provenance.tags(snapshot.run, snapshot.bars)
+        | {"code_sha256": provenance.code_sha256(spaces.strategies(snapshot.composed.raw))}
         | {key: value for key, value in tags.items() if value},
         files={
-            "config.json": json.dumps(frozen.run.model_dump(mode="json"), indent=1).encode(),
+            "config.json": json.dumps(snapshot.run.model_dump(mode="json"), indent=1).encode(),
             "search.json": (
-                json.dumps({"search": searched, "space": frozen.described}, indent=1).encode()
+                json.dumps({"search": searched, "space": snapshot.described}, indent=1).encode()
             ),
-            "composed.json": json.dumps(asdict(frozen.composed), indent=1).encode(),
+            "composed.json": json.dumps(asdict(snapshot.composed), indent=1).encode(),
             "overrides.json": json.dumps(overrides).encode(),
-            **provenance.inputs(frozen.run, frozen.bars),
+            **provenance.inputs(snapshot.run, snapshot.bars),
         },
     )
 
 
-def thaw(stored: StoredRun, root: Path, target: int, amendments: list[str] | None = None) -> Frozen:
-    """The search that a parent run froze, with `target` trials; StoreError with every input that is
+def restore_snapshot(
+    stored: StoredRun, root: Path, target: int, amendments: list[str] | None = None
+) -> SearchSnapshot:
+    """Restore the search of a parent run, with `target` trials. StoreError with every input that is
     not what it was.
 
     `amendments` are `search.KEY=VALUE` for keys that do not change what a trial is (`FREE`).
     """
     composed = stored_composed(stored)
-    frozen = freeze(_amended(composed, target, amendments or []), root)
-    if changed := [*_config_changes(composed), *_tag_changes(stored, frozen)]:
+    snapshot = take_snapshot(_amended(composed, target, amendments or []), root)
+    if changed := [*_config_changes(composed), *_tag_changes(stored, snapshot)]:
         raise StoreError(
             f"sweep {stored.run_id[:12]} cannot go on, since its inputs are not what they were:"
             f" {'; '.join(changed)}",
             "restore them, or begin a new sweep",
         )
-    return frozen
+    return snapshot
 
 
 def stored_composed(stored: StoredRun) -> composition.Composed:
-    kept = json.loads(stored.file("composed.json"))
-    return composition.Composed(kept["raw"], tuple(kept["overrides"]), kept["choices"])
+    fields = json.loads(stored.file("composed.json"))
+    return composition.Composed(fields["raw"], tuple(fields["overrides"]), fields["choices"])
 
 
 def _amended(
@@ -211,7 +212,7 @@ def _amended(
 
 
 def _config_changes(composed: composition.Composed) -> list[str]:
-    """What the same command line would mean today, where that differs."""
+    """List the keys for which the same command line has another value today."""
     try:
         now = composition.compose("sweep", list(composed.overrides)).raw
     except ConfigError as error:
@@ -225,19 +226,19 @@ def _config_changes(composed: composition.Composed) -> list[str]:
 
 def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
     # a key that is newer has its default
-    asked = composition.validate(schema.Search, raw["search"], "search").model_dump(mode="json")
-    search = {key: value for key, value in asked.items() if key not in (*FREE, "name")}
+    options = composition.validate(schema.Search, raw["search"], "search").model_dump(mode="json")
+    search = {key: value for key, value in options.items() if key not in (*FREE, "name")}
     return composition.flatten(deciding(raw) | {"search": search})
 
 
-def _tag_changes(stored: StoredRun, frozen: Frozen) -> list[str]:
+def _tag_changes(stored: StoredRun, snapshot: SearchSnapshot) -> list[str]:
     now = {
-        "data_fingerprint": frozen.bars.fingerprint,
-        "code_sha256": provenance.code_sha256(spaces.strategies(frozen.composed.raw)),
+        "data_fingerprint": snapshot.bars.fingerprint,
+        "code_sha256": provenance.code_sha256(spaces.strategies(snapshot.composed.raw)),
     }
-    said = {"data_fingerprint": "the data", "code_sha256": "the code that decides results"}
+    labels = {"data_fingerprint": "the data", "code_sha256": "the code that decides results"}
     return [
-        f"{said[key]} ({key} was {stored.tags[key][:12]}, is {value[:12]})"
+        f"{labels[key]} ({key} was {stored.tags[key][:12]}, is {value[:12]})"
         for key, value in now.items()
         if stored.tags[key] != value
     ]

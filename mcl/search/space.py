@@ -1,10 +1,10 @@
-"""The search space: config keys and Hydra sweep expressions in, Optuna distributions out.
+"""Parse the search space: config keys and Hydra sweep expressions in, Optuna distributions out.
 
 strategy:
   fast: range(10, 481, 10)            # 10, 20 … 480: the stop is exclusive, as in Hydra
-  smooth: interval(0.1, 0.9)          # any float; int(interval(1, 9)) any integer, both ends included
+  smooth: interval(0.1, 0.9)          # any float. int(interval(1, 9)): any integer, ends included
   decay: tag(log, interval(1e-4, 1))  # logarithmic
-  side: choice(long, short, both)     # unordered; `long, short` and a YAML list mean the same
+  side: choice(long, short, both)     # unordered. `long, short` and a YAML list mean the same
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
             " those that were typed",
             "add an axis on the command line: 'strategy.PARAMETER=range(10, 100, 10)'",
         )
-    known = searchable(raw)
+    allowed = searchable(raw)
     for key in flat:
         if key in NEVER_SEARCHED:
             fence = key == "data.holdout_start"
-            said = (
+            reason = (
                 "is the fence before the hold-out"
                 if fence
                 else "decides which other keys there are"
@@ -72,12 +72,12 @@ def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
             group = ".".join(key.split(".")[:-1]).removesuffix(".size")
             grid = f"run a grid over its choices: mcl backtest -m {group}=A,B"
             raise ConfigError(
-                f"search.space.{key} {said}: no search may vary it",
+                f"search.space.{key} {reason}: no search may vary it",
                 "leave it as it is" if fence else grid,
             )
-        if key not in known:
+        if key not in allowed:
             raise ConfigError(
-                f"search.space.{key} is not a key that a search may vary: {nearest(key, known)}",
+                f"search.space.{key} is not a key that a search may vary: {nearest(key, allowed)}",
                 "mcl sweep --cfg shows every key",
             )
     for key in flat:
@@ -91,16 +91,16 @@ def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
 
 def alternatives(raw: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """The sections between which a search chooses, by group and name of the choice."""
-    found: dict[str, dict[str, dict[str, Any]]] = (raw.get("search") or {}).get(
+    sections_by_group: dict[str, dict[str, dict[str, Any]]] = (raw.get("search") or {}).get(
         "alternatives"
     ) or {}
-    for group, sections in found.items():
+    for group, sections in sections_by_group.items():
         if group not in GROUPS or group not in raw or not sections:
             raise ConfigError(
                 f"search.alternatives.{group} is no group that a search varies",
                 f"type the choice: {GROUPS[0]}=A,B",
             )
-    return found
+    return sections_by_group
 
 
 def strategies(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def conditional(
 
 
 def count(key: str, axis: BaseDistribution) -> int:
-    """How many points an axis has, without making them."""
+    """Count the points of an axis without making them."""
     if isinstance(axis, CategoricalDistribution):
         return len(axis.choices)
     if isinstance(axis, IntDistribution):
@@ -245,13 +245,13 @@ def check_conditions(conditions: Mapping[str, Mapping[str, list[Any]]], space: S
     """ConfigError where a condition names no axis, asks for a value that its axis has not, or
     conditions go in a circle.
     """
-    for key, asked in conditions.items():
-        for name in (key, *asked):
+    for key, required in conditions.items():
+        for name in (key, *required):
             if name not in space:
                 raise ConfigError(
                     f"search.conditions names {name}, which is not searched: {nearest(name, space)}"
                 )
-        for name, values in asked.items():
+        for name, values in required.items():
             axis = space[name]
             choices = (
                 axis.choices if isinstance(axis, CategoricalDistribution) else points(name, axis)
@@ -266,16 +266,16 @@ def check_conditions(conditions: Mapping[str, Mapping[str, list[Any]]], space: S
 
 def ordered(space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]) -> Space:
     """The axes with each one after those that its condition names; ConfigError on a circle."""
-    waiting, placed = dict(space), dict[str, BaseDistribution]()
+    waiting, axes = dict(space), dict[str, BaseDistribution]()
     while waiting:
-        free = [key for key in waiting if all(name in placed for name in conditions.get(key, {}))]
+        free = [key for key in waiting if all(name in axes for name in conditions.get(key, {}))]
         if not free:
             raise ConfigError(
                 f"search.conditions go in a circle: {', '.join(waiting)}",
                 "one of them must exist always",
             )
-        placed |= {key: waiting.pop(key) for key in free}
-    return placed
+        axes |= {key: waiting.pop(key) for key in free}
+    return axes
 
 
 def existing(
@@ -300,8 +300,8 @@ def present(
 
 
 def decoded(value: Any, base: Any) -> Any:
-    """The value of a choice: a list or a mapping stands in the space as JSON text. `base` is what
-    it replaces.
+    """The value of a choice: a list or a mapping is JSON text in the space. `base` is the value
+    that it replaces.
     """
     if not isinstance(value, str) or isinstance(base, str) or value[:1] not in ("[", "{"):
         return value

@@ -1,5 +1,5 @@
-"""Looking at a search from another process, or before it begins: where it stands, what it found,
-how long it would take.
+"""Report on a search from another process: its status, its result, and an estimate before it
+begins.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from mcl.data.load import load
 from mcl.metrics.overfit import mean_correlation
 from mcl.metrics.power import smallest_sharpe
 from mcl.search import space as spaces
-from mcl.search import sweep_dir as places
-from mcl.search import trial_log, walk_forward
+from mcl.search import sweep_dir, trial_log, walk_forward
 from mcl.search.best import export, ranking
 from mcl.search.point_sequences import uniform
-from mcl.search.progress import Board
-from mcl.search.recorder import Ledger
-from mcl.search.result import Swept, page, surveyed
-from mcl.search.snapshot import Frozen, freeze, stored_composed
+from mcl.search.progress import SweepStatistics
+from mcl.search.recorder import TrialRecorder
+from mcl.search.result import SweepResult, page, with_plateaus
+from mcl.search.snapshot import SearchSnapshot, stored_composed, take_snapshot
 from mcl.search.space import points as levels
-from mcl.search.sweep_dir import Place
+from mcl.search.sweep_dir import SweepDir
 from mcl.search.trial import Objective, Outcome
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.store import Store, StoredRun
@@ -61,7 +60,7 @@ class Smallest:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search would cost: `points` in the space (infinite when an axis is continuous),
+    """The cost of a search: `points` in the space (infinite when an axis is continuous),
     seconds of a backtest (median), of the bookkeeping of a trial, and in all; `how` says where they
     come from. And what it could show, by `mcl.metrics.power`: `correlation` is that of the returns
     of two trials on average, over the points that were timed.
@@ -86,15 +85,15 @@ def estimate(composed: composition.Composed, root: Path) -> Estimate:
     """Time a few random points of the space; nothing is recorded. ConfigError as `sweep` would
     raise it.
     """
-    frozen = freeze(composed, root)
-    search, total = frozen.search, frozen.total
-    timed = _timed(frozen)
+    snapshot = take_snapshot(composed, root)
+    search, total = snapshot.search, snapshot.total
+    timed = _timed(snapshot)
     seconds = statistics.median([outcome.seconds for outcome in timed] or [math.nan])
     own, source = _bookkeeping(search.sampler, total, Store(root).folder / "sweeps")
     at_once = min(search.workers, os.cpu_count() or 1)
     each = max(seconds / at_once, own) if at_once > 1 else seconds + own
-    simulated = min(total, _points(frozen.space))  # a point is never simulated twice
-    sessions, unseen = len(np.unique(frozen.bars.session)), _held_out(frozen, root)
+    simulated = min(total, _points(snapshot.space))  # a point is never simulated twice
+    sessions, unseen = len(np.unique(snapshot.bars.session)), _held_out(snapshot, root)
     alike = (
         mean_correlation(np.column_stack([outcome.returns for outcome in timed]))
         if timed
@@ -104,8 +103,8 @@ def estimate(composed: composition.Composed, root: Path) -> Estimate:
     gates = composition.validate(
         Promotion, composition.compose("promote", []).raw["promotion"], "promotion"
     )
-    place = backtest_run.placed(frozen.run)
-    kinds = ((gates.max_p_value, place), (gates.live.max_market_p_value, place.everywhere))
+    directory = backtest_run.placed(snapshot.run)
+    kinds = ((gates.max_p_value, directory), (gates.live.max_market_p_value, directory.everywhere))
     smallest = [
         level
         and _smallest(
@@ -122,10 +121,10 @@ def estimate(composed: composition.Composed, root: Path) -> Estimate:
         f" bookkeeping {source}"
     )
     return Estimate(
-        title=frozen.title,
+        title=snapshot.title,
         trials=total,
-        points=_points(frozen.space),
-        bars=len(frozen.bars),
+        points=_points(snapshot.space),
+        bars=len(snapshot.bars),
         trial_sec=seconds,
         own_sec=own,
         total_sec=min(simulated * each + (total - simulated) * own, search.timeout_sec or math.inf),
@@ -139,24 +138,23 @@ def estimate(composed: composition.Composed, root: Path) -> Estimate:
 
 
 def status(named: str, *, store: Store) -> dict[str, Any]:
-    """Where a search stands: its last heart-beat, and whether the process that wrote it still
-    lives.
+    """The last heart-beat of a search, and whether the process that wrote it still lives.
 
-    `state` is RUNNING, or what the parent said when it ended, or DEAD: it ended without a word, and
-    `mcl sweep resume` goes on.
+    `state` is RUNNING, or the status that the parent wrote at its end, or DEAD: it was killed, and
+    `mcl sweep resume` continues the search.
     """
-    place = _place(named, store)
-    beat, alive = place.status(), place.alive
-    said = beat.get("status", "RUNNING")
-    state = "RUNNING" if alive else "DEAD" if said == "RUNNING" else said
-    age = time.time() - beat["beat"] if "beat" in beat else None
+    directory = _sweep_dir(named, store)
+    heartbeat, alive = directory.heartbeat(), directory.alive
+    last_status = heartbeat.get("status", "RUNNING")
+    state = "RUNNING" if alive else "DEAD" if last_status == "RUNNING" else last_status
+    age = time.time() - heartbeat["beat"] if "beat" in heartbeat else None
     return (
-        place.card()
-        | beat
+        directory.metadata()
+        | heartbeat
         | {
             "state": state,
             "beat_age_sec": age,
-            "stopping": alive and place.asked_to_stop,
+            "stopping": alive and directory.stop_requested,
         }
     )
 
@@ -165,76 +163,78 @@ def stop(named: str, *, store: Store) -> dict[str, Any]:
     """Ask the parent to end after the trials that run; the status it has then is read with
     `status`.
     """
-    place = _place(named, store)
-    if place.alive:
-        place.ask_to_stop()
+    directory = _sweep_dir(named, store)
+    if directory.alive:
+        directory.request_stop()
     return status(named, store=store)
 
 
 def report(
     named: str, *, store: Store, root: Path, name: str = ""
-) -> tuple[Swept | walk_forward.Walk, Path | None]:
+) -> tuple[SweepResult | walk_forward.WalkForwardResult, Path | None]:
     """The tables and the page of a search, finished or not, made anew; with `name` also
     experiments/NAME_best.yaml of its winner.
 
     A walk-forward search has no single winner; it is shown as its last run stitched it.
     """
-    place = _place(named, store)
-    if place.card().get("kind") == walk_forward.KIND:
-        return walk_forward.report(place, store), None
-    stored = store.run(place.sweep_id)
+    directory = _sweep_dir(named, store)
+    if directory.metadata().get("kind") == walk_forward.KIND:
+        return walk_forward.report(directory, store), None
+    stored = store.run(directory.sweep_id)
     composed = stored_composed(stored)
     search = composed.search
     space = spaces.parse(search.space, composed.raw)
-    known = trial_log.read(place.file("outcomes"))
-    swept = _swept(stored, search, space, known, store)
-    write_whole(swept.report, page(swept, stored.name))
-    best = swept.best
+    outcomes = trial_log.read(directory.file("outcomes"))
+    sweep_result = _sweep_result(stored, search, space, outcomes, store)
+    write_whole(sweep_result.report, page(sweep_result, stored.name))
+    best = sweep_result.best
     written = (
         export(composed, best["params"], root, name, stored.run_id, best["run_id"])
         if name and best
         else None
     )
-    return swept, written
+    return sweep_result, written
 
 
-def _swept(
+def _sweep_result(
     stored: StoredRun,
     search: schema.Search,
     space: spaces.Space,
-    known: dict[int, Outcome],
+    outcomes: dict[int, Outcome],
     store: Store,
-) -> Swept:
+) -> SweepResult:
     """The search as `conclude` would have it: from the parent's table once there is one, else from
     the outcomes on disk.
     """
-    ledger = Ledger(store, stored.study, stored.run_id, {}, {}, rows=False)
-    board = Board(stored.name, search.trials, search.metric, search.direction == "maximize")
+    recorder = TrialRecorder(store, stored.study, stored.run_id, {}, {}, rows=False)
+    statistics = SweepStatistics(
+        stored.name, search.trials, search.metric, search.direction == "maximize"
+    )
     rows = store.trials(stored.run_id)
-    for number in sorted(known):
-        ledger.keep(known[number], rows.get(number, ""))
-        board.add(known[number])
-    ranked = ranking(search, space, ledger.scored())
+    for number in sorted(outcomes):
+        recorder.add_stored(outcomes[number], rows.get(number, ""))
+        statistics.add(outcomes[number])
+    ranked = ranking(search, space, recorder.scored())
     running = stored.status == "RUNNING"
     frame = (
-        surveyed(ledger.frame(), space, search.metric, board.maximize, search.also)
+        with_plateaus(recorder.frame(), space, search.metric, statistics.maximize, search.also)
         if running
         else _table(stored)
     )
-    return Swept(
+    return SweepResult(
         sweep_id=stored.run_id,
         trials=frame,
-        states=dict(board.states),
+        states=dict(statistics.states),
         best=_best(stored, ranked[0], rows) if ranked else None,
         report=stored.artifacts / "sweep.html",
         keys=[key for key in space if key in frame],
         metric=search.metric,
-        maximize=board.maximize,
+        maximize=statistics.maximize,
         status="RUNNING" if running else "KILLED" if stored.status == "KILLED" else "FINISHED",
         why="not finished" if running else stored.tags.get("stopped", ""),
         watermark=stored.tags.get("watermark", ""),
         space=space,
-        luck=ledger.luck(ranked[0].number) if ranked else None,
+        luck=recorder.luck(ranked[0].number) if ranked else None,
     )
 
 
@@ -265,21 +265,23 @@ def _bookkeeping(sampler: str, trials: int, folder: Path) -> tuple[float, str]:
     and one worker that did enough trials in one process, else the usual.
     """
     growth = TPE_GROWTH_SEC / 2 if sampler == "tpe" else 0.0
-    for place in sorted(
-        (Place(folder, path.stem) for path in folder.glob("*.card")),
-        key=lambda p: p.card()["started"],
+    for directory in sorted(
+        (SweepDir(folder, path.stem) for path in folder.glob("*.card")),
+        key=lambda p: p.metadata()["started"],
         reverse=True,
     ):
-        card, beat = place.card(), place.status()
+        metadata, heartbeat = directory.metadata(), directory.heartbeat()
         if (
-            (card.get("sampler"), card.get("workers")) == (sampler, 1)
-            and beat.get("here", 0) >= ENOUGH
-            and beat["trials_per_sec"] > 0
+            (metadata.get("sampler"), metadata.get("workers")) == (sampler, 1)
+            and heartbeat.get("here", 0) >= ENOUGH
+            and heartbeat["trials_per_sec"] > 0
         ):
-            beyond = max(0.0, 1 / beat["trials_per_sec"] - beat["trial_sec"]) + growth * (
-                trials - beat["here"]
+            beyond = max(0.0, 1 / heartbeat["trials_per_sec"] - heartbeat["trial_sec"]) + growth * (
+                trials - heartbeat["here"]
             )
-            return max(0.0, beyond), f"as in sweep {place.sweep_id[:12]} ({beat['here']} trials)"
+            return max(
+                0.0, beyond
+            ), f"as in sweep {directory.sweep_id[:12]} ({heartbeat['here']} trials)"
     usual = USUAL_SEC.get(sampler, OTHERS_SEC) + growth * trials
     return (
         usual,
@@ -290,31 +292,31 @@ def _bookkeeping(sampler: str, trials: int, folder: Path) -> tuple[float, str]:
     )
 
 
-def _timed(frozen: Frozen, count: int = TIMED) -> list[Outcome]:
+def _timed(snapshot: SearchSnapshot, count: int = TIMED) -> list[Outcome]:
     """A few backtests; the first may still compile and does not count, nor do points that no
     strategy accepts.
     """
     objective = Objective(
-        frozen.composed.raw, frozen.search, frozen.market, frozen.rules, frozen.soft
+        snapshot.composed.raw, snapshot.search, snapshot.data_cache, snapshot.rules, snapshot.soft
     )
-    point = uniform(frozen.space, frozen.run.seed)
+    point = uniform(snapshot.space, snapshot.run.seed)
     points = (
-        spaces.present(point(number), frozen.space, frozen.search.conditions)
+        spaces.present(point(number), snapshot.space, snapshot.search.conditions)
         for number in range(20 * count)
     )
-    tried = (objective(number, values) for number, values in enumerate(points))
+    outcomes = (objective(number, values) for number, values in enumerate(points))
     return [
         outcome
-        for _, outcome in zip(range(count + 1), (o for o in tried if o.metrics), strict=False)
+        for _, outcome in zip(range(count + 1), (o for o in outcomes if o.metrics), strict=False)
     ][1:]
 
 
-def _held_out(frozen: Frozen, root: Path) -> int:
-    """How many sessions the hold-out has. They are counted, and none of their prices is used."""
-    if frozen.run.data.holdout_start is None:
+def _held_out(snapshot: SearchSnapshot, root: Path) -> int:
+    """Count the sessions of the hold-out. None of their prices is used."""
+    if snapshot.run.data.holdout_start is None:
         return 0
-    bars = load(frozen.run.data, root, holdout=True)
-    return len(np.unique(bars.between(frozen.run.data.holdout_start).session))
+    bars = load(snapshot.run.data, root, holdout=True)
+    return len(np.unique(bars.between(snapshot.run.data.holdout_start).session))
 
 
 def _smallest(level: float, count: int, sessions: int, unseen: int, correlation: float) -> Smallest:
@@ -331,5 +333,5 @@ def _points(space: spaces.Space) -> float:
     )
 
 
-def _place(named: str, store: Store) -> Place:
-    return places.find(store.folder / "sweeps", named)
+def _sweep_dir(named: str, store: Store) -> SweepDir:
+    return sweep_dir.find(store.folder / "sweeps", named)

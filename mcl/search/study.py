@@ -1,4 +1,4 @@
-"""The Optuna door: which point to try next, and what came of it."""
+"""Ask Optuna for the points of a search and tell it the outcomes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ MOST_POINTS = 100_000  # of a grid that is proposed
 
 
 def window(search: schema.Search) -> int:
-    """How many trials an adaptive search has begun and not learned from: one worker learns from
-    each trial before the next.
+    """The number of trials that an adaptive search begins before it learns from the first of them.
+    One worker learns from each trial before the next.
     """
     return 1 if search.workers == 1 else 2 * search.workers
 
@@ -42,10 +42,11 @@ class Study:
     """Ask and tell, in Optuna's own study in memory, with Optuna's own samplers.
 
     A point depends on the seed, the trial's number and the outcomes of the trials that are at least
-    `window` numbers older, which are told in the order of their numbers, each before the point is
-    drawn. So the order in which workers finish decides nothing, and the outcomes alone are enough
-    to make the study again: `adopt` enters those of earlier processes. The points of grid, random
-    and QMC depend on the seed and the number alone. Only a pruner sees what has ended meanwhile.
+    `window` numbers older, which Optuna gets in the order of their numbers, each before the point
+    is drawn. So the order in which workers finish decides nothing, and the outcomes alone are
+    enough to make the study again: `adopt` enters those of earlier processes. The points of grid,
+    random and QMC depend on the seed and the number alone. Only a pruner sees what has ended
+    meanwhile.
     """
 
     def __init__(
@@ -69,8 +70,8 @@ class Study:
         # of a first trial that names only some values
         self._rest = point_sequences.uniform(space, seed)
         self.window = window(search)
-        self.asked = 0
-        self._learned = 0  # trials that Optuna's study has been told
+        self.next_number = 0
+        self._learned = 0  # trials whose outcomes Optuna's study has
         self._unbroken = 0  # trials from the first on that have all ended
         self._outcomes: dict[int, Outcome] = {}  # that wait for their turn
         self._unseen: dict[int, Outcome] = {}  # that the view has not
@@ -88,31 +89,32 @@ class Study:
     @property
     def ready(self) -> bool:
         """Whether everything has ended that the next point depends on."""
-        return self._numbered is not None or self.asked < self._unbroken + self.window
+        return self._numbered is not None or self.next_number < self._unbroken + self.window
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """The number and the values of the next trial."""
-        number = self.asked
+        number = self.next_number
         self._catch_up(number - self.window)
-        values = self._known(number)
+        values = self._predetermined(number)
         if self._study is not None:
             values = self._begin(number, values)
         assert values is not None  # noqa: S101 - what has no point by its number has a study
-        self.asked += 1
+        self.next_number += 1
         return number, {key: values[key] for key in self.space if key in values}
 
     def adopt(self, outcome: Outcome, window: int) -> None:
         """Enter the next trial, which an earlier process with this `window` has finished."""
-        number = self.asked
+        number = self.next_number
         self._catch_up(number - window)
         if self._study is not None:
             by_hand = (
                 number < len(self._fixed) and self._fixed[number].keys() >= outcome.params.keys()
             )
             self._begin(number, outcome.params, attributes=not by_hand)
-            for fold, shown in outcome.folds:
-                self._gives_up(number, int(fold), shown)  # halving writes down how far a trial came
-        self.asked += 1
+            for fold, pruner_value in outcome.folds:
+                # halving writes down how far a trial came
+                self._gives_up(number, int(fold), pruner_value)
+        self.next_number += 1
         self.tell(outcome)
 
     def judge(self, number: int, fold: int, value: float) -> bool:
@@ -125,18 +127,20 @@ class Study:
         folds = self._folds.setdefault(number, {})
         if fold in folds:
             return folds[fold][2]
-        so_far = [known for step, (known, _, _) in folds.items() if step < fold] + [value]
-        shown = value if self._search.pruner == "wilcoxon" else math.fsum(so_far) / len(so_far)
-        given_up = self._gives_up(number, fold, shown)
-        folds[fold] = value, shown, given_up
+        so_far = [earlier for step, (earlier, _, _) in folds.items() if step < fold] + [value]
+        pruner_value = (
+            value if self._search.pruner == "wilcoxon" else math.fsum(so_far) / len(so_far)
+        )
+        given_up = self._gives_up(number, fold, pruner_value)
+        folds[fold] = value, pruner_value, given_up
         return given_up
 
-    def _gives_up(self, number: int, fold: int, shown: float) -> bool:
-        """What Optuna's pruner says after a fold. It warns of folds that one trial has and another
-        has not, which is no fault.
+    def _gives_up(self, number: int, fold: int, pruner_value: float) -> bool:
+        """Whether Optuna's pruner gives up after a fold. Its warning of folds that one trial has
+        and another has not is no fault.
         """
         trial = self._trials[number]
-        trial.report(shown, fold)
+        trial.report(pruner_value, fold)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             return bool(trial.should_prune())
@@ -147,7 +151,10 @@ class Study:
         return (
             replace(
                 outcome,
-                folds=[[float(fold), shown] for fold, (_, shown, _) in sorted(folds.items())],
+                folds=[
+                    [float(fold), pruner_value]
+                    for fold, (_, pruner_value, _) in sorted(folds.items())
+                ],
             )
             if folds
             else outcome
@@ -191,8 +198,8 @@ class Study:
     ) -> dict[str, Any]:
         """Begin a trial in Optuna's study; what `values` do not say the sampler draws.
 
-        With `attributes` it draws even what is known, since what it writes beside a trial belongs
-        to its memory.
+        With `attributes` it draws even the values that are given, since the attributes that it
+        writes to a trial belong to its memory.
         """
         assert self._study is not None  # noqa: S101 - the callers have asked
         if values is not None:
@@ -202,16 +209,16 @@ class Study:
         trial = self._trials[number] = self._study.ask()
         if attributes and self._search.sampler in samplers.WITH_ATTRIBUTES:
             _ = trial.relative_params
-        drawn: dict[str, Any] = {}
+        point: dict[str, Any] = {}
         for key, axis in self._ordered.items():
-            if existing(key, drawn, self._search.conditions):
-                drawn[key] = suggested(trial, key, axis)
-        return drawn
+            if existing(key, point, self._search.conditions):
+                point[key] = suggested(trial, key, axis)
+        return point
 
     def _own_seed(self, number: int) -> int:
         return int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
 
-    def _known(self, number: int) -> dict[str, Any] | None:
+    def _predetermined(self, number: int) -> dict[str, Any] | None:
         """The point of a trial as far as no sampler has to think about it."""
         fixed = len(self._fixed)
         if number >= fixed and self._numbered is None:
@@ -248,11 +255,11 @@ def numbered(search: schema.Search, space: Space, seed: int) -> point_sequences.
 
 def _installed(search: schema.Search) -> None:
     """ConfigError where an optional part is not there, before anything is recorded."""
-    asked = [("backend=ray", "ray", "ray")] if search.backend == "ray" else []
-    asked += (
+    requirements = [("backend=ray", "ray", "ray")] if search.backend == "ray" else []
+    requirements += (
         [("storage=postgresql", "psycopg", "postgres")] if search.storage == "postgresql" else []
     )
-    for what, package, extra in asked:
+    for what, package, extra in requirements:
         if find_spec(package) is None:
             raise ConfigError(
                 f"search.{what} needs the package {package}, which is not installed",
@@ -268,7 +275,7 @@ def _installed(search: schema.Search) -> None:
 
 
 def _grid_points(space: Space, search: schema.Search) -> int:
-    """How many points a grid has; of one with conditions not many more than may be tried are
+    """Count the points of a grid. Of one with conditions not many more than `search.trials` are
     counted.
     """
     if not search.conditions:

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mcl.base.errors import StoreError
 from mcl.base.network import verified_database
 from mcl.config import schema
-from mcl.search.json_lines import Lines
+from mcl.search.json_lines import JsonLinesFile
 from mcl.search.space import Space
 from mcl.search.trial import Outcome
 
@@ -40,8 +40,8 @@ def study_name(search: schema.Search, sweep_id: str) -> str:
 
 
 def ending(outcome: Outcome) -> tuple[TrialState, list[float] | None]:
-    """How a study enters an outcome: (state, values). A value makes a trial complete, whatever
-    became of it.
+    """The state and the values of an outcome in a study. A value makes a trial complete, whatever
+    its state.
     """
     if math.isfinite(outcome.value):
         return TrialState.COMPLETE, [outcome.value, *outcome.others]
@@ -49,8 +49,8 @@ def ending(outcome: Outcome) -> tuple[TrialState, list[float] | None]:
 
 
 class StudyView:
-    """`count` trials are in the study; `add` takes the next one. StoreError where the file or the
-    database refuses.
+    """Write trials to a study that Optuna's tools can open. `count` trials are in it, `add` adds
+    the next one. StoreError where the file or the database refuses.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class StudyView:
         path: Path,
         space: Space,
         search: schema.Search,
-        known: Mapping[int, Outcome],
+        outcomes: Mapping[int, Outcome],
     ) -> None:
         self._space, self._search, self._path = space, search, path
         self._name = study_name(search, sweep_id)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._lines: Lines | None = None
+        self._lines: JsonLinesFile | None = None
         self._storage: BaseStorage
         with _refusals():
             self._storage = self._opened()
             self._study = self._load()
-            if not self._agrees(known):
+            if not self._agrees(outcomes):
                 self._discard()
                 self._study = self._load()
             self.count = len(self._study.get_trials(deepcopy=False))
@@ -111,7 +111,7 @@ class StudyView:
             return self._journal()
 
     def _journal(self) -> BaseStorage:
-        self._lines = Lines(self._path)
+        self._lines = JsonLinesFile(self._path)
         return JournalStorage(_Journal(self._lines))
 
     def _load(self) -> optuna.Study:
@@ -131,14 +131,16 @@ class StudyView:
             study.set_user_attr("sampler", search.sampler)
         return study
 
-    def _agrees(self, known: Mapping[int, Outcome]) -> bool:
+    def _agrees(self, outcomes: Mapping[int, Outcome]) -> bool:
         """Whether the study's trials are the first of the log, and the file holds no other
         study.
         """
         if self._lines is not None and optuna.get_all_study_names(self._storage) != [self._name]:
             return False
         trials = self._study.get_trials(deepcopy=False)
-        return all(trial.number in known and _same(trial, known[trial.number]) for trial in trials)
+        return all(
+            trial.number in outcomes and _same(trial, outcomes[trial.number]) for trial in trials
+        )
 
     def _discard(self) -> None:
         if self._lines is None:
@@ -150,12 +152,12 @@ class StudyView:
 
 
 class _Journal(BaseJournalBackend):
-    """Optuna's journal over `Lines`, held in memory as well: nobody else writes it.
+    """Keep Optuna's journal in a `JsonLinesFile` and in memory: no other process writes it.
 
     Optuna's own file backend locks, reads again and syncs for every operation (about 7 ms a trial).
     """
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: JsonLinesFile) -> None:
         self._lines, self._logs = lines, list(lines.read())
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
@@ -167,7 +169,7 @@ class _Journal(BaseJournalBackend):
 
 
 def _attributes(outcome: Outcome) -> dict[str, Any]:
-    """What a dashboard shows of a trial: its metrics, and why it has no score."""
+    """The attributes of a trial in a dashboard: its metrics, and why it has no score."""
     finite = {name: value for name, value in outcome.metrics.items() if math.isfinite(value)}
     reason = {"state": outcome.state, "reason": outcome.reason, "detail": outcome.detail[:500]}
     return finite | (reason if outcome.reason else {})

@@ -31,21 +31,22 @@ from mcl.strategy import build
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 # a search may vary data keys such as data.interval; more than these are loaded again
-KEPT_DATA_SETS = 4
+MOST_DATA_SETS = 4
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. Never a made-up score: a value has only COMPLETE, and the duplicate of
-    one.
+    """The outcome of a trial. Only a COMPLETE one and the duplicate of one have a value.
 
-    reason   "" | constraint | no_trades | undefined | duplicate | fold K (PRUNED) | an exception's class | timeout | worker_died (FAILED)
+    reason   PRUNED: constraint | no_trades | undefined | duplicate | fold K
+             FAILED: the class of an exception | timeout | worker_died
+             COMPLETE: empty
     detail   the sentence behind the reason
     others   values of the further objectives, in the order of `search.also`
     folds    [fold, what the pruner saw after it], of folds that have a value
     excess   how far each of `search.soft_constraints` is broken: 0 or less where it holds
-    returns  P&L of each session over the capital; `sessions` holds the trade dates as days since
-    1970-01-01
+    returns  P&L of each session over the capital. `sessions` has the trade dates as days since
+             1970-01-01
     """
 
     number: int
@@ -64,21 +65,21 @@ class Outcome:
     returns: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     seconds: float = 0.0
     traceback: str = ""
-    # what a person's own code reads besides its bars
+    # what a user's own code reads besides its bars
     reads: list[str] = field(default_factory=list)
 
     @property
     def overstep(self) -> float:
-        """How far all soft constraints together are broken; 0 where all of them hold."""
+        """The sum by which soft constraints are broken. 0 where all of them hold."""
         return math.fsum(excess for excess in self.excess if excess > 0)
 
 
-class Market:
+class DataCache:
     """The bars of each distinct data configuration, loaded once. Hold-out bars are never loaded."""
 
-    def __init__(self, root: Path, known: Mapping[str, Bars] | None = None) -> None:
+    def __init__(self, root: Path, bars_by_key: Mapping[str, Bars] | None = None) -> None:
         self.root = root
-        self.loaded: dict[str, Bars] = dict(known or {})
+        self.loaded: dict[str, Bars] = dict(bars_by_key or {})
         self._folds: dict[tuple[str, int], list[Fold]] = {}
         self._last: tuple[schema.Data, str] | None = None
 
@@ -91,7 +92,7 @@ class Market:
     def bars(self, data: schema.Data) -> Bars:
         key = self._key(data)
         if key not in self.loaded:
-            while len(self.loaded) >= KEPT_DATA_SETS:
+            while len(self.loaded) >= MOST_DATA_SETS:
                 del self.loaded[next(iter(self.loaded))]
             self.loaded[key] = load(data, self.root, holdout=False)
         return self.loaded[key]
@@ -114,6 +115,8 @@ class Market:
 
 @dataclass(frozen=True)
 class Fold:
+    """The bars of one part of the sessions: rows `start` up to `stop`."""
+
     start: int
     stop: int
     bars: Bars
@@ -132,7 +135,7 @@ def data_key(data: schema.Data) -> str:
 Judge = Callable[[int, int, float], bool]
 
 
-def nobody(number: int, fold: int, value: float) -> bool:
+def no_pruning(number: int, fold: int, value: float) -> bool:
     """The judge without a pruner."""
     del number, fold, value
     return False
@@ -140,22 +143,20 @@ def nobody(number: int, fold: int, value: float) -> bool:
 
 @dataclass(frozen=True)
 class Objective:
-    """What a worker needs to judge a point of the space."""
+    """Simulate and judge a point of the space."""
 
     raw: dict[str, Any]
     search: schema.Search
-    market: Market
+    data_cache: DataCache
     rules: tuple[Rule, ...] = ()
     soft: tuple[Rule, ...] = ()
 
     @property
-    def assignment(self) -> Assignment:
-        """The same without the market's bars and without what was computed, for a worker in another
-        process.
-        """
-        return Assignment(self.raw, self.search, self.market.root, self.rules, self.soft)
+    def spec(self) -> ObjectiveSpec:
+        """The same without bars and computed values, for a worker in another process."""
+        return ObjectiveSpec(self.raw, self.search, self.data_cache.root, self.rules, self.soft)
 
-    def __call__(self, number: int, params: dict[str, Any], judge: Judge = nobody) -> Outcome:
+    def __call__(self, number: int, params: dict[str, Any], judge: Judge = no_pruning) -> Outcome:
         """The outcome at `params`. Every exception becomes a FAILED outcome with its traceback: one
         bad point must not end a search.
         """
@@ -165,7 +166,7 @@ class Objective:
                 done = self._judged(number, params, judge)
             done = replace(done, reads=sorted(reads)) if reads else done
         except (Exception, SystemExit) as error:
-            # what went wrong in a person's own strategy
+            # the error of a user's own strategy
             cause = error.__cause__ if isinstance(error, ConfigError) else None
             kind = type(cause or error).__name__
             done = Outcome(
@@ -181,15 +182,15 @@ class Objective:
         try:
             run = composition.run_config(
                 {
-                    key: self._known.get(key, part) if part is self.raw.get(key) else part
+                    key: self._validated_parts.get(key, part) if part is self.raw.get(key) else part
                     for key, part in raw.items()
                 }
             )
         except ConfigError as error:
             if error.__cause__ is not None:
-                raise  # a person's own code failed: no rule of the space
+                raise  # a user's own code failed: no rule of the space
             return Outcome(number, params, "PRUNED", "constraint", error.message)
-        bars = self.market.bars(run.data)
+        bars = self.data_cache.bars(run.data)
         intent = engine.plan(bars, build(run.strategy), run.risk, run.capital_usd)
         if behind := self._behind(number, run, intent, judge):
             return Outcome(number, params, "PRUNED", *behind, config=run.model_dump(mode="json"))
@@ -212,7 +213,7 @@ class Objective:
         )
 
     @cached_property
-    def _known(self) -> dict[str, Any]:
+    def _validated_parts(self) -> dict[str, Any]:
         """The parts of the unsearched configuration, validated: a trial validates those that it
         varies. Empty where it is not valid.
         """
@@ -235,16 +236,16 @@ class Objective:
         if self.search.pruner == "none":
             return None
         metric, count = self.search.metric, self.search.folds
-        for i, fold in enumerate(self.market.folds(run.data, count)):
+        for i, fold in enumerate(self.data_cache.folds(run.data, count)):
             value = metrics.summary(_simulated(fold.bars, intent.rows(fold.start, fold.stop), run))[
                 metric
             ]
             if math.isfinite(value) and judge(number, i, value):
-                said = (
+                sentence = (
                     f"{metric} {value:.4g} in fold {i + 1} of {count}: behind the other trials"
                     f" ({self.search.pruner})"
                 )
-                return f"fold {i + 1}", said
+                return f"fold {i + 1}", sentence
         return None
 
     def _verdict(self, measured: dict[str, float], keys: dict[str, Any]) -> tuple[State, str, str]:
@@ -270,8 +271,10 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What is sent to a worker in another process, beside the bars: plain fields."""
+class ObjectiveSpec:
+    """The plain fields from which a worker in another process makes its objective, without the
+    bars.
+    """
 
     raw: dict[str, Any]
     search: schema.Search
@@ -280,8 +283,8 @@ class Assignment:
     soft: tuple[Rule, ...] = ()
 
     def objective(self, bars: Mapping[str, Bars]) -> Objective:
-        """The objective that was assigned, over bars by `data_key`."""
-        return Objective(self.raw, self.search, Market(self.root, bars), self.rules, self.soft)
+        """The objective over bars by `data_key`."""
+        return Objective(self.raw, self.search, DataCache(self.root, bars), self.rules, self.soft)
 
 
 def _simulated(bars: Bars, intent: engine.Plan, run: schema.Config) -> Result:

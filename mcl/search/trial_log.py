@@ -2,8 +2,8 @@
 the store hears of it.
 
 The sampler's memory, Optuna's stored study, the runs in the store and the rows of the trial ledger
-are views: each of them can be made again from this file. Beside an outcome stands how many trials
-were open when its point was drawn (`Study.window`). Session dates are written once, when they
+are views: each of them can be made again from this file. Each line also has the number of trials
+that were open when its point was drawn (`Study.window`). Session dates are written once, when they
 change; returns are the bytes of a float64 array, so that a replayed outcome is bit-equal.
 """
 
@@ -17,23 +17,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mcl.search.json_lines import Lines, scanned
+from mcl.search.json_lines import JsonLinesFile, scanned
 from mcl.search.trial import Outcome
 
 ARRAYS = ("sessions", "returns")
 PLAIN = tuple(f.name for f in fields(Outcome) if f.name not in ARRAYS)
 
 
-class Outcomes:
-    """`known` holds every outcome by trial number; `add` makes one durable against the death of
-    this process.
+class TrialLog:
+    """Keep the outcomes of a search by trial number. `add` writes one, so that it survives the
+    death of this process.
 
-    `windows` holds the window of each; a trial of version 0.1 has none.
+    `windows` has the window of each. A trial of version 0.1 has none.
     """
 
     def __init__(self, path: Path) -> None:
-        self._lines = Lines(path)
-        self.known, self._sessions = _outcomes(self._lines.read())
+        self._lines = JsonLinesFile(path)
+        self.outcomes, self._sessions = _outcomes(self._lines.read())
         self.windows: dict[int, int] = {}
         for line in self._lines.read():
             if "window" in line:
@@ -55,7 +55,7 @@ class Outcomes:
             }
         )
         self._lines.append(lines)
-        self.known[outcome.number] = outcome
+        self.outcomes[outcome.number] = outcome
         self.windows[outcome.number] = window
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ def _outcomes(lines: list[dict[str, Any]]) -> tuple[dict[int, Outcome], str]:
     """Outcomes by trial number, the first of each, and the session dates that the last of them
     has.
     """
-    known: dict[int, Outcome] = {}
+    outcomes: dict[int, Outcome] = {}
     sessions, dates = "", np.empty(0, np.int64)
     for line in lines:
         if "sessions" in line:
@@ -84,8 +84,8 @@ def _outcomes(lines: list[dict[str, Any]]) -> tuple[dict[int, Outcome], str]:
             returns=returns,
             sessions=dates if line["dated"] else dates[:0],
         )
-        known.setdefault(outcome.number, outcome)
-    return known, sessions
+        outcomes.setdefault(outcome.number, outcome)
+    return outcomes, sessions
 
 
 def _text(array: npt.NDArray[Any]) -> str:

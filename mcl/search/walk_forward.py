@@ -1,11 +1,11 @@
-"""Walk-forward optimisation: search anew before each part of the sessions, trade the part with what
-was found, stitch the parts to one run.
+"""Walk-forward optimisation: search anew before each part of the sessions, trade the part with the
+best values, stitch the parts to one run.
 
 Each fold is a sweep of its own (resumable, tracked, counted by the trial ledger) on the sessions
-before its part; later bars do not exist for it, since its fence stands where its sessions end. The
-parts are then traded in one simulation: the plan of each part comes from the values found for it,
-with indicators warmed up on what lies before, while position, equity and limits go on over the
-border between two parts as they would for a person who changes the values that night.
+before its part; later bars do not exist for it, since its hold-out begins where its sessions end.
+The parts are then traded in one simulation: the plan of each part comes from the values found for
+it, with indicators warmed up on the bars before, while position, equity and limits carry over from
+one part to the next as they would for a trader who changes the values that night.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ from mcl.metrics import folds
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
 from mcl.risk.gates import gates
-from mcl.search import runner
-from mcl.search import sweep_dir as places
-from mcl.search.progress import Board, Progress
-from mcl.search.result import Swept, abandon
-from mcl.search.snapshot import Frozen, freeze, parent, thaw
+from mcl.search import runner, sweep_dir
+from mcl.search.progress import Progress, SweepStatistics
+from mcl.search.result import SweepResult, abandon
+from mcl.search.snapshot import SearchSnapshot, parent, restore_snapshot, take_snapshot
 from mcl.search.space import overlay
-from mcl.search.sweep_dir import Place
+from mcl.search.sweep_dir import SweepDir
 from mcl.search.trial import Outcome
 from mcl.strategy import build
 from mcl.tracking import backtest_run, provenance, trial_ledger, urls
@@ -57,9 +56,9 @@ BEAT_SEC = 1.0
 
 
 @dataclass(frozen=True)
-class Walk:
-    """A walk-forward search. `folds`: one row per part: its sessions, the sweep, the values found,
-    Sharpe in and out of sample.
+class WalkForwardResult:
+    """The result of a walk-forward search. `folds`: one row per part: its sessions, the sweep, the
+    values found, Sharpe in and out of sample.
 
     `metrics` are those of the stitched out-of-sample run, which is the run `sweep_id` itself; empty
     when it is not finished.
@@ -82,7 +81,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Part:
+class WalkForwardFold:
     """One fold: the dates of its sessions, the rows that it trades, and what its search found
     (nothing: it stays flat).
     """
@@ -96,21 +95,23 @@ class Part:
 
     @property
     def params(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.best.get("params", {})
-        return found
+        params: dict[str, Any] = self.best.get("params", {})
+        return params
 
 
-def sweep(composed: composition.Composed, *, store: Store, root: Path, progress: Progress) -> Walk:
+def sweep(
+    composed: composition.Composed, *, store: Store, root: Path, progress: Progress
+) -> WalkForwardResult:
     """Search and trade every part; ConfigError before anything is recorded, errors later as in
-    `core.sweep`.
+    `runner.sweep`.
     """
-    frozen = freeze(composed, root)
-    parts(frozen)
-    walk_id = store.start(_parent(frozen))
-    place = Place(runner.folder(store), walk_id)
-    with place.claimed():
-        _introduce(place, frozen)
-        return _Walking(frozen, place, store, root, progress).run()
+    snapshot = take_snapshot(composed, root)
+    parts(snapshot)
+    walk_id = store.start(_parent(snapshot))
+    directory = SweepDir(runner.folder(store), walk_id)
+    with directory.claim():
+        _write_metadata(directory, snapshot)
+        return _WalkForward(snapshot, directory, store, root, progress).run()
 
 
 def resume(
@@ -121,24 +122,29 @@ def resume(
     trials: int | None = None,
     amendments: Sequence[str] = (),
     progress: Progress,
-) -> Walk:
-    """Go on where it ended; with `trials` every fold's search is extended to so many, and the parts
-    are traded again.
+) -> WalkForwardResult:
+    """Continue where it ended; with `trials` every fold's search is extended to so many, and the
+    parts are traded again.
     """
-    place = places.find(runner.folder(store), named)
-    with place.claimed():
-        card = place.card()
-        frozen = thaw(
-            store.run(place.sweep_id), root, max(trials or 0, card["target"]), list(amendments)
+    directory = sweep_dir.find(runner.folder(store), named)
+    with directory.claim():
+        metadata = directory.metadata()
+        snapshot = restore_snapshot(
+            store.run(directory.sweep_id),
+            root,
+            max(trials or 0, metadata["target"]),
+            list(amendments),
         )
-        _introduce(place, frozen, card)
-        store.reopen(place.sweep_id, _title(frozen))
-        return _Walking(frozen, place, store, root, progress, tuple(amendments), trials).run()
+        _write_metadata(directory, snapshot, metadata)
+        store.reopen(directory.sweep_id, _title(snapshot))
+        return _WalkForward(
+            snapshot, directory, store, root, progress, tuple(amendments), trials
+        ).run()
 
 
-def report(place: Place, store: Store) -> Walk:
-    """What a walk-forward search has come to, from its stored run."""
-    stored = store.run(place.sweep_id)
+def report(directory: SweepDir, store: Store) -> WalkForwardResult:
+    """Read the result of a walk-forward search from its stored run."""
+    stored = store.run(directory.sweep_id)
     if not (stored.artifacts / "folds.parquet").is_file():
         raise StoreError(
             f"walk-forward search {stored.run_id[:12]} has no stitched run yet",
@@ -149,25 +155,25 @@ def report(place: Place, store: Store) -> Walk:
     frame = pd.read_parquet(io.BytesIO(stored.file("folds.parquet")))
     states: dict[str, int] = json.loads(stored.tags.get("states", "{}"))
     page, keys = stored.artifacts / "report.html", [str(name) for name in frame if "." in str(name)]
-    shown = backtest_run.today(stored, backtest_run.luck_of(stored, store.root))
-    return Walk(
+    metrics_today = backtest_run.today(stored, backtest_run.luck_of(stored, store.root))
+    return WalkForwardResult(
         stored.run_id,
         stored.name,
         frame,
         keys,
         states,
-        shown,
+        metrics_today,
         page,
         watermark=stored.tags.get("watermark", ""),
     )
 
 
-def parts(frozen: Frozen) -> list[Part]:
+def parts(snapshot: SearchSnapshot) -> list[WalkForwardFold]:
     """The folds of a search. ConfigError when the sessions are too few, or when an axis lies
     outside the plan.
     """
-    search, bars = frozen.search, frozen.bars
-    for key in frozen.space:
+    search, bars = snapshot.search, snapshot.bars
+    for key in snapshot.space:
         if not key.startswith(PLANNED):
             raise ConfigError(
                 f"search.space.{key} cannot differ from part to part of a walk-forward search: it"
@@ -185,7 +191,7 @@ def parts(frozen: Frozen) -> list[Part]:
         return _date(days[rows[0]]), _date(days[rows[-1] + 1])
 
     return [
-        Part(
+        WalkForwardFold(
             number,
             dates(split.train),
             dates(split.test),
@@ -213,65 +219,67 @@ def _splits(search: schema.Search, days: folds.Days) -> list[folds.Split]:
     )
 
 
-def stitched(frozen: Frozen, done: Sequence[Part]) -> Result:
+def stitched(snapshot: SearchSnapshot, done: Sequence[WalkForwardFold]) -> Result:
     """The parts traded one after the other in one simulation, each with its own values; a part
     without values stays flat.
     """
-    bars, run = frozen.bars, frozen.run
+    bars, run = snapshot.bars, snapshot.run
     first, last = done[0].rows[0], done[-1].rows[1]
     plan = joined(
-        [_plan(frozen, part, bars.rows(0, part.rows[1])).rows(*part.rows) for part in done]
+        [_plan(snapshot, part, bars.rows(0, part.rows[1])).rows(*part.rows) for part in done]
     )
     return engine.simulate(
         bars.rows(first, last), plan, run.risk.limits, run.costs, run.capital_usd, run.execution
     )
 
 
-def _plan(frozen: Frozen, part: Part, bars: Bars) -> engine.Plan:
-    """Of bars that end with the part. A roll at the next open is known before it: the gates are
-    those of all bars.
+def _plan(snapshot: SearchSnapshot, part: WalkForwardFold, bars: Bars) -> engine.Plan:
+    """The plan of bars that end with the part. Its gates are those of all bars: a roll at the next
+    open is known before it.
     """
     if not part.params:
         nothing = np.zeros(len(bars))
         return engine.Plan(nothing, np.empty(0), np.empty(0))
-    run = composition.run_config(overlay(frozen.composed.raw, part.params))
+    run = composition.run_config(overlay(snapshot.composed.raw, part.params))
     planned = engine.plan(bars, build(run.strategy), run.risk, run.capital_usd)
-    return replace(planned, gate=gates(frozen.bars, run.risk.limits)[: len(bars)])
+    return replace(planned, gate=gates(snapshot.bars, run.risk.limits)[: len(bars)])
 
 
 @dataclass
-class _Walking:
-    """One process's part in a walk-forward search."""
+class _WalkForward:
+    """Run one process's part in a walk-forward search."""
 
-    frozen: Frozen
-    place: Place
+    snapshot: SearchSnapshot
+    directory: SweepDir
     store: Store
     root: Path
     progress: Progress
     amendments: tuple[str, ...] = ()
-    trials: int | None = None  # asked for by an extension
+    trials: int | None = None  # of each fold, when they are extended
 
-    def run(self) -> Walk:
-        study, walk_id = self.frozen.run.study, self.place.sweep_id
+    def run(self) -> WalkForwardResult:
+        study, walk_id = self.snapshot.run.study, self.directory.sweep_id
         states: dict[str, int] = {}
-        done: list[Part] = []
+        done: list[WalkForwardFold] = []
         try:
-            begun = self._begun()
-            for part in parts(self.frozen):
-                swept = self._searched(part, begun.get(part.number))
+            earlier_sweeps = self._earlier_sweeps()
+            for part in parts(self.snapshot):
+                fold_result = self._search_fold(part, earlier_sweeps.get(part.number))
                 states = {
-                    state: states.get(state, 0) + swept.states.get(state, 0)
-                    for state in states | swept.states
+                    state: states.get(state, 0) + fold_result.states.get(state, 0)
+                    for state in states | fold_result.states
                 }
-                if swept.interrupted or swept.status == "FAILED":
-                    return self._ended(swept, done, states)
-                done.append(replace(part, sweep_id=swept.sweep_id, best=swept.best or {}))
-            return self._finished(done, states)
+                if fold_result.interrupted or fold_result.status == "FAILED":
+                    return self._conclude_early(fold_result, done, states)
+                done.append(
+                    replace(part, sweep_id=fold_result.sweep_id, best=fold_result.best or {})
+                )
+            return self._conclude(done, states)
         except BaseException as error:
             # the store may be what failed; the first error is the one to tell
             with suppress(StoreError):
-                self.place.beat(
-                    self.place.status()
+                self.directory.write_heartbeat(
+                    self.directory.heartbeat()
                     | {"status": "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"}
                 )
                 abandon(self.store, study, walk_id, error)
@@ -279,147 +287,151 @@ class _Walking:
                 raise KeyboardInterrupt(f"mcl sweep resume {walk_id[:12]} goes on") from None
             raise
 
-    def _begun(self) -> dict[int, str]:
+    def _earlier_sweeps(self) -> dict[int, str]:
         """The sweeps that an earlier process began, by fold."""
-        children = [run for run in self.store.children(self.place.sweep_id) if "fold" in run.tags]
+        children = [
+            run for run in self.store.children(self.directory.sweep_id) if "fold" in run.tags
+        ]
         return {
             int(run.tags["fold"]): run.run_id
             for run in children
-            if Place(self.place.folder, run.run_id).file("card").exists()
+            if SweepDir(self.directory.folder, run.run_id).file("card").exists()
         }
 
-    def _searched(self, part: Part, begun: str | None) -> Swept:
+    def _search_fold(self, part: WalkForwardFold, sweep_id: str | None) -> SweepResult:
         """The sweep of one fold: run, resumed, or only read again where it is finished."""
-        count = len(parts(self.frozen))
-        shown = _Beating(self.progress, self.place, part.number, count)
-        if begun is None:
+        count = len(parts(self.snapshot))
+        display = _FoldProgress(self.progress, self.directory, part.number, count)
+        if sweep_id is None:
             typed = [
-                *self.frozen.composed.overrides,
+                *self.snapshot.composed.overrides,
                 *self.amendments,
                 *_window(part),
-                f"search.trials={self.frozen.search.trials}",
+                f"search.trials={self.snapshot.search.trials}",
             ]
             return runner.sweep(
                 composition.compose("sweep", typed),
                 store=self.store,
                 root=self.root,
-                progress=shown,
-                above=self.place,
+                progress=display,
+                above=self.directory,
                 tags={"fold": str(part.number)},
             )
-        target = Place(self.place.folder, begun).card()["target"]
+        target = SweepDir(self.directory.folder, sweep_id).metadata()["target"]
         more = (
             self.trials
-            if self.trials and self.trials > target and self.frozen.search.sampler != "grid"
+            if self.trials and self.trials > target and self.snapshot.search.sampler != "grid"
             else None
         )
         amendments = list(self.amendments)
         return runner.resume(
-            begun,
+            sweep_id,
             store=self.store,
             root=self.root,
             trials=more,
             amendments=amendments,
-            progress=shown,
-            above=self.place,
+            progress=display,
+            above=self.directory,
         )
 
-    def _ended(self, swept: Swept, done: list[Part], states: dict[str, int]) -> Walk:
-        """Stopped before the last fold: nothing is stitched."""
-        why = f"fold {len(done) + 1} of {len(parts(self.frozen))}: {swept.why}"
+    def _conclude_early(
+        self, fold_result: SweepResult, done: list[WalkForwardFold], states: dict[str, int]
+    ) -> WalkForwardResult:
+        """Close a search that ended before its last fold, without a stitched run."""
+        why = f"fold {len(done) + 1} of {len(parts(self.snapshot))}: {fold_result.why}"
         record = Record(
-            self.frozen.run.study, "", tags={"stopped": why[:1000]}, status=swept.status
+            self.snapshot.run.study, "", tags={"stopped": why[:1000]}, status=fold_result.status
         )
-        self.store.finish(self.place.sweep_id, record)
-        self.place.beat(self.place.status() | {"status": swept.status})
-        mark = watermark(self.frozen.bars)
-        frame = _frame(done, {}, list(self.frozen.space))
-        return Walk(
-            self.place.sweep_id,
-            _title(self.frozen),
+        self.store.finish(self.directory.sweep_id, record)
+        self.directory.write_heartbeat(self.directory.heartbeat() | {"status": fold_result.status})
+        mark = watermark(self.snapshot.bars)
+        frame = _frame(done, {}, list(self.snapshot.space))
+        return WalkForwardResult(
+            self.directory.sweep_id,
+            _title(self.snapshot),
             frame,
-            list(self.frozen.space),
+            list(self.snapshot.space),
             states,
             {},
             None,
-            swept.status,
+            fold_result.status,
             why,
             mark,
         )
 
-    def _finished(self, done: list[Part], states: dict[str, int]) -> Walk:
-        frozen, walk_id, root = self.frozen, self.place.sweep_id, self.root
-        result = stitched(frozen, done)
-        frame = _frame(done, _out_of_sample(result, done), list(frozen.space))
+    def _conclude(self, done: list[WalkForwardFold], states: dict[str, int]) -> WalkForwardResult:
+        snapshot, walk_id, root = self.snapshot, self.directory.sweep_id, self.root
+        result = stitched(snapshot, done)
+        frame = _frame(done, _out_of_sample(result, done), list(snapshot.space))
         measured = metrics.summary(result)
-        tally = trial_ledger.tally(root, backtest_run.placed(frozen.run))
+        tally = trial_ledger.tally(root, backtest_run.placed(snapshot.run))
         own = {
             "efficiency": perf.ratio(measured["sharpe"], float(frame["in_sample"].mean())),
             "folds": float(len(done)),
         }
         luck = tally.luck(measured)
-        found = measured | {f"walk_forward_{name}": value for name, value in own.items()}
+        run_metrics = measured | {f"walk_forward_{name}": value for name, value in own.items()}
         tags = {"states": json.dumps(states), "stopped": ""}
         record = Record(
-            study=frozen.run.study,
-            name=_title(frozen),
-            metrics=found | luck.at_run,
+            study=snapshot.run.study,
+            name=_title(snapshot),
+            metrics=run_metrics | luck.at_run,
             tags=tags,
-            files=backtest_run.artifacts(frozen.run, result, frozen.composed.overrides)
+            files=backtest_run.artifacts(snapshot.run, result, snapshot.composed.overrides)
             | {
                 "folds.parquet": backtest_run.parquet(frame),
-                "report.html": _page(frozen, result, found, frame, walk_id, luck),
+                "report.html": _page(snapshot, result, run_metrics, frame, walk_id, luck),
             },
             series={"curve/equity_usd": backtest_run.equity_steps(result)},
         )
         self.store.finish(walk_id, record)
         self.store.analyze()
-        self.place.beat(self.place.status() | {"status": "FINISHED"})
-        page, mark = self.store.artifacts(walk_id) / "report.html", watermark(frozen.bars)
-        return Walk(
+        self.directory.write_heartbeat(self.directory.heartbeat() | {"status": "FINISHED"})
+        page, mark = self.store.artifacts(walk_id) / "report.html", watermark(snapshot.bars)
+        return WalkForwardResult(
             walk_id,
-            _title(frozen),
+            _title(snapshot),
             frame,
-            list(frozen.space),
+            list(snapshot.space),
             states,
-            found | luck.metrics,
+            run_metrics | luck.metrics,
             page,
             watermark=mark,
         )
 
 
 @dataclass
-class _Beating:
-    """Shows the search of one fold, and says in the walk-forward's own heart-beat how far it is."""
+class _FoldProgress:
+    """Show the search of one fold, and write it into the heart-beat of the walk-forward search."""
 
-    shown: Progress
-    place: Place
+    display: Progress
+    directory: SweepDir
     fold: int
     count: int
-    beaten: float = -math.inf
+    last_heartbeat: float = -math.inf
 
-    def begin(self, board: Board) -> None:
-        board.title = f"fold {self.fold} of {self.count} · {board.title}"
-        self.shown.begin(board)
-        self._beat(board)
+    def begin(self, statistics: SweepStatistics) -> None:
+        statistics.title = f"fold {self.fold} of {self.count} · {statistics.title}"
+        self.display.begin(statistics)
+        self._write_heartbeat(statistics)
 
-    def trial(self, board: Board, outcome: Outcome, improved: bool) -> None:
-        self.shown.trial(board, outcome, improved)
-        if time.perf_counter() - self.beaten > BEAT_SEC:
-            self._beat(board)
+    def trial(self, statistics: SweepStatistics, outcome: Outcome, improved: bool) -> None:
+        self.display.trial(statistics, outcome, improved)
+        if time.perf_counter() - self.last_heartbeat > BEAT_SEC:
+            self._write_heartbeat(statistics)
 
-    def end(self, board: Board) -> None:
-        self.shown.end(board)
-        self._beat(board)
+    def end(self, statistics: SweepStatistics) -> None:
+        self.display.end(statistics)
+        self._write_heartbeat(statistics)
 
-    def _beat(self, board: Board) -> None:
-        self.beaten = time.perf_counter()
-        self.place.beat(
-            board.facts() | {"status": "RUNNING", "fold": self.fold, "folds": self.count}
+    def _write_heartbeat(self, statistics: SweepStatistics) -> None:
+        self.last_heartbeat = time.perf_counter()
+        self.directory.write_heartbeat(
+            statistics.facts() | {"status": "RUNNING", "fold": self.fold, "folds": self.count}
         )
 
 
-def _window(part: Part) -> list[str]:
+def _window(part: WalkForwardFold) -> list[str]:
     """A fold's sweep as overrides: its sessions, and nothing of the walk-forward itself."""
     first, fence = part.searched
     return [
@@ -430,28 +442,34 @@ def _window(part: Part) -> list[str]:
     ]
 
 
-def _parent(frozen: Frozen) -> Record:
-    made = parent(frozen)
-    return replace(made, name=_title(frozen), tags=made.tags | {"mcl.kind": KIND})
+def _parent(snapshot: SearchSnapshot) -> Record:
+    record = parent(snapshot)
+    return replace(record, name=_title(snapshot), tags=record.tags | {"mcl.kind": KIND})
 
 
-def _introduce(place: Place, frozen: Frozen, before: Mapping[str, Any] | None = None) -> None:
-    runner.introduce(place, frozen, dict(before or {}) | {"kind": KIND, "title": _title(frozen)})
+def _write_metadata(
+    directory: SweepDir, snapshot: SearchSnapshot, before: Mapping[str, Any] | None = None
+) -> None:
+    runner.write_metadata(
+        directory, snapshot, dict(before or {}) | {"kind": KIND, "title": _title(snapshot)}
+    )
 
 
-def _title(frozen: Frozen) -> str:
-    search = frozen.search
+def _title(snapshot: SearchSnapshot) -> str:
+    search = snapshot.search
     name = f"{search.name} · " if search.name else ""
     each = (
         f"{search.folds} folds" if search.test_length is None else f"parts of {search.test_length}"
     )
     return (
-        f"{name}walk-forward {search.walk_forward} · {frozen.run.strategy['name']} · {each} ×"
-        f" {frozen.total} trials"
+        f"{name}walk-forward {search.walk_forward} · {snapshot.run.strategy['name']} · {each} ×"
+        f" {snapshot.total} trials"
     )
 
 
-def _frame(done: Sequence[Part], out: Mapping[int, float], keys: Sequence[str]) -> pd.DataFrame:
+def _frame(
+    done: Sequence[WalkForwardFold], out: Mapping[int, float], keys: Sequence[str]
+) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
@@ -471,7 +489,7 @@ def _frame(done: Sequence[Part], out: Mapping[int, float], keys: Sequence[str]) 
     return pd.DataFrame(rows)
 
 
-def _out_of_sample(result: Result, done: Sequence[Part]) -> dict[int, float]:
+def _out_of_sample(result: Result, done: Sequence[WalkForwardFold]) -> dict[int, float]:
     """The annual Sharpe ratio of each part's sessions."""
     days, returns = result.session_returns.index, result.session_returns.to_numpy()
     edges = [0, *(int(days.searchsorted(part.traded[0])) for part in done[1:]), len(returns)]
@@ -482,9 +500,9 @@ def _out_of_sample(result: Result, done: Sequence[Part]) -> dict[int, float]:
 
 
 def _page(
-    frozen: Frozen,
+    snapshot: SearchSnapshot,
     result: Result,
-    found: Mapping[str, float],
+    run_metrics: Mapping[str, float],
     frame: pd.DataFrame,
     walk_id: str,
     luck: Luck,
@@ -492,15 +510,15 @@ def _page(
     from mcl.report.run import RunView, run_page
 
     table = {f"fold {row.pop('fold')}": row for row in frame.to_dict("records")}
-    described: dict[str, Any] = {"walk_forward": table} | frozen.run.model_dump(mode="json")
-    tags = provenance.tags(frozen.run, frozen.bars)
+    described: dict[str, Any] = {"walk_forward": table} | snapshot.run.model_dump(mode="json")
+    tags = provenance.tags(snapshot.run, snapshot.bars)
     out = [urls.run(walk_id)]
-    shown = dict(found) | luck.metrics
+    page_metrics = dict(run_metrics) | luck.metrics
     view = RunView(
-        _title(frozen),
+        _title(snapshot),
         described,
-        frozen.composed.overrides,
-        shown,
+        snapshot.composed.overrides,
+        page_metrics,
         result,
         tags,
         walk_id,

@@ -1,6 +1,4 @@
-"""Who computes the trials: this process, or worker processes that share the bars through memory
-maps.
-"""
+"""Compute trials in this process, or in worker processes that share the bars by memory maps."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ import numpy as np
 
 from mcl.base.errors import EngineError
 from mcl.data.bars import Bars
-from mcl.search.trial import Assignment, Judge, Objective, Outcome, nobody
+from mcl.search.trial import Judge, Objective, ObjectiveSpec, Outcome, no_pruning
 
 Job = tuple[int, dict[str, Any]]
 LIVES = 3  # workers that one trial may take down, and starts in a row that may fail
@@ -61,7 +59,7 @@ class Jobs:
         """A worker has begun to work."""
         self._stillborn = 0
 
-    def orphaned(self, job: Job | None, *, ready: bool, how: str = "") -> None:
+    def worker_died(self, job: Job | None, *, ready: bool, how: str = "") -> None:
         """A worker died, in a trial or between two: the trial waits again, first in the row, or has
         cost enough workers.
 
@@ -89,8 +87,8 @@ class Jobs:
     def over_time(self, job: Job | None, limit_sec: float) -> None:
         """A worker was ended since its trial took too long."""
         if job is not None:
-            said = f"longer than search.trial_timeout_sec={limit_sec:g}"
-            self.done.append(Outcome(*job, "FAILED", "timeout", said, seconds=limit_sec))
+            detail = f"longer than search.trial_timeout_sec={limit_sec:g}"
+            self.done.append(Outcome(*job, "FAILED", "timeout", detail, seconds=limit_sec))
 
 
 class Inline:
@@ -98,7 +96,7 @@ class Inline:
 
     capacity = 1
 
-    def __init__(self, objective: Objective, judge: Judge = nobody) -> None:
+    def __init__(self, objective: Objective, judge: Judge = no_pruning) -> None:
         self._objective, self._judge = objective, judge
         self._waiting: deque[Job] = deque()
 
@@ -128,8 +126,8 @@ class Pool:
 
     A worker that dies is replaced and its trial is run again; one that takes `LIVES` workers with
     it is FAILED(worker_died). A trial over `limit_sec` is FAILED(timeout), whatever it hangs in,
-    since its process is killed. `judge` is asked here, after each fold. `folder` holds the shared
-    bars while the pool lives.
+    since its process is killed. `judge` runs here, after each fold. `folder` has the shared bars
+    while the pool lives.
     """
 
     def __init__(
@@ -137,7 +135,7 @@ class Pool:
         objective: Objective,
         count: int,
         folder: Path,
-        judge: Judge = nobody,
+        judge: Judge = no_pruning,
         limit_sec: float | None = None,
         ahead: int = 1,
     ) -> None:
@@ -145,11 +143,11 @@ class Pool:
         self._folder, self._judge, self._limit_sec = folder, judge, limit_sec
         shutil.rmtree(folder, ignore_errors=True)  # of a parent that was killed
         shared = {
-            key: share(bars, folder / key[:16]) for key, bars in objective.market.loaded.items()
+            key: share(bars, folder / key[:16]) for key, bars in objective.data_cache.loaded.items()
         }
-        self._begin = (pickle.dumps(objective.assignment), shared, dict(os.environ))
-        expected()
-        self._context = forking()
+        self._begin = (pickle.dumps(objective.spec), shared, dict(os.environ))
+        start_fork_server()
+        self._context = worker_context()
         self._jobs = Jobs("worker processes", "out of memory? lower search.workers")
         self._workers = [self._worker() for _ in range(count)]
 
@@ -183,14 +181,14 @@ class Pool:
         return Worker(process, mine)
 
     def _turn(self) -> None:
-        """Wait for whatever a worker says, for a death or for the end of somebody's time."""
+        """Wait for a message of a worker, for a death or for the end of a time limit."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         nearest = min(worker.until for worker in self._workers)
-        patience = None if nearest == math.inf else max(nearest - time.monotonic(), 0.0)
-        for pipe in wait(list(by_pipe), patience):
+        timeout_sec = None if nearest == math.inf else max(nearest - time.monotonic(), 0.0)
+        for pipe in wait(list(by_pipe), timeout_sec):
             worker = by_pipe[pipe]  # type: ignore[index]
             try:
-                self._heard(worker, worker.pipe.recv())
+                self._receive(worker, worker.pipe.recv())
             except (EOFError, OSError):
                 self._died(worker)
         for worker in self._workers:
@@ -198,20 +196,20 @@ class Pool:
                 self._over_time(worker)
         self._feed()
 
-    def _heard(self, worker: Worker, said: Any) -> None:
-        if isinstance(said, Outcome):
-            self._jobs.done.append(said)
+    def _receive(self, worker: Worker, message: Any) -> None:
+        if isinstance(message, Outcome):
+            self._jobs.done.append(message)
             worker.job, worker.until = None, math.inf
-        elif said is None:
+        elif message is None:
             worker.ready = True
             self._jobs.ready()
         else:
-            worker.pipe.send(self._judge(*said))
+            worker.pipe.send(self._judge(*message))
 
     def _died(self, worker: Worker) -> None:
         job, worker.job = worker.job, None
         self._replace(worker)
-        self._jobs.orphaned(
+        self._jobs.worker_died(
             job, ready=worker.ready, how=f", the last with exit code {worker.process.exitcode}"
         )
 
@@ -265,9 +263,9 @@ def attach(folder: Path) -> Bars:
     return restored
 
 
-def forking() -> ForkServerContext | SpawnContext:
-    """How workers are begun: as forks of a server process that has imported everything once, in a
-    few milliseconds each.
+def worker_context() -> ForkServerContext | SpawnContext:
+    """The context that starts workers: forks of a server process that has imported everything once,
+    in a few milliseconds each.
 
     Where the system has no such server, each worker is a new process that imports everything by
     itself.
@@ -279,15 +277,15 @@ def forking() -> ForkServerContext | SpawnContext:
     return context
 
 
-def expected() -> None:
-    """Begin that server now: it imports while the caller prepares something else, and is deaf for
-    the Ctrl-C that its group gets.
+def start_fork_server() -> None:
+    """Start that server now: it imports while the caller prepares something else, and ignores the
+    Ctrl-C that its group gets.
     """
     if not _has_server():
         return
     from multiprocessing import forkserver
 
-    forking()
+    worker_context()
     if threading.current_thread() is not threading.main_thread():
         forkserver.ensure_running()
         return
@@ -313,8 +311,8 @@ def _work(
     _die_with_the_parent()
     os.environ.clear()  # the server's is of an earlier time
     os.environ.update(environment)
-    assignment: Assignment = pickle.loads(pickled)  # noqa: S301 - made by this process's parent just now
-    objective = assignment.objective({key: attach(folder) for key, folder in shared.items()})
+    spec: ObjectiveSpec = pickle.loads(pickled)  # noqa: S301 - made by this process's parent just now
+    objective = spec.objective({key: attach(folder) for key, folder in shared.items()})
 
     def judge(number: int, fold: int, value: float) -> bool:
         pipe.send((number, fold, value))
@@ -345,7 +343,7 @@ def _die_with_the_parent() -> None:
 
 
 def _watch_the_parent(parent: int) -> None:
-    """The system gives an orphan another parent."""
+    """End this process once the system has given it another parent."""
     while os.getppid() == parent:
         time.sleep(PARENT_LOOK_SEC)
     os._exit(1)

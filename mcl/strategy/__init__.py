@@ -30,8 +30,8 @@ class Strategy(Protocol):
     """A frozen dataclass whose fields are its parameters: every one has a default, and a range by
     `Annotated[..., Field(...)]`.
 
-    It may have a method `indicators(bars) -> dict[str, Floats]`: what it looks at, one value per
-    bar, for `mcl check warmup` and charts.
+    It may have a method `indicators(bars) -> dict[str, Floats]`, one value per bar, for `mcl check
+    warmup` and charts.
     """
 
     name: ClassVar[str]
@@ -115,18 +115,18 @@ def parameters(name: str) -> list[str]:
 
 def defaults(name: str) -> dict[str, Any]:
     """The parameters of a strategy that have a default, with it."""
-    found = {}
+    values = {}
     for field in fields(cast("Any", _named(name))):
         if field.default is not MISSING:
-            found[field.name] = field.default
+            values[field.name] = field.default
         elif field.default_factory is not MISSING:
-            found[field.name] = field.default_factory()
-    return found
+            values[field.name] = field.default_factory()
+    return values
 
 
 def parameter_fault(name: str, key: str, value: Any) -> str:
-    """Why `value` cannot be the parameter `key` of a strategy, whatever the others are; empty where
-    it can.
+    """The reason why `value` cannot be the parameter `key` of a strategy, whatever the others are.
+    Empty where it can.
     """
     return _fault(_ranges(_named(name))[key], value)
 
@@ -146,18 +146,18 @@ def exposed(strategy: Strategy, bars: Bars) -> dict[str, npt.NDArray[np.float64]
 
 
 def _named(name: str) -> type[Strategy]:
-    """A person's own file is only read when a config names it: a broken one does not disturb other
-    runs.
+    """The class of this name. A user's own file is only read when a config names it: a broken one
+    does not disturb other runs.
     """
     from mcl.strategy import user_strategies
 
-    known = builtin()
-    if name in known:
+    classes = builtin()
+    if name in classes:
         user_strategies.refuse_namesake(name)
-        return known[name]
+        return classes[name]
     if name not in user_strategies.names():
         raise ConfigError(
-            f"there is no strategy {name!r}; {nearest(name, [*known, *user_strategies.names()])}"
+            f"there is no strategy {name!r}; {nearest(name, [*classes, *user_strategies.names()])}"
         )
     return user_strategies.load(name)
 
@@ -169,8 +169,8 @@ def _import_all() -> None:
 
 
 def _fault(adapter: TypeAdapter[Any], value: Any) -> str:
-    if said := unrepresentable(value):
-        return said
+    if reason := unrepresentable(value):
+        return reason
     try:
         adapter.validate_python(value, strict=True)
     except ValidationError as error:
@@ -187,9 +187,9 @@ def _ranges(cls: type[Strategy]) -> dict[str, TypeAdapter[Any]]:
     try:
         hints = get_type_hints(cls, include_extras=True).items()
     except Exception as error:  # an annotation is code of whoever wrote the class
-        said = (
+        message = (
             f"{sys.modules[cls.__module__].__file__}: a type of class {cls.__name__} cannot be"
             f" read: {in_words(error)}"
         )
-        raise ConfigError(said, "write plain types: int, float, str, bool") from error
+        raise ConfigError(message, "write plain types: int, float, str, bool") from error
     return {field: TypeAdapter(hint) for field, hint in hints if get_origin(hint) is not ClassVar}

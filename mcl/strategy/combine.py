@@ -150,13 +150,13 @@ class TrendFilter:
 
 
 def _member(at: str, params: dict[str, Any]) -> Strategy:
-    with _placed(at):
+    with _with_location(at):
         return build({key: value for key, value in params.items() if key != "weight"})
 
 
 @contextmanager
-def _placed(at: str) -> Iterator[None]:
-    """An error in a nested strategy says where that stands."""
+def _with_location(at: str) -> Iterator[None]:
+    """Add the key of a nested strategy to its errors."""
     try:
         yield
     except ConfigError as error:

@@ -1,5 +1,5 @@
-"""Coarser bars beside the fine ones, without look-ahead: a row sees a coarser bar only when that
-has closed.
+"""Coarser bars for each fine bar without look-ahead: a row sees a coarser bar only when that has
+closed.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def higher(bars: Bars, interval: str) -> Higher:
     rows = np.flatnonzero(~late)
     starts = np.flatnonzero(begins[rows])
     lasts = np.append(starts[1:], len(rows)) - 1
-    known = np.where(final[rows[lasts]], rows[lasts], np.append(rows[starts[1:]], len(bars)))
-    return _folded(bars, rows, starts, lasts, known)
+    known_rows = np.where(final[rows[lasts]], rows[lasts], np.append(rows[starts[1:]], len(bars)))
+    return _folded(bars, rows, starts, lasts, known_rows)
 
 
-def _folded(bars: Bars, rows: Ints, starts: Ints, lasts: Ints, known: Ints) -> Higher:
-    closed = slice(1, int(np.searchsorted(known, len(bars), "left")))
+def _folded(bars: Bars, rows: Ints, starts: Ints, lasts: Ints, known_rows: Ints) -> Higher:
+    closed = slice(1, int(np.searchsorted(known_rows, len(bars), "left")))
     prices = {name: values[rows] for name, values in bars.adjusted.items()}
     return Higher(
         open=prices["open"][starts][closed],
@@ -76,7 +76,7 @@ def _folded(bars: Bars, rows: Ints, starts: Ints, lasts: Ints, known: Ints) -> H
         low=np.minimum.reduceat(prices["low"], starts)[closed],
         close=prices["close"][lasts][closed],
         volume=np.add.reduceat(bars.volume[rows], starts, dtype=np.int64)[closed],
-        known_row=known[closed],
+        known_row=known_rows[closed],
         rows=len(bars),
     )
 

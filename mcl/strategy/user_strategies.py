@@ -1,4 +1,4 @@
-"""A person's own strategies: one file each in the project's experiments/strategies, loaded when a
+"""Load a user's own strategies: one file each in the project's experiments/strategies, read when a
 config names it.
 
 The file NAME.py holds one frozen dataclass with `name = "NAME"`. Its signal may be a pandas Series
@@ -34,7 +34,7 @@ from mcl.strategy.indicators import TOLERANCE
 if TYPE_CHECKING:
     from mcl.strategy import Strategy
 
-PACKAGE = "experiments.strategies."  # of the modules that are made of a person's files
+PACKAGE = "experiments.strategies."  # of the modules that are made of a user's files
 PARTS = ("memory", "uses_levels", "signal")
 
 
@@ -88,14 +88,16 @@ def digests(strategy: Mapping[str, Any]) -> dict[str, str]:
 def files(strategy: Mapping[str, Any]) -> dict[str, File]:
     """The files behind `digests`, by path in the project."""
     project = root().resolve()
-    found: dict[str, File] = {}
+    by_path: dict[str, File] = {}
     for name in filter(str.isidentifier, sorted(names_in(strategy))):
         path = below(folder(), name, ending=".py")
         if path.is_file():
-            there = local(path, project)
-            found[f"experiments/strategies/{name}.py"] = there.pop(path)
-            found |= {other.relative_to(project).as_posix(): file for other, file in there.items()}
-    return dict(sorted(found.items()))
+            imports = local(path, project)
+            by_path[f"experiments/strategies/{name}.py"] = imports.pop(path)
+            by_path |= {
+                other.relative_to(project).as_posix(): file for other, file in imports.items()
+            }
+    return dict(sorted(by_path.items()))
 
 
 def names_in(config: Mapping[str, Any]) -> set[str]:
@@ -110,35 +112,35 @@ def names_in(config: Mapping[str, Any]) -> set[str]:
 def _loaded(path: Path, modified_ns: int, name: str) -> type[Strategy]:
     del modified_ns  # an edited file is another one
     module = _executed(path)
-    found = [
+    classes = [
         cls
         for cls in vars(module).values()
         if isinstance(cls, type) and getattr(cls, "name", None) == name
     ]
-    if len(found) != 1 or not is_dataclass(found[0]):
+    if len(classes) != 1 or not is_dataclass(classes[0]):
         raise ConfigError(
-            f"{path} must hold one dataclass with name = {name!r}; it holds {len(found)} classes of"
-            " that name",
+            f"{path} must hold one dataclass with name = {name!r}; it holds"
+            f" {len(classes)} classes of that name",
             SKELETON,
         )
-    cls = found[0]
+    cls = classes[0]
     missing = [part for part in PARTS if not hasattr(cls, part)]
     if missing:
         raise ConfigError(
             f"{path}: class {cls.__name__} has no {' and no '.join(missing)}", SKELETON
         )
     _refuse_parameters_without_default(cls, path)
-    cls.signal = _checked(_placed(cls.signal, path), name)  # type: ignore[attr-defined]
+    cls.signal = _checked(_with_error_lines(cls.signal, path), name)  # type: ignore[attr-defined]
     if hasattr(cls, "indicators"):
-        cls.indicators = _placed(cls.indicators, path)
+        cls.indicators = _with_error_lines(cls.indicators, path)
     return cast("type[Strategy]", cls)
 
 
 def _refuse_parameters_without_default(cls: type[Any], path: Path) -> None:
     for field in fields(cls):
         if field.default is MISSING and field.default_factory is MISSING:
-            said = f"{path}: parameter {field.name} of class {cls.__name__} has no default"
-            raise ConfigError(said, f"write one: {field.name}: int = 10")
+            message = f"{path}: parameter {field.name} of class {cls.__name__} has no default"
+            raise ConfigError(message, f"write one: {field.name}: int = 10")
 
 
 SKELETON = "mcl new strategy NAME writes one that works"
@@ -174,14 +176,14 @@ def constructed(cls: type[Strategy], values: dict[str, Any]) -> Strategy:
         strategy = cls(**values)
         memory, _ = strategy.memory, strategy.uses_levels
     if isinstance(memory, bool) or not isinstance(memory, int | np.integer) or memory < 0:
-        said = f"{path}: memory of {cls.name} is {memory!r}, not a number of bars"
-        raise ConfigError(said, "memory is a whole number, 0 or more")
+        message = f"{path}: memory of {cls.name} is {memory!r}, not a number of bars"
+        raise ConfigError(message, "memory is a whole number, 0 or more")
     return strategy
 
 
 @contextmanager
 def _lines(path: Path, hint: str = "") -> Iterator[None]:
-    """What goes wrong in a person's file as a sentence with its line."""
+    """Report an error in a user's file as a sentence with its line."""
     try:
         with access_recorder.observed(path):
             yield
@@ -217,23 +219,23 @@ def _cure(error: BaseException) -> str:
     return ""
 
 
-def _placed(method: Callable[[Any, Bars], Any], path: Path) -> Callable[[Any, Bars], Any]:
-    """The same method; what goes wrong in it is a sentence with the line of the person's file."""
+def _with_error_lines(method: Callable[[Any, Bars], Any], path: Path) -> Callable[[Any, Bars], Any]:
+    """The same method, whose errors are sentences with the line of the user's file."""
 
     @functools.wraps(method)
-    def placed(self: Any, bars: Bars) -> Any:
+    def located(self: Any, bars: Bars) -> Any:
         with _lines(path):
             return method(self, bars)
 
-    return placed
+    return located
 
 
 def _checked(signal: Callable[[Any, Bars], Any], name: str) -> Callable[[Any, Bars], Floats]:
     @functools.wraps(signal)
     def checked(self: Any, bars: Bars) -> Floats:
-        said = signal(self, bars)
+        answer = signal(self, bars)
         try:
-            values = np.asarray(said, dtype=np.float64)
+            values = np.asarray(answer, dtype=np.float64)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{name}.signal is not one number per bar: {error}") from error
         if values.shape != (len(bars),):

@@ -11,7 +11,7 @@ from test_dollars import WIDE, flat_bars, trade
 from mcl.config import schema
 from mcl.engine.diagnostics import explain, why
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.risk.limits import Block, State
+from mcl.risk.limits import Block, TradingState
 
 
 def counts(result: Result) -> dict[tuple[str, str], int]:
@@ -99,6 +99,6 @@ def test_a_block_tells_its_values(
 
 
 def test_what_the_account_may_do_under_each_block() -> None:
-    assert Block.NONE.state is State.NORMAL
-    assert Block.COOL_DOWN.state is State.REDUCE_ONLY
-    assert Block.DAILY_LOSS.state is Block.HALTED.state is State.HALTED
+    assert Block.NONE.state is TradingState.NORMAL
+    assert Block.COOL_DOWN.state is TradingState.REDUCE_ONLY
+    assert Block.DAILY_LOSS.state is Block.HALTED.state is TradingState.HALTED

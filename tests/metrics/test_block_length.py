@@ -15,11 +15,11 @@ def uniform(count: int, seed: int) -> Floats:
     """A linear congruential sequence, so that the series are the same whatever the version of
     numpy.
     """
-    state, drawn = seed, []
+    state, sample = seed, []
     for _ in range(count):
         state = (1103515245 * state + 12345) % 2**31
-        drawn.append(state / 2**31)
-    return np.array(drawn)
+        sample.append(state / 2**31)
+    return np.array(sample)
 
 
 def normal(count: int, seed: int) -> Floats:

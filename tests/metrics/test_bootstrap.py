@@ -33,10 +33,10 @@ bench = importlib.import_module("bench_judgement")
 
 
 def test_every_replicate_holds_as_many_observations_as_the_sample() -> None:
-    drawn = counts(123, 5, 400)
-    assert (drawn.sum(axis=1) == 123).all()
-    assert drawn.mean() == pytest.approx(1.0)
-    assert not np.array_equal(drawn[0], drawn[1])
+    occurrences = counts(123, 5, 400)
+    assert (occurrences.sum(axis=1) == 123).all()
+    assert occurrences.mean() == pytest.approx(1.0)
+    assert not np.array_equal(occurrences[0], occurrences[1])
 
 
 def test_blocks_have_the_wished_mean_length() -> None:
@@ -90,7 +90,7 @@ def test_bca_is_that_of_scipy_on_the_same_resamples(statistic: str, confidence: 
         "mean": lambda x, axis: x.mean(axis),
         "sharpe": lambda x, axis: x.mean(axis) / x.std(axis, ddof=1),
     }
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (r,),
         functions[statistic],
         n_resamples=3000,
@@ -102,9 +102,9 @@ def test_bca_is_that_of_scipy_on_the_same_resamples(statistic: str, confidence: 
         leave_one_out_sharpes(r) if statistic == "sharpe" else (r.sum() - r) / (len(r) - 1)
     )
     ours = bca_interval(
-        found.bootstrap_distribution, float(functions[statistic](r, 0)), without_one, confidence
+        interval.bootstrap_distribution, float(functions[statistic](r, 0)), without_one, confidence
     )
-    assert ours == pytest.approx(tuple(found.confidence_interval), rel=1e-9)
+    assert ours == pytest.approx(tuple(interval.confidence_interval), rel=1e-9)
 
 
 def test_leave_one_out_and_long_run_deviation_against_their_definitions() -> None:

@@ -11,8 +11,9 @@ from scipy.stats import rankdata
 
 from mcl.metrics.cscv import overfitting
 
-ROWS = """.01 .02 -.01 .00 / -.02 .01 .03 .01 / .03 -.01 .00 .02 / .00 .02 .01 -.01 / .01 -.03 .02 .00 / .02 .01 -.02 .03 /
--.01 .00 .01 .02 / .01 .02 .00 -.02 / .00 -.01 .03 .01 / .02 .00 -.01 .01 / -.01 .03 .01 .00 / .01 .01 -.02 .02"""
+ROWS = """.01 .02 -.01 .00 / -.02 .01 .03 .01 / .03 -.01 .00 .02 / .00 .02 .01 -.01 /
+.01 -.03 .02 .00 / .02 .01 -.02 .03 / -.01 .00 .01 .02 / .01 .02 .00 -.02 /
+.00 -.01 .03 .01 / .02 .00 -.01 .01 / -.01 .03 .01 .00 / .01 .01 -.02 .02"""
 ANCHOR = np.array([[float(x) for x in row.split()] for row in ROWS.split("/")])
 
 
@@ -31,11 +32,11 @@ def by_definition(returns: np.ndarray, blocks: int) -> list[float]:
 
 
 def test_the_anchor() -> None:
-    found = overfitting(ANCHOR, 4)
-    assert found.logits == pytest.approx(
+    overfit = overfitting(ANCHOR, 4)
+    assert overfit.logits == pytest.approx(
         [0.405465, -1.386294, -0.405465, -1.386294, -1.386294, -1.386294], abs=1e-6
     )
-    assert found.pbo == pytest.approx(5 / 6)
+    assert overfit.pbo == pytest.approx(5 / 6)
 
 
 @pytest.mark.parametrize(("rows", "columns", "blocks"), [(60, 7, 6), (83, 12, 8), (40, 2, 10)])
@@ -46,16 +47,16 @@ def test_block_sums_equal_the_definition(rows: int, columns: int, blocks: int) -
 
 def test_a_median_rank_counts_as_overfit() -> None:
     returns = np.random.default_rng(2).normal(size=(64, 9))
-    found = overfitting(returns, 8)
-    middle = found.logits == 0.0
+    overfit = overfitting(returns, 8)
+    middle = overfit.logits == 0.0
     assert middle.any()  # nine columns: the fifth rank gives exactly ln(1)
-    assert found.pbo == pytest.approx(np.mean(np.array(by_definition(returns, 8)) <= 1e-12))
+    assert overfit.pbo == pytest.approx(np.mean(np.array(by_definition(returns, 8)) <= 1e-12))
 
 
 def test_twins_share_their_rank() -> None:
     returns = np.random.default_rng(3).normal(size=(64, 3))
-    found = overfitting(np.column_stack([returns, returns, returns]), 4)
-    ranks = 10 / (1 + np.exp(-found.logits))
+    overfit = overfitting(np.column_stack([returns, returns, returns]), 4)
+    ranks = 10 / (1 + np.exp(-overfit.logits))
     assert np.allclose(np.round(ranks), ranks)
     assert {round(r) for r in ranks} <= {2, 5, 8}  # the averages of 1-3, 4-6 and 7-9
 

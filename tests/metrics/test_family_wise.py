@@ -78,9 +78,9 @@ def test_missing_sessions_and_useless_trials() -> None:
     useless = np.column_stack(
         [np.full(300, np.nan), np.zeros(300), np.where(np.arange(300) < 5, 0.1, np.nan)]
     )
-    found = family_wise(gaps[:, 0], np.column_stack([gaps, useless]))
-    assert found.p == pytest.approx(whole, abs=0.01)
-    assert found.trials == 24
+    test = family_wise(gaps[:, 0], np.column_stack([gaps, useless]))
+    assert test.p == pytest.approx(whole, abs=0.01)
+    assert test.trials == 24
     late = np.concatenate([np.full(100, np.nan), returns[:, 0]])
     assert family_wise(late, np.full((400, 1), np.nan)).statistic == pytest.approx(
         family_wise(returns[:, 0], np.empty((300, 0))).statistic

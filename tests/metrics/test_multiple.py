@@ -30,9 +30,9 @@ def test_without_an_edge_the_level_is_kept() -> None:
 def test_the_three_p_values_are_ordered() -> None:
     rng = np.random.default_rng(2)
     returns = rng.normal(size=(400, 8)) + np.linspace(-0.3, 0.12, 8)
-    found = spa(returns, 2000)
-    assert found.lower <= found.consistent <= found.upper
-    assert found.best == int((returns.mean(axis=0) / long_run_deviation(returns, 1)).argmax())
+    superior = spa(returns, 2000)
+    assert superior.lower <= superior.consistent <= superior.upper
+    assert superior.best == int((returns.mean(axis=0) / long_run_deviation(returns, 1)).argmax())
 
 
 def test_a_quiet_good_one_is_seen_beside_a_loud_lucky_one() -> None:
@@ -63,9 +63,9 @@ def test_long_run_deviation_of_dependent_returns() -> None:
 def test_timing_is_judged_against_every_rotation() -> None:
     rng = np.random.default_rng(6)
     change = rng.normal(size=400)
-    held = np.sign(np.convolve(rng.normal(size=430), np.ones(31), "valid"))
-    earned = [float(np.roll(held, k) @ change) for k in range(400)]
-    assert random_entry(held, change) == pytest.approx(
+    contracts = np.sign(np.convolve(rng.normal(size=430), np.ones(31), "valid"))
+    earned = [float(np.roll(contracts, k) @ change) for k in range(400)]
+    assert random_entry(contracts, change) == pytest.approx(
         np.mean(np.array(earned) >= earned[0] - 1e-9)
     )
     assert random_entry(np.sign(change), change) == pytest.approx(1 / 400)

@@ -67,8 +67,10 @@ def defined(path: Path) -> list[str]:
 
 
 def test_every_statistic_is_defined_once_in_metrics() -> None:
-    found = [name for path in METRICS.glob("*.py") for name in defined(path) if name in STATISTICS]
-    assert sorted(found) == sorted(STATISTICS)
+    defined_names = [
+        name for path in METRICS.glob("*.py") for name in defined(path) if name in STATISTICS
+    ]
+    assert sorted(defined_names) == sorted(STATISTICS)
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -91,10 +93,10 @@ def test_no_module_outside_defines_a_statistic_again(path: Path) -> None:
         "market/calendar.py",
         "data/synthetic/calibration.py",
     ), f"{name} has its own 252 in lines {year}: calendar.SESSIONS_PER_YEAR"
-    found = list(calls(tree))
+    defined_names = list(calls(tree))
     rooted = [
         node.lineno
-        for func, node in found
+        for func, node in defined_names
         if func == "sqrt" and "SESSIONS_PER_YEAR" in ast.unparse(node)
     ]
     assert not rooted or name in (
@@ -102,13 +104,13 @@ def test_no_module_outside_defines_a_statistic_again(path: Path) -> None:
         "data/synthetic/generator.py",
         "data/synthetic/price_process.py",
     ), f"{name} annualises in lines {rooted}"
-    deflates = {func for func, _ in found} & DEFLATION
+    deflates = {func for func, _ in defined_names} & DEFLATION
     assert not deflates or name == "tracking/trial_ledger.py", (
         f"{name} deflates by {deflates}: take Tally.luck"
     )
     rising = [
         node.lineno
-        for func, node in found
+        for func, node in defined_names
         if func == "cummax" or ast.unparse(node.func).endswith("maximum.accumulate")
     ]
     assert not rising or name in RUNNING, (

@@ -167,8 +167,8 @@ def test_every_undefined_metric_says_why(run: Result) -> None:
     """Nothing traded, one session, one trade: whatever is NaN there has a reason, and no reason
     stands for a metric that does not exist.
     """
-    known = summary(run)
-    assert set(UNDEFINED) <= set(known)
+    metrics_of_run = summary(run)
+    assert set(UNDEFINED) <= set(metrics_of_run)
     lonely = result_of(
         [1001.0, 1001.0],
         [1, 0],
@@ -180,7 +180,7 @@ def test_every_undefined_metric_says_why(run: Result) -> None:
     for m in (
         summary(result_of([1000.0] * 4, [0] * 4, [], [], 0.0, [1, 1, 2, 2])),
         summary(lonely),
-        known,
+        metrics_of_run,
     ):
         missing = {name for name, value in m.items() if math.isnan(value)}
         assert set(reasons(m)) == missing

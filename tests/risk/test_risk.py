@@ -102,9 +102,9 @@ def test_half_of_kelly_is_a_volatility_target_of_half_the_sharpe() -> None:
 def test_the_buffer_is_a_share_of_the_full_size() -> None:
     buffered = VOL.model_copy(update={"buffer_frac": 0.1})
     intent = plan(BARS, build({"name": "always_long"}), risk_of(buffered), CAPITAL)
-    known = ~np.isnan(intent.wanted)
-    np.testing.assert_allclose(intent.buffer[known], 0.1 * intent.wanted[known])
-    assert (intent.buffer[~known] == 0).all()
+    defined = ~np.isnan(intent.wanted)
+    np.testing.assert_allclose(intent.buffer[defined], 0.1 * intent.wanted[defined])
+    assert (intent.buffer[~defined] == 0).all()
 
 
 def test_a_market_without_movement_has_no_size() -> None:
@@ -256,8 +256,10 @@ def test_the_table_of_changes_knows_every_key() -> None:
         for size in get_args(get_args(schema.Size)[0])
         for tag in keys_of(size, f"size.{method_of(size)}")
     ]
-    known = set(sizes) | keys_of(schema.Protection, "protection") | keys_of(schema.Limits, "limits")
-    assert set(CHANGES) == known
+    defined = (
+        set(sizes) | keys_of(schema.Protection, "protection") | keys_of(schema.Limits, "limits")
+    )
+    assert set(CHANGES) == defined
     assert set(schema.Risk.model_fields) == {"size", "protection", "limits"}
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from mcl import composition, search
-from mcl.search.result import Swept
+from mcl.search.result import SweepResult
 from mcl.tracking.store import Store
 
 SESSIONS, BARS = 40, 390
@@ -56,15 +56,15 @@ def write_walk(path: Path, seed: int = 3) -> None:
     ).to_csv(path, index=False)
 
 
-def measured(swept: Swept) -> dict[str, float]:
+def measured(sweep_result: SweepResult) -> dict[str, float]:
     """What the best trial's own bars say of it: the metrics that count other trials grow with every
     test. NaN equals nothing: left out.
     """
-    metrics = (swept.best or {})["metrics"]
+    metrics = (sweep_result.best or {})["metrics"]
     return {
         name: value
         for name, value in metrics.items()
-        if name in swept.trials.columns and not math.isnan(value)
+        if name in sweep_result.trials.columns and not math.isnan(value)
     }
 
 
@@ -73,7 +73,7 @@ class Project:
     root: Path
     store: Store
 
-    def sweep(self, *overrides: str) -> Swept:
+    def sweep(self, *overrides: str) -> SweepResult:
         """`SMALL` with these overrides, which replace its own of the same key."""
         keys = {o.split("=")[0] for o in overrides}
         small = [o for o in SMALL if o.split("=")[0] not in keys]
@@ -81,7 +81,7 @@ class Project:
             composition.compose("sweep", [*small, *overrides]), store=self.store, root=self.root
         )
 
-    def grid(self, *overrides: str) -> Swept:
+    def grid(self, *overrides: str) -> SweepResult:
         own = [o for o in SMALL if not o.startswith(("search", "strategy.", "strategy="))]
         return search.grid([*own, *overrides], store=self.store, root=self.root)
 

@@ -87,7 +87,7 @@ def test_an_axis_has_the_type_and_the_range_of_its_parameter(
 def test_a_list_and_a_mapping_are_choices(project: Any) -> None:
     windows = "risk.limits.trading_windows=choice(['09:00-14:30'],[])"
     sizes = "risk.size=choice({method:fixed,contracts:1.0},{method:fixed,contracts:2.0})"
-    found = project.sweep(
+    sweep_result = project.sweep(
         windows,
         sizes,
         "search.sampler=random",
@@ -95,46 +95,48 @@ def test_a_list_and_a_mapping_are_choices(project: Any) -> None:
         "search.min_trades=0",
         "search.name=nested",
     )
-    assert set(found.trials["state"]) <= {"COMPLETE", "PRUNED"}  # fast >= slow
-    assert set(found.trials["risk.limits.trading_windows"]) <= {'["09:00-14:30"]', "[]"}
-    assert found.best is not None
+    assert set(sweep_result.trials["state"]) <= {"COMPLETE", "PRUNED"}  # fast >= slow
+    assert set(sweep_result.trials["risk.limits.trading_windows"]) <= {'["09:00-14:30"]', "[]"}
+    assert sweep_result.best is not None
     again = composition.compose("backtest", ["experiment=nested_best"]).config
     assert again.risk.size.contracts in (1.0, 2.0)
     assert list(again.risk.limits.trading_windows) == json.loads(
-        found.best["params"]["risk.limits.trading_windows"]
+        sweep_result.best["params"]["risk.limits.trading_windows"]
     )
 
 
 def test_a_grid_varies_lists_and_mappings(project: Any) -> None:
-    found = project.grid("strategy=ema_cross", "risk.limits.trading_windows=['09:00-14:30'],[]")
-    assert list(found.trials["state"]) == ["COMPLETE", "COMPLETE"]
-    found = project.grid(
+    sweep_result = project.grid(
+        "strategy=ema_cross", "risk.limits.trading_windows=['09:00-14:30'],[]"
+    )
+    assert list(sweep_result.trials["state"]) == ["COMPLETE", "COMPLETE"]
+    sweep_result = project.grid(
         "strategy=ema_cross", "risk.size={method:fixed,contracts:1.0},{method:fixed,contracts:2.0}"
     )
-    assert list(found.trials["state"]) == ["COMPLETE", "COMPLETE"]
+    assert list(sweep_result.trials["state"]) == ["COMPLETE", "COMPLETE"]
 
 
 def test_a_point_that_cannot_be_is_one_failed_child(project: Any) -> None:
-    found = project.grid("strategy=ema_cross", "capital_usd=25000.0,inf")
-    assert list(found.trials["state"]) == ["COMPLETE", "FAILED"]
-    assert "capital_usd=inf" in found.trials["detail"].iloc[1]
-    found = project.grid("strategy=ema_cross", "data.path=walk.csv,nowhere.csv")
-    assert list(found.trials["state"]) == ["COMPLETE", "FAILED"]
-    assert "nowhere.csv" in found.trials["detail"].iloc[1]
+    sweep_result = project.grid("strategy=ema_cross", "capital_usd=25000.0,inf")
+    assert list(sweep_result.trials["state"]) == ["COMPLETE", "FAILED"]
+    assert "capital_usd=inf" in sweep_result.trials["detail"].iloc[1]
+    sweep_result = project.grid("strategy=ema_cross", "data.path=walk.csv,nowhere.csv")
+    assert list(sweep_result.trials["state"]) == ["COMPLETE", "FAILED"]
+    assert "nowhere.csv" in sweep_result.trials["detail"].iloc[1]
 
 
 def test_an_own_constructor_that_refuses_a_point_fails_that_trial(project: Any) -> None:
     write_own(project.root, "ValueError(f'no {self.n}')")
-    found = search.sweep(
+    sweep_result = search.sweep(
         composition.compose("sweep", list(OWN_SPACE)), store=project.store, root=project.root
     )
-    states = dict(zip(found.trials["strategy.n"], found.trials["state"], strict=True))
+    states = dict(zip(sweep_result.trials["strategy.n"], sweep_result.trials["state"], strict=True))
     assert {n: state for n, state in states.items() if n > 5} == {
         6: "FAILED",
         7: "FAILED",
         8: "FAILED",
     }
-    detail = found.trials.loc[found.trials["strategy.n"] == 7, "detail"].iloc[0]
+    detail = sweep_result.trials.loc[sweep_result.trials["strategy.n"] == 7, "detail"].iloc[0]
     assert re.search(r"odd\.py, line 15: ValueError: no 7", detail)
 
 
@@ -215,8 +217,8 @@ def test_hydras_own_axes_and_mode_work(project: Any, capsys: pytest.CaptureFixtu
 
     def answer(*typed: str) -> dict[str, Any]:
         main(["--json", *typed, *words])
-        found: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return found
+        content: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return content
 
     for typed in (
         "+hydra.sweeper.params={strategy.fast: '2,3'}",
@@ -235,10 +237,10 @@ def test_hydras_own_axes_and_mode_work(project: Any, capsys: pytest.CaptureFixtu
     )
     assert answer("backtest", "-m", "experiment=axes")["trials"] == {"COMPLETE": 2}
     assert answer("backtest", "experiment=both")["trials"] == {"COMPLETE": 2}
-    found = answer(
+    sweep_result = answer(
         "sweep", "experiment=axes", "strategy.slow=20", "search.sampler=grid", "search.min_trades=0"
     )
-    assert found["trials"] == {"COMPLETE": 2}
+    assert sweep_result["trials"] == {"COMPLETE": 2}
     one = search.sweep(
         composition.compose(
             "sweep",

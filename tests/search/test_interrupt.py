@@ -13,7 +13,7 @@ import pytest
 
 from mcl.search import trial_log
 from mcl.search.interrupt import interruptible
-from mcl.search.json_lines import Lines
+from mcl.search.json_lines import JsonLinesFile
 
 from .conftest import SMALL, Project
 
@@ -25,7 +25,8 @@ from mcl.tracking.store import Store
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    swept = search.sweep(composition.compose("sweep", sys.argv[2:]), store=Store(root), root=root, progress=True)
+    composed = composition.compose("sweep", sys.argv[2:])
+    swept = search.sweep(composed, store=Store(root), root=root, progress=True)
     print("SWEPT", swept.sweep_id, len(swept.trials), swept.interrupted, flush=True)
 """
 
@@ -50,9 +51,11 @@ def test_ctrl_c_keeps_what_was_told(project: Project, tmp_path: Path, workers: i
         start_new_session=True,
     )
     journals = project.root / "mlruns" / "sweeps"
-    known = set(journals.glob("*.journal"))
+    earlier_journals = set(journals.glob("*.journal"))
     wait_for(
-        lambda: any(p.stat().st_size > 20_000 for p in set(journals.glob("*.journal")) - known),
+        lambda: any(
+            p.stat().st_size > 20_000 for p in set(journals.glob("*.journal")) - earlier_journals
+        ),
         process,
     )
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
@@ -88,15 +91,15 @@ def test_the_second_ctrl_c_does_not_wait() -> None:
 
 def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
-    journal = Lines(path)
+    journal = JsonLinesFile(path)
     journal.append([{"op": 1}, {"op": 2}])
     journal.close()
     with path.open("ab") as file:
         file.write(b'{"op": 3, "pa')
-    again = Lines(path)
+    again = JsonLinesFile(path)
     assert again.read() == [{"op": 1}, {"op": 2}]
     again.append([{"op": 4}])
     again.close()
-    whole = Lines(path)
+    whole = JsonLinesFile(path)
     assert whole.read() == [{"op": 1}, {"op": 2}, {"op": 4}]
     whole.close()

@@ -19,48 +19,53 @@ from .conftest import SMALL, Project
 
 
 def test_one_parent_and_one_child_per_job(project: Project) -> None:
-    swept = project.grid("strategy.fast=5,10,20", "strategy.slow=30,60")
-    parent, children = project.store.run(swept.sweep_id), project.store.children(swept.sweep_id)
+    grid_result = project.grid("strategy.fast=5,10,20", "strategy.slow=30,60")
+    parent, children = (
+        project.store.run(grid_result.sweep_id),
+        project.store.children(grid_result.sweep_id),
+    )
     assert (parent.tags["mcl.kind"], parent.status, len(children)) == ("grid", "FINISHED", 6)
     assert {run.status for run in children} == {"FINISHED"}
-    found = {(run.params["strategy.fast"], run.params["strategy.slow"]) for run in children}
-    assert found == {(fast, slow) for fast in ("5", "10", "20") for slow in ("30", "60")}
-    best = project.store.run((swept.best or {})["run_id"])
+    points = {(run.params["strategy.fast"], run.params["strategy.slow"]) for run in children}
+    assert points == {(fast, slow) for fast in ("5", "10", "20") for slow in ("30", "60")}
+    best = project.store.run((grid_result.best or {})["run_id"])
     assert best.metrics["sharpe"] == max(run.metrics["sharpe"] for run in children)
     assert not backtest_run.unequal(
-        (swept.best or {})["metrics"], backtest_run.replay(best, project.root).metrics
+        (grid_result.best or {})["metrics"], backtest_run.replay(best, project.root).metrics
     )
 
 
 def test_a_failing_job_does_not_stop_the_others(project: Project) -> None:
-    swept = project.grid("strategy.fast=5,30,8,x", "strategy.slow=20")
-    assert swept.states == {"COMPLETE": 2, "FAILED": 2}
-    assert pd.read_parquet(io.BytesIO(project.store.run(swept.sweep_id).file("trials.parquet")))[
-        "strategy.fast"
-    ].tolist() == [
+    grid_result = project.grid("strategy.fast=5,30,8,x", "strategy.slow=20")
+    assert grid_result.states == {"COMPLETE": 2, "FAILED": 2}
+    assert pd.read_parquet(
+        io.BytesIO(project.store.run(grid_result.sweep_id).file("trials.parquet"))
+    )["strategy.fast"].tolist() == [
         "5",
         "30",
         "8",
         "x",
     ]
-    failed = next(run for run in project.store.children(swept.sweep_id) if run.tags["trial"] == "1")
+    failed = next(
+        run for run in project.store.children(grid_result.sweep_id) if run.tags["trial"] == "1"
+    )
     assert "need 0 < fast < slow; fast=30, slow=20" in failed.tags["detail"]
     assert b"ConfigError" in failed.file("traceback.txt")
-    assert swept.trials["state"].tolist() == ["COMPLETE", "FAILED", "COMPLETE", "FAILED"]
-    assert project.store.run(swept.sweep_id).metrics["trials_failed"] == 2
+    assert grid_result.trials["state"].tolist() == ["COMPLETE", "FAILED", "COMPLETE", "FAILED"]
+    assert project.store.run(grid_result.sweep_id).metrics["trials_failed"] == 2
 
 
 def test_groups_are_composed_anew(project: Project) -> None:
-    swept = project.grid("strategy=ema_cross,always_long,donchian", "seed=0,1")
+    grid_result = project.grid("strategy=ema_cross,always_long,donchian", "seed=0,1")
     names = [
         (run.params["strategy.name"], run.params["seed"])
-        for run in project.store.children(swept.sweep_id)
+        for run in project.store.children(grid_result.sweep_id)
     ]
     assert sorted(names) == [
         (name, seed) for name in ("always_long", "donchian", "ema_cross") for seed in ("0", "1")
     ]
-    assert swept.keys == ["strategy", "seed"]
-    assert swept.report.is_file()
+    assert grid_result.keys == ["strategy", "seed"]
+    assert grid_result.report.is_file()
 
 
 @pytest.mark.parametrize(
@@ -87,9 +92,9 @@ def test_nothing_is_recorded_when_no_job_is_valid(project: Project) -> None:
 
 
 def test_missing_data_fail_their_job_only(project: Project) -> None:
-    swept = project.grid("data.path=walk.csv,walkk.csv")
-    assert swept.states == {"COMPLETE": 1, "FAILED": 1}
-    assert "walk.csv" in swept.trials.loc[1, "detail"]
+    grid_result = project.grid("data.path=walk.csv,walkk.csv")
+    assert grid_result.states == {"COMPLETE": 1, "FAILED": 1}
+    assert "walk.csv" in grid_result.trials.loc[1, "detail"]
 
 
 OWN = [o for o in SMALL if not o.startswith(("search", "strategy.", "strategy="))]
@@ -136,8 +141,11 @@ def test_the_file_of_an_own_strategy_is_evidence_of_its_grid_and_a_search_over_i
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(scaffold.CODE.format(name="mine", title="Mine"))
     own = ["strategy=always_long", "strategy.name=mine"]
-    swept = project.grid(*own, "+strategy.length=20,40")
-    parent, children = project.store.run(swept.sweep_id), project.store.children(swept.sweep_id)
+    grid_result = project.grid(*own, "+strategy.length=20,40")
+    parent, children = (
+        project.store.run(grid_result.sweep_id),
+        project.store.children(grid_result.sweep_id),
+    )
     assert {run.tags["code_sha256"] for run in (parent, *children)} == {
         provenance.code_sha256({"name": "mine"})
     }
@@ -206,12 +214,12 @@ def test_globs_and_ranges_are_hydras(project: Project) -> None:
         (folder / f"{name}.yaml").write_text(
             f"# @package _global_\nstrategy:\n  fast: 4\n  slow: {slow}\n"
         )
-    swept = project.grid("experiment=glob(a_*)", "costs.slippage_ticks=range(0,2)")
-    found = [
+    grid_result = project.grid("experiment=glob(a_*)", "costs.slippage_ticks=range(0,2)")
+    points = [
         (run.params["strategy.slow"], run.params["costs.slippage_ticks"])
-        for run in project.store.children(swept.sweep_id)
+        for run in project.store.children(grid_result.sweep_id)
     ]
-    assert sorted(found) == [("20", "0.0"), ("20", "1.0"), ("40", "0.0"), ("40", "1.0")]
+    assert sorted(points) == [("20", "0.0"), ("20", "1.0"), ("40", "0.0"), ("40", "1.0")]
 
 
 def test_another_sweeper_is_refused(project: Project) -> None:
@@ -238,11 +246,11 @@ def test_jobs_are_launched_in_batches_of_the_size_that_was_typed(
         return launch(self, jobs, initial_job_idx)
 
     monkeypatch.setattr(basic, "launch", counted)
-    swept = project.grid(
+    grid_result = project.grid(
         "hydra/launcher=basic",
         "hydra.sweeper.max_batch_size=2",
         "strategy.fast=5,10,12",
         "strategy.slow=20",
     )
     assert sizes == [(0, 2), (2, 1)]
-    assert list(swept.trials["strategy.fast"]) == [5, 10, 12]
+    assert list(grid_result.trials["strategy.fast"]) == [5, 10, 12]

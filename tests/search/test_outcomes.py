@@ -25,10 +25,10 @@ from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.search import runner, status, trial_log, worker_pool
-from mcl.search.result import Swept
-from mcl.search.snapshot import freeze
-from mcl.search.trial import Assignment, Judge, Objective, Outcome, nobody
-from mcl.search.trial_log import Outcomes
+from mcl.search.result import SweepResult
+from mcl.search.snapshot import take_snapshot
+from mcl.search.trial import Judge, Objective, ObjectiveSpec, Outcome, no_pruning
+from mcl.search.trial_log import TrialLog
 from mcl.tracking import backtest_run
 
 from .conftest import SMALL, Project, measured
@@ -36,8 +36,8 @@ from .conftest import SMALL, Project, measured
 
 def test_constraints_prune_before_and_after_the_run(project: Project) -> None:
     rules = "search.constraints=['strategy.slow >= 3 * strategy.fast','max_drawdown_frac > -0.05']"
-    swept = project.sweep("search.sampler=random", "search.trials=40", rules)
-    lost = swept.trials[swept.trials["reason"] == "constraint"].set_index("trial")
+    sweep_result = project.sweep("search.sampler=random", "search.trials=40", rules)
+    lost = sweep_result.trials[sweep_result.trials["reason"] == "constraint"].set_index("trial")
     before = lost[lost["strategy.slow"] < 3 * lost["strategy.fast"]]
     after = lost.drop(before.index)
     assert len(before) > 0
@@ -45,9 +45,9 @@ def test_constraints_prune_before_and_after_the_run(project: Project) -> None:
     assert before["trades"].isna().all()  # never simulated
     assert (after["max_drawdown_frac"] <= -0.05).all()
     assert after["detail"].str.contains("breaks max_drawdown_frac > -0.05").all()
-    kept = swept.trials[swept.trials["state"] == "COMPLETE"]
-    assert (kept["max_drawdown_frac"] > -0.05).all()
-    assert (kept["strategy.slow"] >= 3 * kept["strategy.fast"]).all()
+    scored = sweep_result.trials[sweep_result.trials["state"] == "COMPLETE"]
+    assert (scored["max_drawdown_frac"] > -0.05).all()
+    assert (scored["strategy.slow"] >= 3 * scored["strategy.fast"]).all()
 
 
 def test_an_unknown_name_in_a_constraint_is_refused(project: Project) -> None:
@@ -62,11 +62,11 @@ def test_folds_prune_and_never_change_a_score(project: Project, pruner: str) -> 
         project.sweep(*wide),
         project.sweep(*wide, f"search.pruner={pruner}", "search.folds=4"),
     )
-    gone = pruned.trials[pruned.trials["reason"].str.startswith("fold")]
-    assert len(gone) > 0
-    assert set(gone["reason"]) <= {f"fold {k}" for k in range(1, 5)}
-    assert gone["detail"].str.contains(rf"behind the other trials \({pruner}\)").all()
-    assert gone["value"].isna().all()
+    stopped_early = pruned.trials[pruned.trials["reason"].str.startswith("fold")]
+    assert len(stopped_early) > 0
+    assert set(stopped_early["reason"]) <= {f"fold {k}" for k in range(1, 5)}
+    assert stopped_early["detail"].str.contains(rf"behind the other trials \({pruner}\)").all()
+    assert stopped_early["value"].isna().all()
     both = pruned.trials.merge(free.trials, on="trial", suffixes=("", "_free"))
     scored = both[both["state"] == "COMPLETE"]
     assert (scored["sharpe"] == scored["sharpe_free"]).all()
@@ -76,25 +76,25 @@ def test_folds_prune_and_never_change_a_score(project: Project, pruner: str) -> 
 
 
 def test_fold_bars_are_all_bars_once(project: Project) -> None:
-    frozen = freeze(composition.compose("sweep", list(SMALL)), project.root)
-    folds = frozen.market.folds(frozen.run.data, 7)
+    snapshot = take_snapshot(composition.compose("sweep", list(SMALL)), project.root)
+    folds = snapshot.data_cache.folds(snapshot.run.data, 7)
     assert [f.start for f in folds[1:]] == [f.stop for f in folds[:-1]]
-    assert (folds[0].start, folds[-1].stop) == (0, len(frozen.bars))
+    assert (folds[0].start, folds[-1].stop) == (0, len(snapshot.bars))
     assert all(len(set(a.bars.session) & set(b.bars.session)) == 0 for a, b in pairwise(folds))
     with pytest.raises(ConfigError, match="more than the 40 sessions of the data"):
         project.sweep("search.pruner=median", "search.folds=41")
 
 
 def test_several_objectives_give_a_front(project: Project) -> None:
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.sampler=nsga2",
         "search.trials=40",
         "search.also={turnover_contracts_per_session:minimize}",
     )
-    scored = swept.trials[swept.trials["state"] == "COMPLETE"]
+    scored = sweep_result.trials[sweep_result.trials["state"] == "COMPLETE"]
     front = scored[scored["front"].astype(bool)]
     best = scored.loc[scored["sharpe"].idxmax()]
-    assert (swept.best or {})["trial"] == best["trial"]
+    assert (sweep_result.best or {})["trial"] == best["trial"]
     assert best["trial"] in set(front["trial"])
     for _, row in front.iterrows():
         beats = (scored["sharpe"] >= row["sharpe"]) & (
@@ -104,7 +104,7 @@ def test_several_objectives_give_a_front(project: Project) -> None:
             scored["turnover_contracts_per_session"] < row["turnover_contracts_per_session"]
         )
         assert not (beats & better).any()
-    assert any(title.startswith("Pareto front") for title, _, _ in swept.tables())
+    assert any(title.startswith("Pareto front") for title, _, _ in sweep_result.tables())
     with pytest.raises(ConfigError, match="has one objective"):
         project.sweep("search.sampler=cmaes", "search.also={sortino:maximize}")
     with pytest.raises(ConfigError, match="ranks by one objective"):
@@ -113,13 +113,15 @@ def test_several_objectives_give_a_front(project: Project) -> None:
 
 def test_the_first_trials_are_those_enqueued(project: Project) -> None:
     wanted = "search.enqueue=[defaults,{strategy:{fast:6,slow:90}}]"
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.sampler=qmc", wanted, "strategy.fast=range(2,2000)", "strategy.slow=range(10,3000)"
     )
     plain = project.sweep(
         "search.sampler=qmc", "strategy.fast=range(2,2000)", "strategy.slow=range(10,3000)"
     )
-    at = list(swept.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
+    at = list(
+        sweep_result.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None)
+    )
     free = list(plain.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
     default = composition.compose("backtest", list(SMALL[:5])).raw["strategy"]
     assert at[:2] == [(default["fast"], default["slow"]), (6, 90)]
@@ -131,22 +133,22 @@ def test_the_first_trials_are_those_enqueued(project: Project) -> None:
 
 
 def test_patience_ends_a_search(project: Project) -> None:
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.sampler=random",
         "search.trials=5000",
         "search.patience=25",
         "strategy.fast=range(2,500)",
     )
-    assert 25 < len(swept.trials) < 5000
-    assert "no better trial among the last 25" in swept.why
-    assert swept.status == "FINISHED"
-    best = (swept.best or {})["trial"]
-    assert len(swept.trials) - 1 - best == 25
+    assert 25 < len(sweep_result.trials) < 5000
+    assert "no better trial among the last 25" in sweep_result.why
+    assert sweep_result.status == "FINISHED"
+    best = (sweep_result.best or {})["trial"]
+    assert len(sweep_result.trials) - 1 - best == 25
 
 
 def failing(
     project: Project, monkeypatch: pytest.MonkeyPatch, when: object, *overrides: str
-) -> Swept:
+) -> SweepResult:
     from mcl.strategy.ema_cross import EmaCross
 
     signal = EmaCross.signal
@@ -156,23 +158,23 @@ def failing(
             raise ZeroDivisionError("a bug in a strategy")
         return signal(self, bars)  # type: ignore[arg-type]
 
-    frozen = composition.compose(
+    composed = composition.compose(
         "sweep",
         [
             *(o for o in SMALL if o.split("=")[0] not in {p.split("=")[0] for p in overrides}),
             *overrides,
         ],
     )
-    prepared = freeze(frozen, project.root)
+    prepared = take_snapshot(composed, project.root)
     monkeypatch.setattr(EmaCross, "signal", fragile)
-    monkeypatch.setattr(runner, "freeze", lambda *_: prepared)
-    return search.sweep(frozen, store=project.store, root=project.root)
+    monkeypatch.setattr(runner, "take_snapshot", lambda *_: prepared)
+    return search.sweep(composed, store=project.store, root=project.root)
 
 
 def test_a_search_whose_first_trials_fail_alike_ends_at_once(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swept = failing(
+    sweep_result = failing(
         project,
         monkeypatch,
         bool,
@@ -180,13 +182,13 @@ def test_a_search_whose_first_trials_fail_alike_ends_at_once(
         "search.trials=500",
         "strategy.slow=range(100,200,10)",
     )
-    assert swept.states == {"FAILED": 5}
+    assert sweep_result.states == {"FAILED": 5}
     assert (
-        swept.why
+        sweep_result.why
         == "the first 5 trials all failed with ZeroDivisionError: ZeroDivisionError: a bug in a"
         " strategy"
     )
-    assert project.store.run(swept.sweep_id).status == "FAILED"
+    assert project.store.run(sweep_result.sweep_id).status == "FAILED"
 
 
 def test_too_many_failures_end_a_search(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,28 +198,28 @@ def test_too_many_failures_end_a_search(project: Project, monkeypatch: pytest.Mo
         "search.max_failures=3",
         "strategy.slow=range(100,200,10)",
     )
-    swept = failing(project, monkeypatch, lambda s: s.slow == 150, *typed)
-    assert swept.states["FAILED"] == 4
-    assert swept.states["COMPLETE"] > 3
-    assert "4 trials failed, more than search.max_failures=3" in swept.why
+    sweep_result = failing(project, monkeypatch, lambda s: s.slow == 150, *typed)
+    assert sweep_result.states["FAILED"] == 4
+    assert sweep_result.states["COMPLETE"] > 3
+    assert "4 trials failed, more than search.max_failures=3" in sweep_result.why
 
 
 @dataclass(frozen=True)
-class MoodyAssignment(Assignment):
+class MoodyAssignment(ObjectiveSpec):
     def objective(self, bars: Mapping[str, Bars]) -> Objective:
         plain = super().objective(bars)
-        return Moody(plain.raw, plain.search, plain.market, plain.rules)
+        return Moody(plain.raw, plain.search, plain.data_cache, plain.rules)
 
 
 class Moody(Objective):
     """Hangs, dies or judges, as its point says."""
 
     @property
-    def assignment(self) -> Assignment:
-        plain = super().assignment
+    def spec(self) -> ObjectiveSpec:
+        plain = super().spec
         return MoodyAssignment(plain.raw, plain.search, plain.root, plain.rules)
 
-    def __call__(self, number: int, params: dict[str, Any], judge: Judge = nobody) -> Outcome:
+    def __call__(self, number: int, params: dict[str, Any], judge: Judge = no_pruning) -> Outcome:
         if params["mood"] == "hang":
             signal.pause()
         if params["mood"] == "die":
@@ -226,51 +228,57 @@ class Moody(Objective):
 
 
 def test_what_hangs_or_dies_fails_alone(project: Project) -> None:
-    frozen = freeze(composition.compose("sweep", list(SMALL)), project.root)
-    moody = Moody(frozen.composed.raw, frozen.search, frozen.market)
+    snapshot = take_snapshot(composition.compose("sweep", list(SMALL)), project.root)
+    moody = Moody(snapshot.composed.raw, snapshot.search, snapshot.data_cache)
     workers = worker_pool.Pool(moody, 2, project.root / "bars", limit_sec=10.0)
     try:
         for number, mood in enumerate(["well", "hang", "die", "well", "well"]):
             workers.submit(number, {"mood": mood, "fast": 5 if number < 4 else "five"})
-        found = {outcome.number: outcome for outcome in (workers.take() for _ in range(5))}
+        outcomes_by_number = {
+            outcome.number: outcome for outcome in (workers.take() for _ in range(5))
+        }
     finally:
         workers.close()
-    assert [(found[n].state, found[n].reason) for n in range(5)] == [
+    assert [(outcomes_by_number[n].state, outcomes_by_number[n].reason) for n in range(5)] == [
         ("COMPLETE", ""),
         ("FAILED", "timeout"),
         ("FAILED", "worker_died"),
         ("COMPLETE", ""),
         ("PRUNED", "constraint"),
     ]
-    assert "longer than search.trial_timeout_sec=10" in found[1].detail
-    assert "3 worker processes died during this trial" in found[2].detail
-    assert found[0].value == found[3].value
+    assert "longer than search.trial_timeout_sec=10" in outcomes_by_number[1].detail
+    assert "3 worker processes died during this trial" in outcomes_by_number[2].detail
+    assert outcomes_by_number[0].value == outcomes_by_number[3].value
     assert not (project.root / "bars").exists()
 
 
 @pytest.mark.parametrize("track", ["top", "none"])
 def test_what_is_tracked_is_a_choice(project: Project, track: str) -> None:
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.sampler=random",
         "search.trials=30",
         f"search.track={track}",
         "search.top=3",
         f"study=track_{track}",
     )
-    children = project.store.children(swept.sweep_id)
+    children = project.store.children(sweep_result.sweep_id)
     full = [run for run in children if run.tags["mcl.kind"] == "backtest"]
     light = [run for run in children if run.tags["mcl.kind"] == "trial"]
     ranked = (
-        swept.trials[swept.trials["state"] == "COMPLETE"]
+        sweep_result.trials[sweep_result.trials["state"] == "COMPLETE"]
         .sort_values("value", ascending=False)["trial"]
         .head(3)
     )
     assert sorted(int(run.tags["trial"]) for run in full) == sorted(ranked)
     assert len(light) == (3 if track == "top" else 0)
     assert all("curve/equity_usd" in run.metrics for run in full)
-    assert len(swept.trials) == 30
+    assert len(sweep_result.trials) == 30
     assert (
-        len(pd.read_parquet(io.BytesIO(project.store.run(swept.sweep_id).file("trials.parquet"))))
+        len(
+            pd.read_parquet(
+                io.BytesIO(project.store.run(sweep_result.sweep_id).file("trials.parquet"))
+            )
+        )
         == 30
     )
 
@@ -278,7 +286,7 @@ def test_what_is_tracked_is_a_choice(project: Project, track: str) -> None:
 @pytest.mark.parametrize("select", ["peak", "plateau"])
 def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, select: str) -> None:
     name = f"winner_{select}"
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.sampler=random",
         "search.trials=40",
         f"search.name={name}",
@@ -286,63 +294,74 @@ def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, s
         "costs=free",
     )
     path = project.root / "experiments" / f"{name}_best.yaml"
-    best = swept.best or {}
-    assert f"# Sweep {swept.sweep_id}, run {best['run_id']}." in path.read_text().splitlines()
+    best = sweep_result.best or {}
+    assert (
+        f"# Sweep {sweep_result.sweep_id}, run {best['run_id']}." in path.read_text().splitlines()
+    )
     composed = composition.compose("backtest", [f"experiment={name}_best"])
     assert {key: composition.flatten(composed.raw)[key] for key in best["params"]} == best["params"]
     done = backtest_run.backtest(composed.config, store=project.store, root=project.root)
     assert not backtest_run.unequal(
-        measured(swept), {name: done.metrics[name] for name in measured(swept)}
+        measured(sweep_result), {name: done.metrics[name] for name in measured(sweep_result)}
     )
     column = {"peak": "value", "plateau": "plateau"}[select]
-    scored = swept.trials[swept.trials["state"] == "COMPLETE"]
+    scored = sweep_result.trials[sweep_result.trials["state"] == "COMPLETE"]
     assert best["trial"] == scored.loc[scored[column].idxmax(), "trial"]
-    assert any(sentence.startswith("Best by plateau: trial") for sentence in swept.advice())
+    assert any(sentence.startswith("Best by plateau: trial") for sentence in sweep_result.advice())
 
 
 def test_any_winner_can_be_written_down_later(project: Project) -> None:
-    swept = project.sweep("search.sampler=random", "search.trials=12")
-    _, written = status.report(swept.sweep_id, store=project.store, root=project.root, name="later")
+    sweep_result = project.sweep("search.sampler=random", "search.trials=12")
+    _, written = status.report(
+        sweep_result.sweep_id, store=project.store, root=project.root, name="later"
+    )
     assert written == project.root / "experiments" / "later_best.yaml"
     assert (
         composition.compose("backtest", ["experiment=later_best"]).config.strategy["fast"]
-        == (swept.best or {})["params"]["strategy.fast"]
+        == (sweep_result.best or {})["params"]["strategy.fast"]
     )
 
 
 def test_a_best_at_the_wall_is_said(project: Project) -> None:
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.sampler=grid", "strategy.fast=5,10", "strategy.slow=range(20, 50, 10)"
     )
-    assert swept.best is not None
-    at_wall = swept.best["params"]["strategy.slow"] in (20, 40)
-    said = any("at the edge of the space" in sentence for sentence in swept.advice())
-    assert said == at_wall
-    if said:
-        assert b"at the edge of the space" in swept.report.read_bytes()
+    assert sweep_result.best is not None
+    at_wall = sweep_result.best["params"]["strategy.slow"] in (20, 40)
+    at_the_edge = any("at the edge of the space" in sentence for sentence in sweep_result.advice())
+    assert at_the_edge == at_wall
+    if at_the_edge:
+        assert b"at the edge of the space" in sweep_result.report.read_bytes()
 
 
 def test_an_estimate_records_nothing(project: Project) -> None:
     composed = composition.compose(
         "sweep", [*SMALL, "study=estimated", "search.sampler=qmc", "search.trials=1000"]
     )
-    found = status.estimate(composed, project.root)
-    assert (found.trials, found.points, found.bars) == (1000, 90, 40 * 390)
-    assert 0 < found.trial_sec < 5
+    estimate = status.estimate(composed, project.root)
+    assert (estimate.trials, estimate.points, estimate.bars) == (
+        1000,
+        90,
+        40 * 390,
+    )
+    assert 0 < estimate.trial_sec < 5
     # a point is simulated once
-    assert math.isclose(found.total_sec, 90 * found.trial_sec + 1000 * found.own_sec)
-    assert found.how.startswith("5 random points timed now")
+    assert math.isclose(
+        estimate.total_sec,
+        90 * estimate.trial_sec + 1000 * estimate.own_sec,
+    )
+    assert estimate.how.startswith("5 random points timed now")
     assert project.store.in_study("estimated") == []
-    assert (found.sessions, found.holdout_sessions) == (
+    assert (estimate.sessions, estimate.holdout_sessions) == (
         len(set(load(composed.config.data, project.root).session)),
         0,
     )
-    assert found.paper is not None
-    assert found.live is not None
+    assert estimate.paper is not None
+    assert estimate.live is not None
     # live counts the whole market
-    assert found.live.trials >= found.paper.trials >= min(1000, found.points)
-    assert 0 < found.paper.half < found.paper.most <= found.paper.independent
-    assert found.paper.half < found.live.half, "real money asks for more"
+    assert estimate.live.trials >= estimate.paper.trials >= min(1000, estimate.points)
+    assert 0 < estimate.paper.half < estimate.paper.most <= estimate.paper.independent
+    assert estimate.paper.half < estimate.live.half, "real money asks for more"
 
 
 def test_an_estimate_goes_by_the_last_sweep_that_did_enough(tmp_path: Path) -> None:
@@ -373,18 +392,27 @@ def test_an_estimate_goes_by_the_last_sweep_that_did_enough(tmp_path: Path) -> N
 
 def test_outcomes_come_back_bit_by_bit(tmp_path: Path) -> None:
     path, days = tmp_path / "outcomes", np.arange(5, dtype=np.int64)
-    made = [
-        Outcome(3, {"a": 0.1 + 0.2}, "COMPLETE", value=1 / 3, others=[float("nan")], metrics={"x": float("nan")}, sessions=days,
-                returns=np.array([0.1, -0.0, 1e-300, 2.0, 3.0]), config={"b": [1, None]}),
+    written_outcomes = [
+        Outcome(
+            3,
+            {"a": 0.1 + 0.2},
+            "COMPLETE",
+            value=1 / 3,
+            others=[float("nan")],
+            metrics={"x": float("nan")},
+            sessions=days,
+            returns=np.array([0.1, -0.0, 1e-300, 2.0, 3.0]),
+            config={"b": [1, None]},
+        ),
         Outcome(1, {"a": "word"}, "FAILED", "ValueError", "said", traceback="lines\n"),
         Outcome(2, {"a": True}, "COMPLETE", value=-1.0, sessions=days + 1, returns=np.zeros(5)),
-    ]  # fmt: skip
-    log = Outcomes(path)
-    for outcome in made:
+    ]
+    log = TrialLog(path)
+    for outcome in written_outcomes:
         log.add(outcome)
     log.close()
     back = trial_log.read(path)
-    for outcome in made:
+    for outcome in written_outcomes:
         again = back[outcome.number]
         assert digest(again.returns) == digest(outcome.returns)
         assert again.sessions.tolist() == outcome.sessions.tolist()

@@ -128,9 +128,9 @@ def test_edges_are_named() -> None:
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
 def test_the_front_is_what_no_other_beats(rows: list[tuple[int, int]]) -> None:
     values = np.array(rows, float)
-    found = plateau.front(values, [True, False])
+    front = plateau.front(values, [True, False])
 
     def beaten(a: tuple[int, int], b: tuple[int, int]) -> bool:
         return b[0] >= a[0] and b[1] <= a[1] and a != b
 
-    assert found.tolist() == [not any(beaten(a, b) for b in rows) for a in rows]
+    assert front.tolist() == [not any(beaten(a, b) for b in rows) for a in rows]

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from mcl.search.progress import Board, Lines, Screen, on
+from mcl.search.progress import LineProgress, SweepStatistics, TableProgress, progress_display
 from mcl.search.trial import Outcome
 
 
@@ -27,28 +27,28 @@ FAILED = Outcome(7, {"strategy.fast": 1}, "FAILED", "ZeroDivisionError", "divisi
 PRUNED = Outcome(8, {"strategy.fast": 2}, "PRUNED", "constraint", "fast < slow is broken")
 
 
-def board(*outcomes: Outcome, maximize: bool = True) -> Board:
-    made = Board("a search", 10, "sharpe", maximize)
+def statistics_of(*outcomes: Outcome, maximize: bool = True) -> SweepStatistics:
+    statistics = SweepStatistics("a search", 10, "sharpe", maximize)
     for outcome in outcomes:
-        made.add(outcome)
-    return made
+        statistics.add(outcome)
+    return statistics
 
 
 def test_the_best_is_the_first_of_the_equal_and_a_score_that_is_none_leads_nothing() -> None:
-    standing = board(
+    standing = statistics_of(
         scored(3, 1.0), scored(1, 1.0), scored(2, math.nan), FAILED, PRUNED, scored(4, 0.5)
     )
     assert standing.best is not None
     assert standing.best.number == 1
     assert standing.improvements == [(1, 1.0), (2, 1.0)]
     assert (standing.done, dict(standing.states)) == (6, {"COMPLETE": 4, "FAILED": 1, "PRUNED": 1})
-    lowest = board(scored(3, 1.0), scored(4, 0.5), maximize=False).best
+    lowest = statistics_of(scored(3, 1.0), scored(4, 0.5), maximize=False).best
     assert lowest is not None
     assert lowest.number == 4
 
 
 def test_speed_and_time_left_are_those_of_this_process() -> None:
-    standing = board()
+    standing = statistics_of()
     standing.begin([scored(0, 1.0), scored(1, 2.0)])
     standing.add(scored(2, 3.0))
     standing.ended = standing.started + 2.0
@@ -66,24 +66,26 @@ def test_speed_and_time_left_are_those_of_this_process() -> None:
 
 def test_lines_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
-    lines = on(stream)
-    assert isinstance(lines, Lines)
-    standing = board()
+    lines = progress_display(stream)
+    assert isinstance(lines, LineProgress)
+    standing = statistics_of()
     lines.begin(standing)
     for outcome in (scored(1, 1.25), FAILED, PRUNED):
         lines.trial(standing, outcome, standing.add(outcome))
     lines.end(standing)
-    said = stream.getvalue().splitlines()
-    assert said[:2] == ["a search", "trial 7 failed: division by zero"]
-    assert said[-1].startswith("3/10 trials")
-    assert "1 failed (ZeroDivisionError 1) · 1 pruned (constraint 1)" in said[-1]
-    assert said[-1].endswith("best sharpe 1.25 in trial 1: strategy.fast=10 strategy.slow=100")
+    output_lines = stream.getvalue().splitlines()
+    assert output_lines[:2] == ["a search", "trial 7 failed: division by zero"]
+    assert output_lines[-1].startswith("3/10 trials")
+    assert "1 failed (ZeroDivisionError 1) · 1 pruned (constraint 1)" in output_lines[-1]
+    assert output_lines[-1].endswith(
+        "best sharpe 1.25 in trial 1: strategy.fast=10 strategy.slow=100"
+    )
 
 
 def test_a_table_of_improvements_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
     stream = io.StringIO()
-    screen, standing = Screen(stream), board()
+    screen, standing = TableProgress(stream), statistics_of()
     screen.begin(standing)
     for outcome in (
         scored(1, 1.25, max_drawdown_frac=-0.125),
@@ -93,11 +95,11 @@ def test_a_table_of_improvements_on_a_terminal(monkeypatch: pytest.MonkeyPatch) 
     ):
         screen.trial(standing, outcome, standing.add(outcome))
     screen.end(standing)
-    shown = stream.getvalue()
+    text = stream.getvalue()
     head, *rows = [
-        line.split() for line in shown.splitlines() if "trial " in line or "best so far" in line
+        line.split() for line in text.splitlines() if "trial " in line or "best so far" in line
     ][-3:]
-    assert "trial 7 failed: division by zero" in shown
+    assert "trial 7 failed: division by zero" in text
     assert head == [
         "best",
         "so",
@@ -110,7 +112,7 @@ def test_a_table_of_improvements_on_a_terminal(monkeypatch: pytest.MonkeyPatch) 
         "net_pnl_usd",
     ]
     assert rows == [
-        ["trial", "3", "30", "100", "2.5", "40", "nan", "nan"],
-        ["trial", "1", "10", "100", "1.25", "40", "-0.125", "nan"],
+        ["trial", "3", "30", "100", "2.5", "40", "–", "–"],
+        ["trial", "1", "10", "100", "1.25", "40", "-0.125", "–"],
     ]
-    assert "4/10 trials" in shown
+    assert "4/10 trials" in text

@@ -50,10 +50,10 @@ def late(project: Project, *overrides: str) -> Any:
 def test_a_first_fold_without_a_value_is_no_fault(
     project: Project, pruner: str, workers: int
 ) -> None:
-    swept = late(project, f"search.pruner={pruner}", f"search.workers={workers}")
-    assert swept.states.get("FAILED", 0) == 0, swept.trials["detail"].tolist()
-    assert swept.trials["trial"].tolist() == list(range(8))
-    assert swept.best
+    sweep_result = late(project, f"search.pruner={pruner}", f"search.workers={workers}")
+    assert sweep_result.states.get("FAILED", 0) == 0, sweep_result.trials["detail"].tolist()
+    assert sweep_result.trials["trial"].tolist() == list(range(8))
+    assert sweep_result.best
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
@@ -104,8 +104,10 @@ def test_a_repeated_trial_is_judged_as_it_was() -> None:
     space = parse({"strategy.fast": "range(2, 40)"}, {"strategy": {"fast": 5}})
     study = Study(space, schema.Search(sampler="tpe", pruner="median"), 1)
     _, values = study.ask()
-    seen = [study.judge(0, fold, value) for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))]
-    assert [study.judge(0, fold, value) for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))] == seen
+    decisions = [study.judge(0, fold, value) for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))]
+    assert [
+        study.judge(0, fold, value) for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))
+    ] == decisions
     assert study.reported(Outcome(0, values, "COMPLETE", value=1.0)).folds == [
         [1.0, 2.0],
         [2.0, 3.0],
@@ -114,7 +116,7 @@ def test_a_repeated_trial_is_judged_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said", "hint"),
+    ("typed", "sentence", "hint"),
     [
         (["search.min_trades=100000"], "no_trades 8 (", "lower search.min_trades"),
         (
@@ -128,7 +130,7 @@ def test_a_search_without_a_score_exits_1_and_says_why(
     project: Project,
     tmp_path: Path,
     typed: list[str],
-    said: str,
+    sentence: str,
     hint: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -140,6 +142,6 @@ def test_a_search_without_a_score_exits_1_and_says_why(
     assert main.main(["--json", "sweep", *small, *LATE, *typed]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert "nothing has a score: all 8 trials of sweep" in error["message"]
-    assert said in error["message"]
+    assert sentence in error["message"]
     assert hint in error["hint"]
     assert main.main(["--quiet", "sweep", *small, *LATE]) == 0

@@ -28,8 +28,8 @@ from servers import RayNodes, ray_cluster, without_ray
 from mcl import composition, search
 from mcl.base.errors import ConfigError, EngineError
 from mcl.search import ray_workers
-from mcl.search.result import Swept
-from mcl.search.runner import freeze
+from mcl.search.result import SweepResult
+from mcl.search.snapshot import take_snapshot
 from mcl.search.trial import Objective
 from mcl.search.worker_pool import attach, share
 from mcl.tracking.store import Store
@@ -67,7 +67,8 @@ class Slow:
     def signal(self, bars: Bars) -> np.ndarray:
         time.sleep(0.2)
         change = np.zeros(len(bars))
-        change[self.slow :] = np.sign(bars.adjusted["close"][self.slow :] - bars.adjusted["close"][: -self.slow])
+        close = bars.adjusted["close"]
+        change[self.slow :] = np.sign(close[self.slow :] - close[: -self.slow])
         return change
 '''
 SEARCH = """
@@ -98,10 +99,12 @@ def typed(*overrides: str) -> list[str]:
     return [*(o for o in small if not (other and o.startswith("data."))), *overrides]
 
 
-def frozen(project: Project, *overrides: str) -> Objective:
+def objective_of(project: Project, *overrides: str) -> Objective:
     """The objective of a search, whose simulation has filled every cache that a search fills."""
-    made = freeze(composition.compose("sweep", typed(*overrides)), project.root)
-    objective = Objective(made.composed.raw, made.search, made.market, made.rules)
+    snapshot = take_snapshot(composition.compose("sweep", typed(*overrides)), project.root)
+    objective = Objective(
+        snapshot.composed.raw, snapshot.search, snapshot.data_cache, snapshot.rules
+    )
     objective(0, {"strategy.fast": 5, "strategy.slow": 20})
     return objective
 
@@ -129,7 +132,7 @@ class Inspector(pickle.Pickler):
 
     def __init__(self) -> None:
         super().__init__(io.BytesIO())
-        self.seen: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self.strange: list[str] = []
 
     def persistent_id(self, thing: Any) -> None:
@@ -138,7 +141,7 @@ class Inspector(pickle.Pickler):
             self.strange.append(f"function {thing.__qualname__}")
         if not kind.__module__.startswith("mcl.") or isinstance(thing, type):
             return
-        self.seen[kind.__name__] += 1
+        self.counts[kind.__name__] += 1
         state = thing.__reduce_ex__(4)[2]
         if hasattr(kind, "model_fields"):
             names = set(kind.model_fields)
@@ -171,12 +174,12 @@ def test_what_is_sent_is_made_of_plain_fields(rolling: Project, data: str, tmp_p
     """All that goes to an actor, to a worker process and back. Synthetic bars roll, so that their
     continuous series is computed.
     """
-    objective = frozen(
+    objective = objective_of(
         rolling,
         f"data={data}",
         "search.constraints=['strategy.fast < strategy.slow', 'trades >= 1']",
     )
-    [bars] = objective.market.loaded.values()
+    [bars] = objective.data_cache.loaded.values()
     bars.frame()
     # they have been computed, and do not travel
     assert {"prices", "adjusted", "ticks", "stretches"} <= vars(bars).keys()
@@ -186,23 +189,23 @@ def test_what_is_sent_is_made_of_plain_fields(rolling: Project, data: str, tmp_p
     inspector = Inspector()
     inspector.dump(
         (
-            ray_workers.start(objective),
-            objective.assignment,
+            ray_workers.actor_setup(objective),
+            objective.spec,
             outcome,
             small,
-            objective.assignment.search,
+            objective.spec.search,
         )
     )
     assert inspector.strange == []
     assert {
         "Start",
-        "Assignment",
+        "ObjectiveSpec",
         "Bars",
         "Search",
         "Rule",
         "Term",
         "Outcome",
-    } <= inspector.seen.keys()
+    } <= inspector.counts.keys()
     again = pickle.loads(pickle.dumps(bars))
     assert vars(again).keys() == {f.name for f in fields(bars)}
     assert not again.close_ticks.flags.writeable
@@ -212,14 +215,14 @@ def test_what_is_sent_is_made_of_plain_fields(rolling: Project, data: str, tmp_p
 
 def test_the_inspector_sees_what_must_not_be_sent(project: Project) -> None:
     """The check above can fail: a bar with its caches, and a function inside a function."""
-    objective = frozen(project)
+    objective = objective_of(project)
     inspector = Inspector()
     with pytest.raises((AttributeError, pickle.PicklingError)):
         inspector.dump((objective, lambda: 0))
-    assert any("Objective" in said for said in inspector.strange) or any(
-        "Market" in said for said in inspector.strange
+    assert any("Objective" in output for output in inspector.strange) or any(
+        "DataCache" in output for output in inspector.strange
     )
-    assert any("lambda" in said for said in inspector.strange)
+    assert any("lambda" in output for output in inspector.strange)
 
 
 def no_data(*_: object) -> None:
@@ -230,12 +233,12 @@ def test_a_host_needs_no_data_to_look_inside_bars(
     rolling: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point = {"strategy.fast": 5, "strategy.slow": 20}
-    objective = frozen(
+    objective = objective_of(
         rolling, "data=synthetic", "data.interval=5m", "execution.bracket=finer", *STOPS
     )
     expected = objective(0, point)
     assert expected.state in ("COMPLETE", "PRUNED"), expected
-    sent = pickle.dumps(ray_workers.start(objective))
+    sent = pickle.dumps(ray_workers.actor_setup(objective))
     monkeypatch.setattr("mcl.data.build.StoredFiner.__call__", no_data)
     monkeypatch.setenv("MCL_HOME", str(tmp_path))  # which an actor sets, as the path
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -265,14 +268,14 @@ def test_one_machine_finds_what_processes_find_and_leaves_no_token(
 ) -> None:
     small = typed("data=synthetic", "search.sampler=qmc", "search.trials=8")
 
-    def sweep(*more: str) -> Swept:
+    def sweep(*more: str) -> SweepResult:
         return search.sweep(
             composition.compose("sweep", [*small, *more]), store=rolling.store, root=rolling.root
         )
 
-    here, there = sweep(), sweep(*RAY)
-    pd.testing.assert_frame_equal(there.trials[COMPARED], here.trials[COMPARED])
-    assert (there.best or {})["trial"] == (here.best or {})["trial"]
+    here, on_ray = sweep(), sweep(*RAY)
+    pd.testing.assert_frame_equal(on_ray.trials[COMPARED], here.trials[COMPARED])
+    assert (on_ray.best or {})["trial"] == (here.best or {})["trial"]
     assert not (alone / ".ray").exists()
     assert "RAY_AUTH_TOKEN" not in os.environ
 
@@ -318,25 +321,25 @@ def joined(nodes: RayNodes, monkeypatch: pytest.MonkeyPatch) -> RayNodes:
     return nodes
 
 
-def whole_and_once(swept: Swept, project: Project, count: int) -> None:
+def whole_and_once(sweep_result: SweepResult, project: Project, count: int) -> None:
     """Every trial is in the table and in the store, once, and none failed."""
     rows = sorted(
         int(run.tags["trial"])
-        for run in project.store.children(swept.sweep_id)
+        for run in project.store.children(sweep_result.sweep_id)
         if run.tags["mcl.kind"] == "trial"
     )
     assert rows == list(range(count))
-    assert swept.trials["trial"].tolist() == list(range(count))
-    assert swept.states.get("FAILED", 0) == 0, swept.trials["detail"].tolist()
+    assert sweep_result.trials["trial"].tolist() == list(range(count))
+    assert sweep_result.states.get("FAILED", 0) == 0, sweep_result.trials["detail"].tolist()
 
 
 @ON_RAY
 def test_two_hosts_find_what_processes_find(
     project: Project, joined: RayNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare, hosts = ray_workers.Cluster._compare, []
+    compare, hosts = ray_workers.RayPool._compare, []
 
-    def noted(self: ray_workers.Cluster, host: str, code: str) -> None:
+    def noted(self: ray_workers.RayPool, host: str, code: str) -> None:
         for remote in self._actors:
             where = remote.actor.__ray_call__.remote(
                 lambda _: __import__("ray").util.get_node_ip_address()
@@ -344,20 +347,20 @@ def test_two_hosts_find_what_processes_find(
             hosts.append(self._ray.get(where, timeout=120))
         compare(self, host, code)
 
-    monkeypatch.setattr(ray_workers.Cluster, "_compare", noted)
+    monkeypatch.setattr(ray_workers.RayPool, "_compare", noted)
     here = project.sweep(*TYPED)
-    there = project.sweep(*TYPED, *RAY)
+    on_ray = project.sweep(*TYPED, *RAY)
     assert set(hosts) == {f"{joined.network}.1", f"{joined.network}.2"}
-    pd.testing.assert_frame_equal(there.trials[COMPARED], here.trials[COMPARED])
-    whole_and_once(there, project, 16)
+    pd.testing.assert_frame_equal(on_ray.trials[COMPARED], here.trials[COMPARED])
+    whole_and_once(on_ray, project, 16)
 
 
 @ON_RAY
 def test_a_strategy_of_ones_own_is_sent(own: Project, joined: RayNodes) -> None:
     slow = [*TYPED, "strategy=slow_walk", "search.trials=6"]
     here = own.sweep(*slow)
-    there = own.sweep(*slow, *RAY)
-    pd.testing.assert_frame_equal(there.trials[COMPARED], here.trials[COMPARED])
+    on_ray = own.sweep(*slow, *RAY)
+    pd.testing.assert_frame_equal(on_ray.trials[COMPARED], here.trials[COMPARED])
     assert here.states == {"COMPLETE": 6}
 
 
@@ -365,21 +368,21 @@ def test_a_strategy_of_ones_own_is_sent(own: Project, joined: RayNodes) -> None:
 def test_a_killed_actor_costs_nothing(
     project: Project, joined: RayNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard, killed = ray_workers.Cluster._heard, []
+    receive, killed = ray_workers.RayPool._receive, []
 
-    def kill_now_and_then(self: ray_workers.Cluster, remote: ray_workers.Remote) -> None:
+    def kill_now_and_then(self: ray_workers.RayPool, remote: ray_workers.Remote) -> None:
         """Kill an actor that has answered; it is given the next trial all the same."""
-        heard(self, remote)
+        receive(self, remote)
         if remote in self._actors and remote.job is None and len(killed) < 2 and self._jobs.done:
             killed.append(
                 self._ray.get(remote.actor.__ray_call__.remote(lambda _: os.getpid()), timeout=120)
             )
             os.kill(killed[-1], signal.SIGKILL)
 
-    monkeypatch.setattr(ray_workers.Cluster, "_heard", kill_now_and_then)
-    swept = project.sweep(*TYPED, *RAY, "search.trials=24")
+    monkeypatch.setattr(ray_workers.RayPool, "_receive", kill_now_and_then)
+    sweep_result = project.sweep(*TYPED, *RAY, "search.trials=24")
     assert len(set(killed)) == 2
-    whole_and_once(swept, project, 24)
+    whole_and_once(sweep_result, project, 24)
 
 
 @ON_RAY
@@ -392,13 +395,13 @@ def test_a_host_that_is_killed_costs_only_its_running_trial(
     from servers import documented_ray
 
     third = joined.start_node(*documented_ray()[2])
-    heard, died = ray_workers.Cluster._heard, ray_workers.Cluster._died
+    receive, died = ray_workers.RayPool._receive, ray_workers.RayPool._died
     home: dict[int, tuple[str, int]] = {}
     lost: list[int] = []
     killed: list[int] = []
 
-    def kill_the_third(self: ray_workers.Cluster, remote: ray_workers.Remote) -> None:
-        heard(self, remote)
+    def kill_the_third(self: ray_workers.RayPool, remote: ray_workers.Remote) -> None:
+        receive(self, remote)
         if remote.job is None and id(remote) not in home and not killed:
             where = remote.actor.__ray_call__.remote(
                 lambda _: (__import__("ray").util.get_node_ip_address(), __import__("os").getpid())
@@ -413,18 +416,18 @@ def test_a_host_that_is_killed_costs_only_its_running_trial(
             killed.append(joined.kill("raylet", third))
             os.kill(home[id(busy[0])][1], signal.SIGKILL)
 
-    def noted(self: ray_workers.Cluster, remote: ray_workers.Remote, error: Exception) -> None:
+    def noted(self: ray_workers.RayPool, remote: ray_workers.Remote, error: Exception) -> None:
         lost.extend([remote.job[0]] if remote.job else [])
         died(self, remote, error)
 
-    monkeypatch.setattr(ray_workers.Cluster, "_heard", kill_the_third)
-    monkeypatch.setattr(ray_workers.Cluster, "_died", noted)
-    swept = own.sweep(
+    monkeypatch.setattr(ray_workers.RayPool, "_receive", kill_the_third)
+    monkeypatch.setattr(ray_workers.RayPool, "_died", noted)
+    sweep_result = own.sweep(
         *TYPED, "strategy=slow_walk", "search.backend=ray", "search.workers=3", "search.trials=30"
     )
     assert killed == [1]
     assert len(lost) == 1
-    whole_and_once(swept, own, 30)
+    whole_and_once(sweep_result, own, 30)
 
 
 @ON_RAY
@@ -439,7 +442,7 @@ def test_more_workers_than_the_cluster_has_are_refused(project: Project, joined:
 def test_other_code_on_a_host_is_refused(
     project: Project, joined: RayNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_workers.evidence, "code_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr(ray_workers.provenance, "code_sha256", lambda _: "0" * 64)
     with pytest.raises(
         EngineError,
         match=(
@@ -503,9 +506,9 @@ def test_a_killed_head_is_a_sentence_and_costs_only_what_ran(own: Project) -> No
             )
             assert process.poll() is None, process.stdout.read()
         assert nodes.kill("gcs_server") == 1
-        said = process.communicate(timeout=200)[0]
+        output = process.communicate(timeout=200)[0]
         assert process.returncode == 1
-        assert "EngineError: the head of the Ray cluster at" in said, said
+        assert "EngineError: the head of the Ray cluster at" in output, output
         [outcomes] = root.glob("mlruns/sweeps/*.outcomes")
         before = {
             json.loads(line)["number"]
@@ -516,7 +519,7 @@ def test_a_killed_head_is_a_sentence_and_costs_only_what_ran(own: Project) -> No
         nodes.kill()
     environment.pop("RAY_ADDRESS")
     process = run("resume", "headless")
-    said = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, said
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
     rows = [run for run in own.store.in_study("mcl") if run.tags.get("mcl.kind") == "trial"]
     assert sorted(int(run.tags["trial"]) for run in rows) == list(range(90))

@@ -21,8 +21,8 @@ from mcl import composition, search
 from mcl.base.errors import ConfigError, StoreError
 from mcl.ops import scaffold
 from mcl.search import status, trial_log
-from mcl.search.result import Swept
-from mcl.search.sweep_dir import Place, find
+from mcl.search.result import SweepResult
+from mcl.search.sweep_dir import SweepDir, find
 from mcl.tracking import trial_ledger
 from mcl.tracking.store import Store
 
@@ -84,18 +84,18 @@ def test_a_search_over_strategies_goes_on_where_it_was_killed(
     whole = search.sweep(
         composition.compose("sweep", typed), store=project.store, root=project.root
     )
-    seen, killed = cards(project), ""
+    earlier, killed = cards(project), ""
     process = begin(project, tmp_path, *typed)
     try:
-        wait_until(lambda: cards(project) - seen, process)
-        killed = (cards(project) - seen).pop()
+        wait_until(lambda: cards(project) - earlier, process)
+        killed = (cards(project) - earlier).pop()
         log = place(project, killed).file("outcomes")
         wait_until(lambda: log.exists() and len(trial_log.read(log)) > 5, process)
     finally:
         end(process)
-    known = trial_log.read(place(project, killed).file("outcomes"))
+    finished = trial_log.read(place(project, killed).file("outcomes"))
     resumed = search.resume(killed, store=project.store, root=project.root)
-    assert len(known) > 5
+    assert len(finished) > 5
     columns = [
         "trial",
         "strategy",
@@ -132,7 +132,7 @@ def sweeps(project: Project) -> Path:
     return project.root / "mlruns" / "sweeps"
 
 
-def place(project: Project, named: str = "last") -> Place:
+def place(project: Project, named: str = "last") -> SweepDir:
     return find(sweeps(project), named)
 
 
@@ -145,9 +145,11 @@ def wait_until(condition: object, process: subprocess.Popen[str], seconds: float
         time.sleep(0.005)
 
 
-def rows(project: Project, swept: Swept) -> list[int]:
+def rows(project: Project, sweep_result: SweepResult) -> list[int]:
     children = [
-        run for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"
+        run
+        for run in project.store.children(sweep_result.sweep_id)
+        if run.tags["mcl.kind"] == "trial"
     ]
     return sorted(int(run.tags["trial"]) for run in children)
 
@@ -184,13 +186,13 @@ def kill_twice(project: Project, tmp_path: Path, typed: list[str], chance: rando
     """The identity of a search that was killed in the middle, and again after it went on; empty
     when it was too quick for that.
     """
-    seen = cards(project)
+    earlier = cards(project)
     process = begin(project, tmp_path, *typed)
     killed = ""
     try:
         for _ in range(2):
-            wait_until(lambda: cards(project) - seen, process)
-            killed = killed or (cards(project) - seen).pop()
+            wait_until(lambda: cards(project) - earlier, process)
+            killed = killed or (cards(project) - earlier).pop()
             log = place(project, killed).file("outcomes")
             before = log.stat().st_size if log.exists() else 0
             wait_until(
@@ -198,10 +200,10 @@ def kill_twice(project: Project, tmp_path: Path, typed: list[str], chance: rando
             )
             time.sleep(chance.uniform(0, 0.03))
             end(process)
-            known = len(trial_log.read(log))
-            assert known > 0
-            if known >= 30:
-                return killed if known < 90 else ""
+            finished = len(trial_log.read(log))
+            assert finished > 0
+            if finished >= 30:
+                return killed if finished < 90 else ""
             process = begin(project, tmp_path, "resume", killed)
         return killed
     finally:
@@ -228,11 +230,11 @@ def test_a_killed_search_goes_on_to_the_same_end(
         filter(None, (kill_twice(project, tmp_path, typed, chance) for _ in range(5))), ""
     )
     assert killed, "five searches ended before they could be killed"
-    swept = search.resume(killed, store=project.store, root=project.root)
-    assert swept.sweep_id == killed
-    assert rows(project, swept) == list(range(90))  # the target, and none twice
-    pd.testing.assert_frame_equal(swept.trials[COMPARED], whole.trials[COMPARED])
-    assert measured(swept) == measured(whole)
+    sweep_result = search.resume(killed, store=project.store, root=project.root)
+    assert sweep_result.sweep_id == killed
+    assert rows(project, sweep_result) == list(range(90))  # the target, and none twice
+    pd.testing.assert_frame_equal(sweep_result.trials[COMPARED], whole.trials[COMPARED])
+    assert measured(sweep_result) == measured(whole)
     parent = project.store.run(killed)
     assert (parent.status, parent.metrics["trials"]) == ("FINISHED", 90)
     a, b = (
@@ -257,21 +259,21 @@ def test_a_killed_worker_costs_nothing(project: Project, tmp_path: Path) -> None
         "strategy.fast=range(2,300)",
         "study=workers",
     )
-    seen = set(sweeps(project).glob("*.outcomes"))
+    earlier = set(sweeps(project).glob("*.outcomes"))
     process = begin(project, tmp_path, *typed)
-    wait_until(lambda: set(sweeps(project).glob("*.outcomes")) - seen, process)
-    log = (set(sweeps(project).glob("*.outcomes")) - seen).pop()
+    wait_until(lambda: set(sweeps(project).glob("*.outcomes")) - earlier, process)
+    log = (set(sweeps(project).glob("*.outcomes")) - earlier).pop()
     for _ in range(2):
         before = log.stat().st_size
         wait_until(lambda before=before: log.stat().st_size > before, process)
-        found = workers_of(process.pid)
-        if found:
-            os.kill(random.Random(1).choice(found), signal.SIGKILL)
+        workers = workers_of(process.pid)
+        if workers:
+            os.kill(random.Random(1).choice(workers), signal.SIGKILL)
     process.communicate(timeout=120)
     assert process.returncode == 0
-    known = trial_log.read(log)
-    assert sorted(known) == list(range(400))
-    assert not [o for o in known.values() if o.state == "FAILED"]
+    finished = trial_log.read(log)
+    assert sorted(finished) == list(range(400))
+    assert not [o for o in finished.values() if o.state == "FAILED"]
 
 
 def test_a_trial_that_takes_its_process_with_it_does_so_once(
@@ -297,10 +299,10 @@ def test_a_trial_that_takes_its_process_with_it_does_so_once(
         "search.sampler=grid",
     ]
     process = begin(project, tmp_path, *typed, "strategy.length=range(20, 70, 10)", "study=deadly")
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == -signal.SIGKILL, said
-    swept = search.resume(place(project).sweep_id, store=project.store, root=project.root)
-    ended = swept.trials.sort_values("trial")
+    output = process.communicate(timeout=120)[1]
+    assert process.returncode == -signal.SIGKILL, output
+    sweep_result = search.resume(place(project).sweep_id, store=project.store, root=project.root)
+    ended = sweep_result.trials.sort_values("trial")
     assert ended["state"].tolist() == ["COMPLETE", "COMPLETE", "FAILED", "COMPLETE", "COMPLETE"]
     assert ended["reason"].tolist()[2] == "worker_died"
 
@@ -337,25 +339,25 @@ def test_learning_samplers_repeat_with_one_worker(project: Project) -> None:
 
 
 def test_a_finished_search_has_nothing_to_resume(project: Project) -> None:
-    swept = project.sweep("search.sampler=random", "search.trials=6", "seed=8")
-    again = search.resume(swept.sweep_id, store=project.store, root=project.root)
-    pd.testing.assert_frame_equal(again.trials, swept.trials)
-    assert (again.best or {})["run_id"] == (swept.best or {})["run_id"]
+    sweep_result = project.sweep("search.sampler=random", "search.trials=6", "seed=8")
+    again = search.resume(sweep_result.sweep_id, store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(again.trials, sweep_result.trials)
+    assert (again.best or {})["run_id"] == (sweep_result.best or {})["run_id"]
     assert rows(project, again) == list(range(6))
 
 
 def test_two_parents_are_refused(project: Project) -> None:
-    swept = project.sweep("search.sampler=random", "search.trials=4")
-    with place(project, swept.sweep_id).claimed():
-        assert status.status(swept.sweep_id, store=project.store)["state"] == "RUNNING"
+    sweep_result = project.sweep("search.sampler=random", "search.trials=4")
+    with place(project, sweep_result.sweep_id).claim():
+        assert status.status(sweep_result.sweep_id, store=project.store)["state"] == "RUNNING"
         with pytest.raises(StoreError, match=rf"is being run by process {os.getpid()}"):
-            search.resume(swept.sweep_id, store=project.store, root=project.root)
-    assert status.status(swept.sweep_id, store=project.store)["state"] == "FINISHED"
+            search.resume(sweep_result.sweep_id, store=project.store, root=project.root)
+    assert status.status(sweep_result.sweep_id, store=project.store)["state"] == "FINISHED"
 
 
 def test_changed_data_are_named(project: Project) -> None:
     write_walk(project.root / "moving.csv")
-    swept = project.sweep("search.sampler=random", "search.trials=4", "data.path=moving.csv")
+    sweep_result = project.sweep("search.sampler=random", "search.trials=4", "data.path=moving.csv")
     write_walk(project.root / "moving.csv", seed=4)
     with pytest.raises(
         StoreError,
@@ -364,20 +366,20 @@ def test_changed_data_are_named(project: Project) -> None:
             r" \(data_fingerprint was"
         ),
     ):
-        search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8)
-    assert project.store.run(swept.sweep_id).status == "FINISHED"
+        search.resume(sweep_result.sweep_id, store=project.store, root=project.root, trials=8)
+    assert project.store.run(sweep_result.sweep_id).status == "FINISHED"
 
 
 def test_changed_code_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     from mcl.tracking import provenance
 
-    swept = project.sweep("search.sampler=random", "search.trials=4")
+    sweep_result = project.sweep("search.sampler=random", "search.trials=4")
     monkeypatch.setattr(provenance, "code_sha256", lambda _: "f" * 64)
     with pytest.raises(
         StoreError,
         match=r"the code that decides results \(code_sha256 was \w{12}, is ffffffffffff\)",
     ):
-        search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8)
+        search.resume(sweep_result.sweep_id, store=project.store, root=project.root, trials=8)
 
 
 def test_changed_configuration_is_named(
@@ -389,26 +391,29 @@ def test_changed_configuration_is_named(
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     write_walk(tmp_path / "walk.csv")
     own = Project(tmp_path, Store(tmp_path))
-    swept = own.sweep("search.sampler=random", "search.trials=4")
-    assert len(search.resume(swept.sweep_id, store=own.store, root=tmp_path, trials=5).trials) == 5
+    sweep_result = own.sweep("search.sampler=random", "search.trials=4")
+    assert (
+        len(search.resume(sweep_result.sweep_id, store=own.store, root=tmp_path, trials=5).trials)
+        == 5
+    )
     costs = tmp_path / "conf" / "costs" / "ib_tiered.yaml"
     costs.write_text(costs.read_text().replace("slippage_ticks: 1.0", "slippage_ticks: 2.0"))
     with pytest.raises(StoreError, match=r"costs\.slippage_ticks was 1\.0, is 2\.0"):
-        search.resume(swept.sweep_id, store=own.store, root=tmp_path, trials=8)
+        search.resume(sweep_result.sweep_id, store=own.store, root=tmp_path, trials=8)
 
 
 def test_only_what_changes_no_trial_may_be_amended(project: Project) -> None:
-    swept = project.sweep("search.sampler=random", "search.trials=4", "search.track=none")
+    sweep_result = project.sweep("search.sampler=random", "search.trials=4", "search.track=none")
     with pytest.raises(ConfigError, match="would change what a trial of this sweep is"):
         search.resume(
-            swept.sweep_id,
+            sweep_result.sweep_id,
             store=project.store,
             root=project.root,
             trials=8,
             amendments=["search.min_trades=1"],
         )
     grown = search.resume(
-        swept.sweep_id,
+        sweep_result.sweep_id,
         store=project.store,
         root=project.root,
         trials=8,
@@ -419,23 +424,23 @@ def test_only_what_changes_no_trial_may_be_amended(project: Project) -> None:
 
 def test_a_torn_journal_and_a_torn_log_are_made_whole(project: Project) -> None:
     whole = project.sweep("search.sampler=qmc", "search.trials=12")
-    swept = project.sweep("search.sampler=qmc", "search.trials=12")
+    sweep_result = project.sweep("search.sampler=qmc", "search.trials=12")
     for kind, share in (("journal", 0.5), ("outcomes", 0.9)):
-        path = place(project, swept.sweep_id).file(kind)
+        path = place(project, sweep_result.sweep_id).file(kind)
         content = path.read_bytes()
         path.write_bytes(content[: int(len(content) * share)] + b"\0" * 100)
-    again = search.resume(swept.sweep_id, store=project.store, root=project.root)
+    again = search.resume(sweep_result.sweep_id, store=project.store, root=project.root)
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
     assert rows(project, again) == list(range(12))
 
 
 def test_damage_in_the_middle_is_refused(project: Project) -> None:
-    swept = project.sweep("search.sampler=qmc", "search.trials=4")
-    path = place(project, swept.sweep_id).file("outcomes")
+    sweep_result = project.sweep("search.sampler=qmc", "search.trials=4")
+    path = place(project, sweep_result.sweep_id).file("outcomes")
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"garbage\n", *lines[2:]]))
     with pytest.raises(StoreError, match=r"line 2 of .* is damaged, with whole lines after it"):
-        search.resume(swept.sweep_id, store=project.store, root=project.root)
+        search.resume(sweep_result.sweep_id, store=project.store, root=project.root)
 
 
 def test_stop_and_status_from_another_process(project: Project, tmp_path: Path) -> None:
@@ -447,16 +452,16 @@ def test_stop_and_status_from_another_process(project: Project, tmp_path: Path) 
     )
     process = begin(project, tmp_path, *typed)
     wait_until(lambda: _running(project), process)
-    found = status.status("endless", store=project.store)
-    assert (found["state"], found["target"], found["pid"]) == ("RUNNING", 100_000, process.pid)
-    shown, _ = status.report("endless", store=project.store, root=project.root)
-    assert shown.status == "RUNNING"
+    answer = status.status("endless", store=project.store)
+    assert (answer["state"], answer["target"], answer["pid"]) == ("RUNNING", 100_000, process.pid)
+    reported, _ = status.report("endless", store=project.store, root=project.root)
+    assert reported.status == "RUNNING"
     assert status.stop("endless", store=project.store)["stopping"]
     process.communicate(timeout=60)
-    found = status.status("endless", store=project.store)
-    assert (found["state"], found["stopping"]) == ("KILLED", False)
-    assert 0 < found["done"] < 100_000
-    parent = project.store.run(found["sweep_id"])
+    answer = status.status("endless", store=project.store)
+    assert (answer["state"], answer["stopping"]) == ("KILLED", False)
+    assert 0 < answer["done"] < 100_000
+    parent = project.store.run(answer["sweep_id"])
     assert (parent.status, parent.tags["stopped"]) == ("KILLED", "stopped by hand")
     assert json.loads(place(project, "endless").file("card").read_text())["name"] == "endless"
 
@@ -469,16 +474,16 @@ def _running(project: Project) -> bool:
 
 
 def test_the_report_of_a_finished_search_repeats_it(project: Project) -> None:
-    swept = project.sweep("search.sampler=qmc", "search.trials=12")
-    swept.report.unlink()
-    shown, written = status.report(swept.sweep_id, store=project.store, root=project.root)
-    pd.testing.assert_frame_equal(shown.trials, swept.trials)
-    assert ((shown.best or {})["run_id"], shown.tables(), written) == (
-        (swept.best or {})["run_id"],
-        swept.tables(),
+    sweep_result = project.sweep("search.sampler=qmc", "search.trials=12")
+    sweep_result.report.unlink()
+    reported, written = status.report(sweep_result.sweep_id, store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(reported.trials, sweep_result.trials)
+    assert ((reported.best or {})["run_id"], reported.tables(), written) == (
+        (sweep_result.best or {})["run_id"],
+        sweep_result.tables(),
         None,
     )
-    assert swept.report.is_file()
+    assert sweep_result.report.is_file()
 
 
 def test_an_unknown_sweep_is_refused_by_name(project: Project) -> None:

@@ -16,7 +16,7 @@ METRICS = ("trades", "max_drawdown_frac", "sharpe")
 
 
 @pytest.mark.parametrize(
-    ("text", "known", "broken"),
+    ("text", "values_by_name", "broken"),
     [
         (
             "strategy.fast < strategy.slow",
@@ -41,11 +41,11 @@ METRICS = ("trades", "max_drawdown_frac", "sharpe")
         ("sharpe != 0", {"sharpe": math.nan}, "sharpe=nan breaks"),
     ],
 )
-def test_rules(text: str, known: dict[str, float], broken: str) -> None:
+def test_rules(text: str, values_by_name: dict[str, float], broken: str) -> None:
     (rule,) = parse([text], KEYS, METRICS)
-    said = rule.broken(known)
-    assert bool(said) == bool(broken)
-    assert broken in said
+    sentence = rule.broken(values_by_name)
+    assert bool(sentence) == bool(broken)
+    assert broken in sentence
 
 
 @given(st.sampled_from(sorted(COMPARISONS)), st.integers(-100, 100), st.integers(-100, 100))

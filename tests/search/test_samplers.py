@@ -30,7 +30,7 @@ from mcl.search import samplers
 from mcl.search.space import check_conditions
 from mcl.search.study import Study, planned
 from mcl.search.trial import Outcome
-from mcl.search.trial_log import Outcomes
+from mcl.search.trial_log import TrialLog
 
 SPACE: dict[str, BaseDistribution] = {
     "a": IntDistribution(10, 480, step=10),
@@ -80,15 +80,15 @@ def simulated(study: Study, number: int, values: dict[str, Any], folds: int = 0)
     )
 
 
-def run(study: Study, log: Outcomes, upto: int, *, shuffle: int = 0, folds: int = 0) -> None:
+def run(study: Study, log: TrialLog, upto: int, *, shuffle: int = 0, folds: int = 0) -> None:
     """Adopt what the log has, then go on to `upto` trials; with `shuffle` the trials that run end
     in an order of its own.
     """
     chance, running = random.Random(shuffle), list[Point]()
     while True:
-        while study.asked in log.known:
-            study.adopt(log.known[study.asked], log.windows[study.asked])
-        while study.ready and study.asked < upto and study.asked not in log.known:
+        while study.next_number in log.outcomes:
+            study.adopt(log.outcomes[study.next_number], log.windows[study.next_number])
+        while study.ready and study.next_number < upto and study.next_number not in log.outcomes:
             running.append(study.ask())
         if not running:
             return
@@ -99,34 +99,35 @@ def run(study: Study, log: Outcomes, upto: int, *, shuffle: int = 0, folds: int 
 
 
 @pytest.fixture
-def logs(tmp_path: Path) -> Iterator[Callable[[str], Outcomes]]:
+def logs(tmp_path: Path) -> Iterator[Callable[[str], TrialLog]]:
     """A log by name; all are closed afterwards."""
     with ExitStack() as opened:
 
-        def made(name: str) -> Outcomes:
-            log = Outcomes(tmp_path / name)
+        def new_log(name: str) -> TrialLog:
+            log = TrialLog(tmp_path / name)
             opened.callback(log.close)
             return log
 
-        yield made
+        yield new_log
 
 
-Logs = Callable[[str], Outcomes]
+Logs = Callable[[str], TrialLog]
 
 
-def points(log: Outcomes) -> list[tuple[int, dict[str, Any], str]]:
+def points(log: TrialLog) -> list[tuple[int, dict[str, Any], str]]:
     return [
-        (number, log.known[number].params, log.known[number].reason) for number in sorted(log.known)
+        (number, log.outcomes[number].params, log.outcomes[number].reason)
+        for number in sorted(log.outcomes)
     ]
 
 
 def test_the_points_are_those_of_optunas_sampler_with_a_seed_for_each_trial(logs: Logs) -> None:
-    made: dict[str, Callable[[int], BaseSampler]] = {
+    own_samplers: dict[str, Callable[[int], BaseSampler]] = {
         "tpe": lambda seed: TPESampler(seed=seed),
         "cmaes": lambda seed: CmaEsSampler(seed=seed, warn_independent_sampling=False),
         "nsga2": lambda seed: NSGAIISampler(seed=seed),
     }
-    for name, sampler in made.items():
+    for name, sampler in own_samplers.items():
         log = logs(name)
         run(Study(SPACE, schema.Search(sampler=name), SEED), log, 60)
         stock = optuna.create_study(direction="maximize")
@@ -144,7 +145,7 @@ def test_the_points_are_those_of_optunas_sampler_with_a_seed_for_each_trial(logs
                     else (None, TrialState.PRUNED)
                 ),
             )
-        assert [log.known[n].params for n in range(60)] == [
+        assert [log.outcomes[n].params for n in range(60)] == [
             trial.params for trial in stock.trials
         ], name
 
@@ -168,7 +169,7 @@ def test_a_search_goes_on_from_its_log_as_it_would_have(
             study.judge(number, fold, fold_score(values, fold))
     same = points(part) == points(whole)
     assert same
-    assert whole.known[0].params == FIRST
+    assert whole.outcomes[0].params == FIRST
 
 
 @pytest.mark.parametrize("pruner", ["median", "percentile", "halving", "hyperband", "wilcoxon"])
@@ -177,7 +178,7 @@ def test_a_pruner_judges_after_an_interruption_as_it_would_have(pruner: str, log
     whole, part = logs("whole"), logs("part")
     run(Study(SPACE, search, SEED), whole, 40, folds=6)
     # given up after different folds
-    assert len({outcome.reason for outcome in whole.known.values()}) > 2
+    assert len({outcome.reason for outcome in whole.outcomes.values()}) > 2
     for upto in (7, 19, 40):
         run(Study(SPACE, search, SEED), part, upto, folds=6)
     same = points(part) == points(whole)
@@ -201,7 +202,7 @@ def test_the_order_in_which_workers_end_decides_nothing(
     for count in (23, 50):
         (tmp_path / "torn").write_bytes(b"".join(lines[:count]))
         torn = logs("torn")
-        assert sorted(torn.known) != list(range(count))
+        assert sorted(torn.outcomes) != list(range(count))
         run(Study(SPACE, search, SEED), torn, 70, shuffle=2)
         same = points(torn) == points(orderly)
         assert same
@@ -243,26 +244,26 @@ def test_an_axis_exists_only_where_its_condition_holds(sampler: str, logs: Logs)
     check_conditions(search.conditions, axes)
     log = logs("log")
     study = Study(axes, search, SEED)
-    while study.asked < 60:
+    while study.next_number < 60:
         number, values = study.ask()
         outcome = Outcome(
             number, values, "COMPLETE", value=values.get("f", 0.4) - 0.001 * values.get("a", 0)
         )
         log.add(outcome)
         study.tell(outcome)
-    seen = {tuple(outcome.params) for outcome in log.known.values()}
-    assert {("c",), ("f", "c", "a")} <= seen <= {("c",), ("f", "c"), ("f", "c", "a")}
-    for outcome in log.known.values():
+    points_of_log = {tuple(outcome.params) for outcome in log.outcomes.values()}
+    assert {("c",), ("f", "c", "a")} <= points_of_log <= {("c",), ("f", "c"), ("f", "c", "a")}
+    for outcome in log.outcomes.values():
         assert ("f" in outcome.params) == (outcome.params["c"] == "y")
         assert ("a" in outcome.params) == (outcome.params.get("f", 1.0) <= 0.5)
     again = Study(axes, search, SEED)
     for number in range(60):
-        again.adopt(log.known[number], log.windows[number])
+        again.adopt(log.outcomes[number], log.windows[number])
     assert again.ask() == study.ask()
 
 
 @pytest.mark.parametrize(
-    ("conditions", "said"),
+    ("conditions", "sentence"),
     [
         ({"a": {"x": [1]}}, "names x, which is not searched"),
         ({"x": {"c": ["y"]}}, "names x, which is not searched"),
@@ -271,9 +272,9 @@ def test_an_axis_exists_only_where_its_condition_holds(sampler: str, logs: Logs)
     ],
 )
 def test_a_condition_that_cannot_hold_is_refused(
-    conditions: dict[str, dict[str, list[Any]]], said: str
+    conditions: dict[str, dict[str, list[Any]]], sentence: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=sentence):
         check_conditions(conditions, {key: SPACE[key] for key in ("a", "c")})
 
 
@@ -281,7 +282,7 @@ def test_a_condition_that_cannot_hold_is_refused(
 def test_a_soft_constraint_steers_the_sampler(sampler: str) -> None:
     """The score grows with b, and b above 0.4 breaks the rule."""
 
-    def kept(soft: tuple[str, ...]) -> float:
+    def share_inside(soft: tuple[str, ...]) -> float:
         options = {} if sampler == "tpe" else {"population_size": 10}
         search = schema.Search(sampler=sampler, soft_constraints=soft, sampler_options=options)  # type: ignore[arg-type]
         study, inside = Study({"b": SPACE["b"], "d": SPACE["d"]}, search, SEED), 0
@@ -299,13 +300,13 @@ def test_a_soft_constraint_steers_the_sampler(sampler: str) -> None:
             inside += number >= 50 and values["b"] <= 0.4
         return inside / 50
 
-    assert kept(("b <= 0.4",)) > kept(()) + 0.2
+    assert share_inside(("b <= 0.4",)) > share_inside(()) + 0.2
 
 
 def test_options_reach_the_sampler_and_the_pruner() -> None:
-    asked = {"name": "tpe", "n_startup_trials": 25, "n_ei_candidates": 4}
+    options = {"name": "tpe", "n_startup_trials": 25, "n_ei_candidates": 4}
     search = schema.Search.model_validate(
-        {"sampler": asked, "pruner": {"name": "hyperband", "reduction_factor": 3}}
+        {"sampler": options, "pruner": {"name": "hyperband", "reduction_factor": 3}}
     )
     assert (search.sampler, search.pruner) == ("tpe", "hyperband")
     assert search.sampler_options == {"n_startup_trials": 25, "n_ei_candidates": 4}
@@ -314,14 +315,14 @@ def test_options_reach_the_sampler_and_the_pruner() -> None:
         Study(SPACE, schema.Search(), SEED),
         Study(SPACE, search.model_copy(update={"pruner": "none"}), SEED),
     )
-    drawn = [(study_point(plain), study_point(early)) for _ in range(30)]
-    assert [one == other for one, other in drawn[:10]] == [True] * 10
+    point_pairs = [(study_point(plain), study_point(early)) for _ in range(30)]
+    assert [one == other for one, other in point_pairs[:10]] == [True] * 10
     # the plain one learns, the other one still draws at random
-    assert any(one != other for one, other in drawn[10:25])
+    assert any(one != other for one, other in point_pairs[10:25])
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("search", "sentence"),
     [
         (
             {"sampler": {"name": "tpe", "n_startup": 5}},
@@ -346,10 +347,10 @@ def test_options_reach_the_sampler_and_the_pruner() -> None:
     ],
 )
 def test_options_that_do_not_fit_are_refused_in_a_sentence(
-    given: dict[str, Any], said: str
+    search: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
-        planned(SPACE, schema.Search.model_validate(given))
+    with pytest.raises(ConfigError, match=sentence):
+        planned(SPACE, schema.Search.model_validate(search))
 
 
 def test_gp_says_what_to_install(logs: Logs) -> None:

@@ -38,11 +38,11 @@ def test_a_study_in_postgresql_finds_the_same_and_goes_on(
 
     monkeypatch.setenv("MCL_STUDY_URL", database)
     whole = project.sweep("search.sampler=tpe", "search.trials=16")
-    there = project.sweep("search.sampler=tpe", "search.trials=9", "search.storage=postgresql")
-    grown = search.resume(there.sweep_id, store=project.store, root=project.root, trials=16)
+    on_server = project.sweep("search.sampler=tpe", "search.trials=9", "search.storage=postgresql")
+    grown = search.resume(on_server.sweep_id, store=project.store, root=project.root, trials=16)
     pd.testing.assert_frame_equal(grown.trials[COMPARED], whole.trials[COMPARED])
     storage = optuna.storages.RDBStorage(database)
-    assert len(optuna.load_study(study_name=there.sweep_id, storage=storage).trials) == 16
+    assert len(optuna.load_study(study_name=on_server.sweep_id, storage=storage).trials) == 16
     storage.engine.dispose()
     monkeypatch.setenv("MCL_STUDY_URL", "postgresql+psycopg://mcl:secret@127.0.0.1:1/none")
     with pytest.raises(
@@ -123,12 +123,14 @@ def test_a_restart_of_postgresql_costs_no_trial(
             monkeypatch.setattr("mcl.search.recorder.BATCH", 3)
             served = Project(project.root, Store(project.root))
             assert served.store.door.server_database
-            swept = served.sweep(*TYPED, "search.storage=postgresql", "search.name=restarted")
+            sweep_result = served.sweep(
+                *TYPED, "search.storage=postgresql", "search.name=restarted"
+            )
             assert len(restarts) == 1
-            pd.testing.assert_frame_equal(swept.trials[COMPARED], whole.trials[COMPARED])
+            pd.testing.assert_frame_equal(sweep_result.trials[COMPARED], whole.trials[COMPARED])
             rows = [
                 run
-                for run in served.store.children(swept.sweep_id)
+                for run in served.store.children(sweep_result.sweep_id)
                 if run.tags["mcl.kind"] == "trial"
             ]
             assert sorted(int(run.tags["trial"]) for run in rows) == list(range(16))
@@ -137,7 +139,9 @@ def test_a_restart_of_postgresql_costs_no_trial(
                 composition.fingerprint(backtest_run.stored_config(complete))
                 == complete.tags["config_sha256"]
             )
-            assert optuna_trials(study, f"restarted {swept.sweep_id[:12]}") == list(range(16))
+            assert optuna_trials(study, f"restarted {sweep_result.sweep_id[:12]}") == list(
+                range(16)
+            )
 
 
 @contextmanager

@@ -199,28 +199,28 @@ def test_a_choice_of_a_group_is_an_axis_and_its_parameters_exist_for_it_alone() 
     space = parse(composed.search.space, composed.raw)
     assert list(space) == ["strategy", "risk", "strategy.fast", "strategy.lookback"]
     assert space["strategy"] == CategoricalDistribution(["ema_cross", "tsmom"])
-    said = composed.search.conditions
-    assert said == {
+    conditions = composed.search.conditions
+    assert conditions == {
         "strategy.fast": {"strategy": ["ema_cross"]},
         "strategy.lookback": {"strategy": ["tsmom"]},
     }
-    drawn = overlay(
+    overlaid = overlay(
         composed.raw, {"strategy.lookback": 20, "strategy": "tsmom", "risk": "vol_target"}
     )
     alone = composition.compose(
         "backtest", ["strategy=tsmom", "strategy.lookback=20", "risk=vol_target"]
     )
-    assert composition.fingerprint(composition.run_config(drawn)) == composition.fingerprint(
+    assert composition.fingerprint(composition.run_config(overlaid)) == composition.fingerprint(
         alone.config
     )
     assert composed.raw["search"]["alternatives"]["strategy"]["ema_cross"]["slow"] == 960
-    grid = list(conditional(space, said))
+    grid = list(conditional(space, conditions))
     assert len(grid) == 2 * (count("", space["strategy.fast"]) + 4)
     assert len({str(point) for point in grid}) == len(grid)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "sentence"),
     [
         (["strategy=ema_cross,nope"], "no strategy is called 'nope'"),
         (["strategy=ema_cross,tsmom", "strategy.zzz=range(1,5)"], "strategy.zzz is not a key"),
@@ -233,10 +233,10 @@ def test_a_choice_of_a_group_is_an_axis_and_its_parameters_exist_for_it_alone() 
         ),
     ],
 )
-def test_a_choice_that_cannot_be_searched_is_a_sentence(words: list[str], said: str) -> None:
+def test_a_choice_that_cannot_be_searched_is_a_sentence(words: list[str], sentence: str) -> None:
     def begin() -> None:
         composed = composition.compose("sweep", words)
         refuse_axes(parse(composed.search.space, composed.raw), composed.raw)
 
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=sentence):
         begin()

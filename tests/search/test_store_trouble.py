@@ -27,12 +27,13 @@ SCRIPT = """
 import resource, signal, sys
 from pathlib import Path
 from mcl import composition, search
-from mcl.search.trial_log import Outcomes
+from mcl.search.trial_log import TrialLog
 from mcl.tracking.store import Store
 
-class Filling(Outcomes):
+class Filling(TrialLog):
     def add(self, outcome, window=1):
-        if outcome.number == 20:  # from here on no file of this process may grow beyond what the log of outcomes has
+        if outcome.number == 20:
+            # from here on no file of this process may grow beyond the size of the trial log
             size = self._lines._path.stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
         super().add(outcome, window)
@@ -40,7 +41,7 @@ class Filling(Outcomes):
 if __name__ == "__main__":
     from mcl.search import runner as core
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    core.Outcomes = Filling
+    core.TrialLog = Filling
     root = Path(sys.argv[1])
     try:
         search.sweep(composition.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
@@ -62,13 +63,13 @@ def test_a_locked_store_stops_the_search_and_costs_nothing(
 ) -> None:
     whole = project.sweep(*TYPED)
     monkeypatch.setattr(sqlite_writer, "WAIT_SEC", 0.2)
-    begin, held = project.store.start, []
+    begin, connections = project.store.start, []
 
     def then_lock(record: object) -> str:
         sweep_id = begin(record)  # type: ignore[arg-type]
         other = sqlite3.connect(project.store.folder / "mlflow.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        held.append((sweep_id, other))
+        connections.append((sweep_id, other))
         # MLflow's client would wait for its own, longer time
         monkeypatch.setattr("mcl.search.runner.abandon", lambda *_: None)
         return sweep_id
@@ -76,7 +77,7 @@ def test_a_locked_store_stops_the_search_and_costs_nothing(
     monkeypatch.setattr(project.store, "start", then_lock)
     with pytest.raises(StoreError, match="database is locked"):
         project.sweep(*TYPED)
-    sweep_id, other = held[0]
+    sweep_id, other = connections[0]
     with closing(other):
         other.execute("ROLLBACK")
     monkeypatch.undo()

@@ -32,7 +32,7 @@ VALUES = {
     "strategy.side": None,
 }
 SEARCH = schema.Search(name="carry", also={"trades": "minimize"}, soft_constraints=("trades > 5",))
-KNOWN = {
+OUTCOMES = {
     0: Outcome(
         0,
         VALUES,
@@ -57,10 +57,10 @@ KNOWN = {
 NAME = "carry 0123456789ab"
 
 
-def filled(path: Path, known: dict[int, Outcome]) -> None:
-    view = StudyView("0123456789abcdef", path, SPACE, SEARCH, known)
-    while view.count in known:
-        view.add(known[view.count])
+def filled(path: Path, outcomes: dict[int, Outcome]) -> None:
+    view = StudyView("0123456789abcdef", path, SPACE, SEARCH, outcomes)
+    while view.count in outcomes:
+        view.add(outcomes[view.count])
     view.close()
 
 
@@ -73,7 +73,7 @@ def loaded(path: Path) -> optuna.Study:
 
 
 def test_optuna_reads_the_view_with_names_metrics_and_reasons(tmp_path: Path) -> None:
-    filled(tmp_path / "journal", KNOWN)
+    filled(tmp_path / "journal", OUTCOMES)
     study = loaded(tmp_path / "journal")
     assert study.metric_names == ["sharpe", "trades"]
     assert study.user_attrs == {"search": "carry", "sampler": "tpe"}
@@ -97,9 +97,9 @@ def test_a_view_that_does_not_agree_is_made_again(fault: str, tmp_path: Path) ->
     path = tmp_path / "journal"
     filled(
         path,
-        KNOWN
-        | ({4: KNOWN[0]} if fault == "ahead" else {})
-        | ({0: KNOWN[2]} if fault == "other" else {}),
+        OUTCOMES
+        | ({4: OUTCOMES[0]} if fault == "ahead" else {})
+        | ({0: OUTCOMES[2]} if fault == "other" else {}),
     )
     content = path.read_bytes()
     if fault == "gone":
@@ -111,10 +111,10 @@ def test_a_view_that_does_not_agree_is_made_again(fault: str, tmp_path: Path) ->
         path.write_bytes(b"".join([*lines[:4], b"\0\0\n", *lines[5:]]))
     elif fault == "garbage":
         path.write_bytes(b'{"op_code": 99}\n')
-    filled(path, KNOWN)
+    filled(path, OUTCOMES)
     assert [(trial.state, trial.params) for trial in read(path)] == [
         (TrialState.COMPLETE, VALUES),
-        (TrialState.PRUNED, KNOWN[1].params),
-        (TrialState.FAIL, KNOWN[2].params),
+        (TrialState.PRUNED, OUTCOMES[1].params),
+        (TrialState.FAIL, OUTCOMES[2].params),
         (TrialState.COMPLETE, VALUES),
     ]

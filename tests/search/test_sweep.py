@@ -14,39 +14,48 @@ from optuna.storages.journal import JournalFileBackend
 
 from mcl import composition, search
 from mcl.base.errors import ConfigError
-from mcl.search.result import Swept
+from mcl.search.result import SweepResult
 from mcl.tracking import backtest_run
 
 from .conftest import Project, measured
 
 
 @pytest.fixture(scope="module")
-def random(project: Project) -> Swept:
+def random(project: Project) -> SweepResult:
     return project.sweep("search.sampler=random", "search.trials=30", "seed=4")
 
 
-def points(swept: Swept) -> list[tuple[object, ...]]:
+def points(sweep_result: SweepResult) -> list[tuple[object, ...]]:
     return list(
-        swept.trials[["trial", *swept.keys, "state", "reason"]].itertuples(index=False, name=None)
+        sweep_result.trials[["trial", *sweep_result.keys, "state", "reason"]].itertuples(
+            index=False, name=None
+        )
     )
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc", "random", "nsga2"])
 def test_every_trial_is_a_child_run(project: Project, sampler: str) -> None:
-    swept = project.sweep(f"search.sampler={sampler}")
-    parent = project.store.run(swept.sweep_id)
+    sweep_result = project.sweep(f"search.sampler={sampler}")
+    parent = project.store.run(sweep_result.sweep_id)
     trials = [
-        run for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"
+        run
+        for run in project.store.children(sweep_result.sweep_id)
+        if run.tags["mcl.kind"] == "trial"
     ]
-    assert (parent.status, parent.tags["mcl.kind"], len(trials), sum(swept.states.values())) == (
+    assert (
+        parent.status,
+        parent.tags["mcl.kind"],
+        len(trials),
+        sum(sweep_result.states.values()),
+    ) == (
         "FINISHED",
         "sweep",
         12,
         12,
     )
-    assert {run.run_id for run in trials} == set(swept.trials["run_id"])
+    assert {run.run_id for run in trials} == set(sweep_result.trials["run_id"])
     for run in trials:
-        row = swept.trials.set_index("run_id").loc[run.run_id]
+        row = sweep_result.trials.set_index("run_id").loc[run.run_id]
         assert run.params["strategy.fast"] == str(row["strategy.fast"])
         assert run.tags["state"] == row["state"]
         if row["state"] == "COMPLETE":
@@ -61,11 +70,11 @@ def test_every_trial_is_a_child_run(project: Project, sampler: str) -> None:
 
 
 def test_a_grid_visits_every_point_once(project: Project) -> None:
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.sampler=grid", "strategy.fast=5,10", "strategy.slow=range(20, 50, 10)"
     )
     visited = list(
-        swept.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None)
+        sweep_result.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None)
     )
     assert visited == [(fast, slow) for fast in (5, 10) for slow in (20, 30, 40)]
 
@@ -82,7 +91,7 @@ def test_the_seed_decides(project: Project, sampler: str) -> None:
     assert measured(one) == measured(same)
 
 
-def test_workers_change_nothing_but_the_time(project: Project, random: Swept) -> None:
+def test_workers_change_nothing_but_the_time(project: Project, random: SweepResult) -> None:
     parallel = project.sweep(
         "search.sampler=random", "search.trials=30", "seed=4", "search.workers=2"
     )
@@ -98,7 +107,7 @@ def test_sobol_points_do_not_depend_on_timing(project: Project) -> None:
     assert points(alone) == points(together)
 
 
-def test_outcomes_are_typed_and_never_made_up(random: Swept) -> None:
+def test_outcomes_are_typed_and_never_made_up(random: SweepResult) -> None:
     trials = random.trials
     crossed = trials[trials["strategy.fast"] >= trials["strategy.slow"]]
     first = crossed.drop_duplicates(["strategy.fast", "strategy.slow"])
@@ -113,18 +122,20 @@ def test_outcomes_are_typed_and_never_made_up(random: Swept) -> None:
 
 
 def test_too_few_trades_are_pruned_with_their_number(project: Project) -> None:
-    swept = project.sweep("search.min_trades=100000", "search.trials=3", "search.sampler=qmc")
-    assert (swept.states, swept.best) == ({"PRUNED": 3}, None)
-    simulated = swept.trials[swept.trials["reason"] == "no_trades"]
+    sweep_result = project.sweep(
+        "search.min_trades=100000", "search.trials=3", "search.sampler=qmc"
+    )
+    assert (sweep_result.states, sweep_result.best) == ({"PRUNED": 3}, None)
+    simulated = sweep_result.trials[sweep_result.trials["reason"] == "no_trades"]
     assert simulated["detail"].str.contains("fewer than search.min_trades=100000").all()
-    shown = [
+    rows = [
         run.metrics
-        for run in project.store.children(swept.sweep_id)
+        for run in project.store.children(sweep_result.sweep_id)
         if run.tags["reason"] == "no_trades"
     ]
     # or they would lead a list sorted by Sharpe
-    assert all(set(metrics) == {"trades"} for metrics in shown)
-    assert b"No result" in project.store.run(swept.sweep_id).file("sweep.html")
+    assert all(set(metrics) == {"trades"} for metrics in rows)
+    assert b"No result" in project.store.run(sweep_result.sweep_id).file("sweep.html")
 
 
 def test_an_undefined_metric_is_pruned(project: Project) -> None:
@@ -134,9 +145,9 @@ def test_an_undefined_metric_is_pruned(project: Project) -> None:
         "strategy.fast=choice(90)",
         "strategy.slow=choice(100000)",
     )
-    swept = project.sweep("search.sampler=grid", *never)
-    assert points(swept) == [(0, 90, 100_000, "PRUNED", "undefined")]
-    assert math.isnan(swept.trials["value"][0])
+    sweep_result = project.sweep("search.sampler=grid", *never)
+    assert points(sweep_result) == [(0, 90, 100_000, "PRUNED", "undefined")]
+    assert math.isnan(sweep_result.trials["value"][0])
 
 
 def test_an_exception_fails_its_trial_alone(
@@ -154,9 +165,13 @@ def test_an_exception_fails_its_trial_alone(
         return signal(self, bars)  # type: ignore[arg-type]
 
     monkeypatch.setattr(EmaCross, "signal", fragile)
-    swept = project.sweep("search.sampler=grid", "strategy.fast=5,8", "strategy.slow=20,30,40")
-    assert swept.states == {"COMPLETE": 2, "FAILED": 4}
-    failed = [run for run in project.store.children(swept.sweep_id) if run.status == "FAILED"]
+    sweep_result = project.sweep(
+        "search.sampler=grid", "strategy.fast=5,8", "strategy.slow=20,30,40"
+    )
+    assert sweep_result.states == {"COMPLETE": 2, "FAILED": 4}
+    failed = [
+        run for run in project.store.children(sweep_result.sweep_id) if run.status == "FAILED"
+    ]
     assert (
         sorted(run.tags["reason"] for run in failed)
         == ["SystemExit"] * 2 + ["ZeroDivisionError"] * 2
@@ -169,11 +184,11 @@ def test_an_exception_fails_its_trial_alone(
 
 def test_what_is_searched_need_not_fit_as_it_stands(project: Project) -> None:
     # the fast that the configuration has is 10
-    swept = project.sweep("search.sampler=grid", "strategy.slow=8", "strategy.fast=2,5,7")
-    assert swept.trials["strategy.fast"].tolist() == [2, 5, 7]
-    assert swept.states == {"COMPLETE": 3}
-    resumed = search.resume(swept.sweep_id, store=project.store, root=project.root)
-    assert points(resumed) == points(swept)
+    sweep_result = project.sweep("search.sampler=grid", "strategy.slow=8", "strategy.fast=2,5,7")
+    assert sweep_result.trials["strategy.fast"].tolist() == [2, 5, 7]
+    assert sweep_result.states == {"COMPLETE": 3}
+    resumed = search.resume(sweep_result.sweep_id, store=project.store, root=project.root)
+    assert points(resumed) == points(sweep_result)
     with pytest.raises(ConfigError, match=r"need 0 < fast < slow; fast=10, slow=2"):
         project.sweep(
             "search.sampler=grid", "strategy.slow=2", "strategy.fast=5,7", "study=none_fits"
@@ -195,7 +210,7 @@ def test_a_strategy_that_fails_as_it_stands_is_refused_in_a_sentence(
     assert project.store.in_study("broken") == []
 
 
-def test_the_best_trial_is_run_again_in_full(project: Project, random: Swept) -> None:
+def test_the_best_trial_is_run_again_in_full(project: Project, random: SweepResult) -> None:
     best, trials = random.best, random.trials
     assert best is not None
     row = trials.set_index("trial").loc[best["trial"]]
@@ -220,13 +235,13 @@ def test_the_best_trial_is_run_again_in_full(project: Project, random: Swept) ->
     )  # what is written down repeats the run by hand
 
 
-def test_the_parent_keeps_everything(project: Project, random: Swept) -> None:
+def test_the_parent_keeps_everything(project: Project, random: SweepResult) -> None:
     parent = project.store.run(random.sweep_id)
-    kept = pd.read_parquet(io.BytesIO(parent.file("trials.parquet")))
-    assert len(kept) == 30
+    table = pd.read_parquet(io.BytesIO(parent.file("trials.parquet")))
+    assert len(table) == 30
     returns = pd.read_parquet(io.BytesIO(parent.file("session_returns.parquet")))
-    assert set(returns["trial"]) == set(kept[kept["reason"].isin(["", "no_trades"])]["trial"])
-    scored = kept.set_index("trial")
+    assert set(returns["trial"]) == set(table[table["reason"].isin(["", "no_trades"])]["trial"])
+    scored = table.set_index("trial")
     for _, row in returns.iterrows():
         assert sum(row["return_frac"]) == pytest.approx(
             scored.loc[row["trial"], "return_frac"], abs=1e-12
@@ -240,7 +255,7 @@ def test_the_parent_keeps_everything(project: Project, random: Swept) -> None:
     assert digest(random.report.read_bytes()) == digest(parent.file("sweep.html"))
 
 
-def test_the_tables_for_the_terminal_say_the_same(random: Swept) -> None:
+def test_the_tables_for_the_terminal_say_the_same(random: SweepResult) -> None:
     (title, columns, rows), (_, _, causes) = random.tables()
     assert title.startswith(f"{random.states['COMPLETE']} of 30 trials scored")
     assert rows[0][0] == str((random.best or {})["trial"])
@@ -250,51 +265,51 @@ def test_the_tables_for_the_terminal_say_the_same(random: Swept) -> None:
 
 
 def test_minimising(project: Project) -> None:
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.sampler=qmc",
         "search.metric=turnover_contracts_per_session",
         "search.direction=minimize",
     )
-    assert (swept.best or {})["value"] == swept.trials["value"].min()
+    assert (sweep_result.best or {})["value"] == sweep_result.trials["value"].min()
 
 
 def test_the_time_limit_stops_asking(project: Project) -> None:
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.trials=100000",
         "search.sampler=random",
         "search.timeout_sec=0.3",
         "strategy.fast=range(1,5000)",
     )
-    assert 0 < len(swept.trials) < 100_000
-    assert project.store.run(swept.sweep_id).status == "FINISHED"
+    assert 0 < len(sweep_result.trials) < 100_000
+    assert project.store.run(sweep_result.sweep_id).status == "FINISHED"
     nothing = project.sweep("search.timeout_sec=1e-9")
     assert (len(nothing.trials), nothing.best, nothing.states) == (0, None, {})
     assert nothing.tables()[0][0] == "0 of 0 trials scored, search.timeout_sec=1e-09 is over"
 
 
 def test_bars_beyond_the_hold_out_are_never_seen(project: Project) -> None:
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "data.holdout_start='2024-03-01'", "search.trials=4", "search.sampler=qmc"
     )
     returns = pd.read_parquet(
-        io.BytesIO(project.store.run(swept.sweep_id).file("session_returns.parquet"))
+        io.BytesIO(project.store.run(sweep_result.sweep_id).file("session_returns.parquet"))
     )
     last = max(max(days) for days in returns["session"])
     assert pd.Timestamp(last, unit="D") == pd.Timestamp("2024-02-29")
 
 
 def test_a_data_key_may_be_searched(project: Project) -> None:
-    swept = project.sweep(
+    sweep_result = project.sweep(
         "search.sampler=grid",
         "data.end='2024-02-15','2024-03-01'",
         "strategy.fast=5",
         "strategy.slow=20",
     )
-    assert swept.keys == ["data.end"]  # a value that is typed is not searched
-    assert swept.trials["sessions"].tolist() == [10, 21]
+    assert sweep_result.keys == ["data.end"]  # a value that is typed is not searched
+    assert sweep_result.trials["sessions"].tolist() == [10, 21]
 
 
-def test_optuna_opens_the_journal(project: Project, random: Swept) -> None:
+def test_optuna_opens_the_journal(project: Project, random: SweepResult) -> None:
     import optuna
 
     path = project.root / "mlruns" / "sweeps" / f"{random.sweep_id}.journal"

@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from mcl import composition, search
 from mcl.base.errors import StoreError
 from mcl.search import status
-from mcl.search.result import Swept
+from mcl.search.result import SweepResult
 from mcl.tracking import trial_ledger
 
 from .conftest import Project
@@ -42,8 +42,8 @@ def rows(project: Project, sweep_id: str) -> list[int]:
 
 
 def counted(project: Project, sweep_id: str) -> set[str]:
-    found = trial_ledger.rows(project.root)
-    return set(found[found["group"] == sweep_id]["identity"])
+    rows = trial_ledger.rows(project.root)
+    return set(rows[rows["group"] == sweep_id]["identity"])
 
 
 def sweeps(project: Project) -> Path:
@@ -51,36 +51,39 @@ def sweeps(project: Project) -> Path:
 
 
 def test_each_view_is_made_again_from_the_log(project: Project) -> None:
-    swept = project.sweep("search.sampler=tpe", "search.trials=14", "search.name=views")
+    sweep_result = project.sweep("search.sampler=tpe", "search.trials=14", "search.name=views")
     journal, before = (
-        sweeps(project) / f"{swept.sweep_id}.journal",
-        counted(project, swept.sweep_id),
+        sweeps(project) / f"{sweep_result.sweep_id}.journal",
+        counted(project, sweep_result.sweep_id),
     )
     assert len(before) > 5
     journal.unlink()
     project.store.discard(
         [
             run.run_id
-            for run in project.store.children(swept.sweep_id)
+            for run in project.store.children(sweep_result.sweep_id)
             if run.tags["mcl.kind"] == "trial"
         ]
     )
     shutil.rmtree(project.root / "mlruns" / "trials")
-    assert (rows(project, swept.sweep_id), counted(project, swept.sweep_id)) == ([], set())
+    assert (rows(project, sweep_result.sweep_id), counted(project, sweep_result.sweep_id)) == (
+        [],
+        set(),
+    )
     again = search.resume("views", store=project.store, root=project.root)
-    pd.testing.assert_frame_equal(again.trials[COMPARED], swept.trials[COMPARED])
-    assert rows(project, swept.sweep_id) == list(range(14))
-    assert counted(project, swept.sweep_id) == before
+    pd.testing.assert_frame_equal(again.trials[COMPARED], sweep_result.trials[COMPARED])
+    assert rows(project, sweep_result.sweep_id) == list(range(14))
+    assert counted(project, sweep_result.sweep_id) == before
     study = load_study(
-        study_name=f"views {swept.sweep_id[:12]}",
+        study_name=f"views {sweep_result.sweep_id[:12]}",
         storage=JournalStorage(JournalFileBackend(str(journal))),
     )
     assert study.metric_names == ["sharpe"]
-    assert [trial.params for trial in study.trials] == swept.trials[list(swept.keys)].to_dict(
-        "records"
-    )
-    best = study.trials[(swept.best or {})["trial"]]
-    assert best.user_attrs["net_pnl_usd"] == (swept.best or {})["metrics"]["net_pnl_usd"]
+    assert [trial.params for trial in study.trials] == sweep_result.trials[
+        list(sweep_result.keys)
+    ].to_dict("records")
+    best = study.trials[(sweep_result.best or {})["trial"]]
+    assert best.user_attrs["net_pnl_usd"] == (sweep_result.best or {})["metrics"]["net_pnl_usd"]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
@@ -103,19 +106,19 @@ def test_a_search_inside_luck_ends_and_says_so(project: Project) -> None:
         "search.stop_from=12",
         "strategy.fast=range(2,60)",
     )
-    swept = project.sweep(*typed, "data.end='2024-03-08'", "seed=5")
-    ratio = (swept.best or {})["metrics"]["sharpe"]
-    standing = status.status(swept.sweep_id, store=project.store)
+    sweep_result = project.sweep(*typed, "data.end='2024-03-08'", "seed=5")
+    ratio = (sweep_result.best or {})["metrics"]["sharpe"]
+    standing = status.status(sweep_result.sweep_id, store=project.store)
     luck = standing["luck"]
-    assert luck["trials"] >= swept.states["COMPLETE"]
-    if "inside luck" in swept.why:
-        assert (len(swept.trials) % 10, swept.status) == (0, "FINISHED")
-        assert swept.states["COMPLETE"] >= 12
+    assert luck["trials"] >= sweep_result.states["COMPLETE"]
+    if "inside luck" in sweep_result.why:
+        assert (len(sweep_result.trials) % 10, sweep_result.status) == (0, "FINISHED")
+        assert sweep_result.states["COMPLETE"] >= 12
         assert ratio <= luck["best_by_luck"]
-        assert project.store.run(swept.sweep_id).tags["stopped"] == swept.why
-        assert counted(project, swept.sweep_id)
+        assert project.store.run(sweep_result.sweep_id).tags["stopped"] == sweep_result.why
+        assert counted(project, sweep_result.sweep_id)
     else:
-        assert len(swept.trials) == 300
+        assert len(sweep_result.trials) == 300
         assert ratio > luck["best_by_luck"]
 
 
@@ -124,20 +127,22 @@ def test_what_keeps_the_soft_constraints_comes_first(project: Project) -> None:
     free = project.sweep(*typed)
     scored = free.trials[free.trials["state"] == "COMPLETE"].sort_values("value", ascending=False)
     limit = int(scored["trades"].iloc[0])  # what the best one has breaks the rule
-    swept = project.sweep(*typed, f"search.soft_constraints=['trades < {limit}']")
-    assert swept.states == free.states
-    kept = scored[scored["trades"] < limit]
-    assert (swept.best or {})["trial"] == kept["trial"].iloc[0]
-    assert list(swept.trials["excess"].gt(0)) == list(swept.trials["trades"].ge(limit))
+    sweep_result = project.sweep(*typed, f"search.soft_constraints=['trades < {limit}']")
+    assert sweep_result.states == free.states
+    feasible = scored[scored["trades"] < limit]
+    assert (sweep_result.best or {})["trial"] == feasible["trial"].iloc[0]
+    assert list(sweep_result.trials["excess"].gt(0)) == list(
+        sweep_result.trials["trades"].ge(limit)
+    )
 
 
 def test_a_condition_leaves_an_axis_out(project: Project) -> None:
     rule = "search.conditions={strategy.fast: {strategy.slow: [10, 20, 30, 40, 50]}}"
-    swept = project.sweep("search.sampler=tpe", "search.trials=16", rule)
-    there = swept.trials["strategy.slow"].isin([10, 20, 30, 40, 50])
-    assert 0 < there.sum() < 16
-    assert list(swept.trials["strategy.fast"].notna()) == list(there)
-    assert swept.report.is_file()
+    sweep_result = project.sweep("search.sampler=tpe", "search.trials=16", rule)
+    on_the_grid = sweep_result.trials["strategy.slow"].isin([10, 20, 30, 40, 50])
+    assert 0 < on_the_grid.sum() < 16
+    assert list(sweep_result.trials["strategy.fast"].notna()) == list(on_the_grid)
+    assert sweep_result.report.is_file()
 
 
 def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
@@ -145,12 +150,12 @@ def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
     number can.
     """
 
-    def aged(swept: Swept) -> str:
-        log = sweeps(project) / f"{swept.sweep_id}.outcomes"
+    def aged(sweep_result: SweepResult) -> str:
+        log = sweeps(project) / f"{sweep_result.sweep_id}.outcomes"
         log.write_bytes(log.read_bytes().replace(b',"window":1', b""))
-        return swept.sweep_id
+        return sweep_result.sweep_id
 
-    learnt, drawn = (
+    learnt, sampled = (
         aged(project.sweep(f"search.sampler={name}", "search.trials=6")) for name in ("tpe", "qmc")
     )
     with pytest.raises(
@@ -158,9 +163,9 @@ def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
         match=r"was begun by version 0\.1, whose tpe search cannot go on; its trials stay readable",
     ):
         search.resume(learnt, store=project.store, root=project.root, trials=8)
-    shown, _ = status.report(learnt, store=project.store, root=project.root)
-    assert len(shown.trials) == 6
-    assert len(search.resume(drawn, store=project.store, root=project.root, trials=8).trials) == 8
+    report, _ = status.report(learnt, store=project.store, root=project.root)
+    assert len(report.trials) == 6
+    assert len(search.resume(sampled, store=project.store, root=project.root, trials=8).trials) == 8
 
 
 def test_options_are_typed_below_the_sampler(project: Project) -> None:
@@ -170,13 +175,17 @@ def test_options_are_typed_below_the_sampler(project: Project) -> None:
         "search.pruner=percentile",
         "search.pruner.percentile=50.0",
     ]
-    asked = composition.compose("sweep", ["strategy=ema_cross", *typed]).search
-    assert (asked.sampler_options, asked.pruner_options) == (
+    options = composition.compose("sweep", ["strategy=ema_cross", *typed]).search
+    assert (options.sampler_options, options.pruner_options) == (
         {"n_startup_trials": 3},
         {"percentile": 50.0},
     )
-    swept = project.sweep(*typed, "search.trials=8", "search.folds=3")
+    sweep_result = project.sweep(*typed, "search.trials=8", "search.folds=3")
     assert (
-        len(search.resume(swept.sweep_id, store=project.store, root=project.root, trials=10).trials)
+        len(
+            search.resume(
+                sweep_result.sweep_id, store=project.store, root=project.root, trials=10
+            ).trials
+        )
         == 10
     )

@@ -16,9 +16,9 @@ from mcl import composition, search
 from mcl.base.errors import ConfigError
 from mcl.engine.backtest import plan, simulate
 from mcl.search import runner, status, walk_forward
-from mcl.search.snapshot import freeze
+from mcl.search.snapshot import take_snapshot
 from mcl.search.space import overlay
-from mcl.search.walk_forward import Walk
+from mcl.search.walk_forward import WalkForwardResult
 from mcl.strategy import build
 
 from .conftest import SMALL, Project
@@ -39,19 +39,21 @@ def composed(*overrides: str) -> composition.Composed:
     )
 
 
-def walked(project: Project, *overrides: str) -> Walk:
-    found = search.sweep(composed(*overrides), store=project.store, root=project.root)
-    assert isinstance(found, Walk)
-    return found
+def walked(project: Project, *overrides: str) -> WalkForwardResult:
+    walk = search.sweep(composed(*overrides), store=project.store, root=project.root)
+    assert isinstance(walk, WalkForwardResult)
+    return walk
 
 
 @pytest.fixture(scope="module")
-def whole(project: Project) -> Walk:
+def whole(project: Project) -> WalkForwardResult:
     return walked(project, *TYPED)
 
 
-def test_each_fold_searches_what_lies_before_its_part(project: Project, whole: Walk) -> None:
-    bars = freeze(composed(*TYPED), project.root).bars
+def test_each_fold_searches_what_lies_before_its_part(
+    project: Project, whole: WalkForwardResult
+) -> None:
+    bars = take_snapshot(composed(*TYPED), project.root).bars
     days = np.unique(bars.session).astype("datetime64[D]").astype(str)  # 40 sessions: 4 parts of 10
     assert whole.folds["traded_from"].tolist() == [days[10], days[20], days[30]]
     assert whole.folds["traded_until"].tolist()[:2] == [days[20], days[30]]
@@ -59,20 +61,20 @@ def test_each_fold_searches_what_lies_before_its_part(project: Project, whole: W
     # one purged session before each part
     assert whole.folds["searched_until"].tolist() == [days[9], days[19], days[29]]
     for row in whole.folds.to_dict("records"):
-        seen = project.store.run(row["sweep_id"]).tags["sessions"].split(" .. ")
-        assert seen[0] == days[0]
-        assert seen[1] < row["searched_until"]
+        sessions = project.store.run(row["sweep_id"]).tags["sessions"].split(" .. ")
+        assert sessions[0] == days[0]
+        assert sessions[1] < row["searched_until"]
 
 
 def test_rolling_looks_back_so_many_parts(project: Project) -> None:
-    frozen = freeze(
+    snapshot = take_snapshot(
         composed(
             *TYPED, "search.walk_forward=rolling", "search.train_folds=1", "search.purge_sessions=0"
         ),
         project.root,
     )
-    days = np.unique(frozen.bars.session).astype("datetime64[D]").astype(str)
-    assert [part.searched for part in walk_forward.parts(frozen)] == [
+    days = np.unique(snapshot.bars.session).astype("datetime64[D]").astype(str)
+    assert [part.searched for part in walk_forward.parts(snapshot)] == [
         (days[i], days[i + 10]) for i in (0, 10, 20)
     ]
 
@@ -80,19 +82,19 @@ def test_rolling_looks_back_so_many_parts(project: Project) -> None:
 def test_parts_of_the_calendar(project: Project) -> None:
     typed = [*TYPED, "search.train_length=1 month", "search.test_length=10 sessions"]
     with pytest.raises(ConfigError, match="mix sessions with the calendar"):
-        walk_forward.parts(freeze(composed(*typed), project.root))
+        walk_forward.parts(take_snapshot(composed(*typed), project.root))
     with pytest.raises(ConfigError, match="belong together"):
-        freeze(composed(*TYPED, "search.test_length=1 month"), project.root)
-    frozen = freeze(
+        take_snapshot(composed(*TYPED, "search.test_length=1 month"), project.root)
+    snapshot = take_snapshot(
         composed(*TYPED, "search.train_length=20 sessions", "search.test_length=15 sessions"),
         project.root,
     )
-    days = np.unique(frozen.bars.session).astype("datetime64[D]").astype(str)
-    parts = walk_forward.parts(frozen)
+    days = np.unique(snapshot.bars.session).astype("datetime64[D]").astype(str)
+    parts = walk_forward.parts(snapshot)
     assert parts[0].traded == (days[20], days[35])
     assert [part.searched for part in parts] == [(days[0], days[19]), (days[0], days[34])]
-    assert parts[-1].rows[1] == len(frozen.bars)  # five sessions: a short last part
-    short = freeze(
+    assert parts[-1].rows[1] == len(snapshot.bars)  # five sessions: a short last part
+    short = take_snapshot(
         composed(
             *TYPED,
             "search.train_length=20 sessions",
@@ -102,7 +104,7 @@ def test_parts_of_the_calendar(project: Project) -> None:
         project.root,
     )
     assert len(walk_forward.parts(short)) == 1
-    monthly = freeze(
+    monthly = take_snapshot(
         composed(*TYPED, "search.train_length=1 month", "search.test_length=1 month"), project.root
     )
     assert all(part.traded[0][:7] != part.searched[0][:7] for part in walk_forward.parts(monthly))
@@ -115,18 +117,20 @@ def test_a_calendar_walk_trades_its_parts(project: Project) -> None:
         "search.trials=2",
         "search.name=calendar",
     ]
-    found = walked(project, *TYPED, *typed)
+    walk = walked(project, *TYPED, *typed)
     days = (
-        np.unique(freeze(composed(*TYPED), project.root).bars.session)
+        np.unique(take_snapshot(composed(*TYPED), project.root).bars.session)
         .astype("datetime64[D]")
         .astype(str)
     )
-    assert found.folds["traded_from"].tolist() == [days[20], days[35]]
-    assert found.metrics["sessions"] == 20
-    assert "parts of 15 sessions" in found.title
+    assert walk.folds["traded_from"].tolist() == [days[20], days[35]]
+    assert walk.metrics["sessions"] == 20
+    assert "parts of 15 sessions" in walk.title
 
 
-def test_a_folds_choice_is_that_of_an_ordinary_search(project: Project, whole: Walk) -> None:
+def test_a_folds_choice_is_that_of_an_ordinary_search(
+    project: Project, whole: WalkForwardResult
+) -> None:
     row = whole.folds.iloc[1]
     alone = runner.sweep(
         composed(
@@ -144,14 +148,14 @@ def test_a_folds_choice_is_that_of_an_ordinary_search(project: Project, whole: W
 
 
 def test_the_stitched_run_trades_each_part_with_its_own_values(
-    project: Project, whole: Walk
+    project: Project, whole: WalkForwardResult
 ) -> None:
-    frozen = freeze(composed(*TYPED), project.root)
-    run, bars, first = frozen.run, frozen.bars, walk_forward.parts(frozen)[0].rows[0]
+    snapshot = take_snapshot(composed(*TYPED), project.root)
+    run, bars, first = snapshot.run, snapshot.bars, walk_forward.parts(snapshot)[0].rows[0]
     wanted = np.full(len(bars), np.nan)
-    for part, row in zip(walk_forward.parts(frozen), whole.folds.to_dict("records"), strict=True):
+    for part, row in zip(walk_forward.parts(snapshot), whole.folds.to_dict("records"), strict=True):
         own = composition.run_config(
-            overlay(frozen.composed.raw, {key: row[key] for key in whole.keys})
+            overlay(snapshot.composed.raw, {key: row[key] for key in whole.keys})
         )
         wanted[slice(*part.rows)] = plan(
             bars, build(own.strategy), own.risk, own.capital_usd
@@ -167,14 +171,16 @@ def test_the_stitched_run_trades_each_part_with_its_own_values(
         run.execution,
     )
     stored = project.store.run(whole.sweep_id)
-    kept = pd.read_parquet(io.BytesIO(stored.file("data/equity.parquet")))
-    np.testing.assert_array_equal(kept["equity_usd"], by_hand.equity)
+    equity = pd.read_parquet(io.BytesIO(stored.file("data/equity.parquet")))
+    np.testing.assert_array_equal(equity["equity_usd"], by_hand.equity)
     assert whole.metrics["net_pnl_usd"] == by_hand.net_pnl_usd == stored.metrics["net_pnl_usd"]
     assert whole.folds["in_sample"].mean() < 0
     assert math.isnan(whole.metrics["walk_forward_efficiency"])  # nothing looked good in sample
 
 
-def test_it_is_one_run_with_a_report_and_a_sweep_per_fold(project: Project, whole: Walk) -> None:
+def test_it_is_one_run_with_a_report_and_a_sweep_per_fold(
+    project: Project, whole: WalkForwardResult
+) -> None:
     stored = project.store.run(whole.sweep_id)
     assert (stored.tags["mcl.kind"], stored.status) == ("walk_forward", "FINISHED")
     assert "plotly" in (stored.artifacts / "report.html").read_text()
@@ -184,20 +190,20 @@ def test_it_is_one_run_with_a_report_and_a_sweep_per_fold(project: Project, whol
         run.tags["mcl.kind"] == "sweep" and run.status == "FINISHED" for run in children.values()
     )
     again, _ = status.report(whole.sweep_id, store=project.store, root=project.root)
-    assert isinstance(again, Walk)
+    assert isinstance(again, WalkForwardResult)
     pd.testing.assert_frame_equal(again.folds, whole.folds)
     assert status.status(whole.sweep_id, store=project.store)["state"] == "FINISHED"
 
 
 def test_it_goes_on_where_it_was_stopped(
-    project: Project, whole: Walk, monkeypatch: pytest.MonkeyPatch
+    project: Project, whole: WalkForwardResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = runner.sweep
+    run_sweep = runner.sweep
 
     def stop_in_the_second(*args: object, **more: object) -> object:
         if more["tags"] == {"fold": "2"}:
             raise KeyboardInterrupt
-        return begun(*args, **more)  # type: ignore[arg-type]
+        return run_sweep(*args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runner, "sweep", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
@@ -205,7 +211,7 @@ def test_it_goes_on_where_it_was_stopped(
     monkeypatch.undo()
     assert status.status("broken", store=project.store)["state"] == "KILLED"
     again = search.resume("broken", store=project.store, root=project.root)
-    assert isinstance(again, Walk)
+    assert isinstance(again, WalkForwardResult)
     pd.testing.assert_frame_equal(
         again.folds.drop(columns="sweep_id"), whole.folds.drop(columns="sweep_id")
     )
@@ -215,27 +221,27 @@ def test_it_goes_on_where_it_was_stopped(
 def test_who_stops_the_whole_stops_the_fold(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beat = walk_forward.Place.beat
+    beat = walk_forward.SweepDir.write_heartbeat
 
-    def asked(place: walk_forward.Place, status: dict[str, object]) -> None:
+    def stop_after_one(place: walk_forward.SweepDir, status: dict[str, object]) -> None:
         beat(place, status)
         if status.get("fold") == 2:
-            place.ask_to_stop()
+            place.request_stop()
 
-    monkeypatch.setattr(walk_forward.Place, "beat", asked)
-    found = walked(project, *TYPED, "search.name=halted")
-    assert (found.status, found.why) == ("KILLED", "fold 2 of 3: stopped by hand")
-    assert project.store.run(found.sweep_id).status == "KILLED"
+    monkeypatch.setattr(walk_forward.SweepDir, "write_heartbeat", stop_after_one)
+    walk = walked(project, *TYPED, "search.name=halted")
+    assert (walk.status, walk.why) == ("KILLED", "fold 2 of 3: stopped by hand")
+    assert project.store.run(walk.sweep_id).status == "KILLED"
     monkeypatch.undo()
     again = search.resume("halted", store=project.store, root=project.root)
     assert again.status == "FINISHED"
 
 
 def test_a_part_without_a_winner_stays_flat(project: Project) -> None:
-    found = walked(project, *TYPED, "search.min_trades=100000")
-    assert found.states == {"PRUNED": 18}
-    assert found.metrics["trades"] == 0
-    assert found.folds[found.keys].isna().all(axis=None)
+    walk = walked(project, *TYPED, "search.min_trades=100000")
+    assert walk.states == {"PRUNED": 18}
+    assert walk.metrics["trades"] == 0
+    assert walk.folds[walk.keys].isna().all(axis=None)
 
 
 def test_only_the_plan_may_differ_from_part_to_part(project: Project) -> None:

@@ -26,7 +26,7 @@ from mcl.live.ops import control_socket
 from mcl.live.ops.session_log import logged
 from mcl.promotion.promoted_file import path_of
 from mcl.search.best import export
-from mcl.search.sweep_dir import Place
+from mcl.search.sweep_dir import SweepDir
 from mcl.strategy import user_strategies
 from mcl.tracking.store import Record, Store
 
@@ -154,7 +154,7 @@ def refused(name: str) -> list[object]:
         lambda: path_of(name, root),
         lambda: control_socket.folder_of(root, name),
         lambda: journal_queries.last_journal(root, name),
-        lambda: Place(root, name).file("card"),
+        lambda: SweepDir(root, name).file("card"),
         lambda: user_strategies.load(name),
         # dots become underscores there
         lambda: (

@@ -17,7 +17,7 @@ from mcl.cli.main import main
 from mcl.config.promotion_rules import Promotion
 from mcl.data.load import load
 from mcl.promotion.promote import promote
-from mcl.search.trial import Market, Objective
+from mcl.search.trial import DataCache, Objective
 from mcl.validation import lookahead
 
 CODE = """
@@ -40,9 +40,19 @@ class Reader:
         return np.sign((close - close.shift(10)).round(6))
 """
 GATES = Promotion(
-    min_trades=0, min_sessions=0, max_drawdown_frac=None, min_deflated_sharpe=None, min_holdout_sharpe=None, min_holdout_trades=None,
-    max_biased_rows=0, min_holdout_sharpe_high=None, max_p_value=None, max_sharpe=None, max_trade_share=None, max_session_share=None,
-)  # fmt: skip
+    min_trades=0,
+    min_sessions=0,
+    max_drawdown_frac=None,
+    min_deflated_sharpe=None,
+    min_holdout_sharpe=None,
+    min_holdout_trades=None,
+    max_biased_rows=0,
+    min_holdout_sharpe_high=None,
+    max_p_value=None,
+    max_sharpe=None,
+    max_trade_share=None,
+    max_session_share=None,
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +62,11 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(tmp_path: Path, blank: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    found = made(tmp_path / "project", blank)
-    (found.root / "experiments" / "strategies").mkdir(parents=True)
-    (found.root / "future.csv").write_text("a,b\n1,2\n")
-    monkeypatch.setenv("MCL_HOME", str(found.root))
-    return found
+    project = made(tmp_path / "project", blank)
+    (project.root / "experiments" / "strategies").mkdir(parents=True)
+    (project.root / "future.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setenv("MCL_HOME", str(project.root))
+    return project
 
 
 def plant(shop: Project, body: str = "pass", top: str = "") -> None:
@@ -72,7 +82,7 @@ def reads(shop: Project) -> set[str]:
     run = shop.config({"name": "reader"})
     with access_recorder.recording() as found:
         backtest(run, load(run.data, shop.root))
-    return found
+    return accesses
 
 
 WAYS = {
@@ -138,8 +148,11 @@ def test_imports_caches_and_other_threads_are_left_out(shop: Project) -> None:
 
     for name in ("colorsys", "quopri"):
         sys.modules.pop(name, None)
-    plant(shop, "import colorsys, quopri; kernel(bars.adjusted['close']); pd.Timestamp('2024-01-01', tz='Europe/Vienna')",
-          "from mcl.base.jit import njit\n@njit\ndef kernel(x): return x.sum()")  # fmt: skip
+    body = (
+        "import colorsys, quopri; kernel(bars.adjusted['close']);"
+        " pd.Timestamp('2024-01-01', tz='Europe/Vienna')"
+    )
+    plant(shop, body, "from mcl.base.jit import njit\n@njit\ndef kernel(x): return x.sum()")
     thread = threading.Thread(target=busy)
     thread.start()
     try:
@@ -158,9 +171,9 @@ def test_it_is_said_on_the_run_in_the_check_and_in_promotion(
     stored = shop.store.run(run_id)
     assert json.loads(stored.file("reads.json")) == [expected]
     assert expected in stored.tags["own_code_reads"]
-    found = lookahead.lookahead(run, load(run.data, shop.root), samples=3)
-    assert not found.has_bias
-    assert found.reads == (expected,)
+    report = lookahead.lookahead(run, load(run.data, shop.root), samples=3)
+    assert not report.has_bias
+    assert report.reads == (expected,)
     done = promote(run_id, store=shop.store, root=shop.root, gates=GATES)
     assert done.reads == (expected,)
     assert f"# own code reads   {expected}" in done.path.read_text()
@@ -184,5 +197,5 @@ def test_a_trial_of_a_search_says_it(shop: Project) -> None:
     plant(shop, "open('{root}/future.csv').close()")
     raw = shop.config({"name": "reader"}).model_dump(mode="json")
     search = schema.Search(metric="sharpe", trials=1, space={"strategy": {}})
-    outcome = Objective(raw, search, Market(shop.root))(0, {})
+    outcome = Objective(raw, search, DataCache(shop.root))(0, {})
     assert outcome.reads == [f"file {shop.root}/future.csv"]

@@ -240,10 +240,10 @@ def test_nobody_waives_it_for_live_whatever_the_configuration_lists() -> None:
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_strategy_is_not_accused(root: Path, name: str) -> None:
     run, store = planted(root, name, HONEST[name]), Store(root)
-    found = lookahead.lookahead(run, load(run.data, root))
-    assert not found.has_bias, found.first
-    assert found.total_signals > 0
-    assert found.reads == (), "bars that are offered are no files of its own"
-    assert all(found.sampled.values()), "every part of the sample is asked"
+    report = lookahead.lookahead(run, load(run.data, root))
+    assert not report.has_bias, report.first
+    assert report.total_signals > 0
+    assert report.reads == (), "bars that are offered are no files of its own"
+    assert all(report.sampled.values()), "every part of the sample is asked"
     done = backtest_run.backtest(run, store=store, root=root, report=False)
     assert promote(done.run_id, store=store, root=root, gates=GATES).stage == "paper"

@@ -37,9 +37,9 @@ def small(name: str) -> schema.Config:
 
 @pytest.mark.parametrize("name", sorted(builtin()))
 def test_every_strategy_passes_both_checks(name: str) -> None:
-    found = lookahead.lookahead(small(name), walk(), samples=12)
-    assert not found.has_bias, found.first
-    assert found.cuts == 12
+    report = lookahead.lookahead(small(name), walk(), samples=12)
+    assert not report.has_bias, report.first
+    assert report.cuts == 12
     warm = lookahead.warmup(small(name), walk(), samples=60)
     assert warm.enough, warm.deviation_percent["signal"]
     assert warm.memory in warm.lengths
@@ -84,11 +84,11 @@ def plant(project: Path, name: str, body: str, memory: int) -> None:
 @pytest.mark.parametrize("name", CHEATS)
 def test_a_planted_peek_is_caught(project: Path, name: str) -> None:
     plant(project, name, CHEATS[name], 30)
-    found = lookahead.lookahead(named({"name": name}), walk(), samples=20)
-    assert found.has_bias
-    assert found.biased_entry_signals + found.biased_exit_signals > 0
-    assert found.biased_indicators == ("centred",)
-    assert "when the data end at row" in found.first
+    report = lookahead.lookahead(named({"name": name}), walk(), samples=20)
+    assert report.has_bias
+    assert report.biased_entry_signals + report.biased_exit_signals > 0
+    assert report.biased_indicators == ("centred",)
+    assert "when the data end at row" in report.first
 
 
 def test_a_peek_at_the_rarest_and_largest_moves_is_caught(project: Path) -> None:
@@ -96,8 +96,8 @@ def test_a_peek_at_the_rarest_and_largest_moves_is_caught(project: Path) -> None
     largest = np.sort(np.abs(np.diff(walk().adjusted["close"])))[-5]
     move = f"(closes.shift(-1) - closes).abs() > {largest - 1e-6}"
     plant(project, "rare", f"return closes.diff(10).fillna(0).clip(-1, 1).mask({move}, 1.0)", 30)
-    found = lookahead.lookahead(named({"name": "rare"}), walk(), samples=20)
-    assert found.biased_entry_signals == 5
+    report = lookahead.lookahead(named({"name": "rare"}), walk(), samples=20)
+    assert report.biased_entry_signals == 5
 
 
 def test_a_strategy_that_contradicts_itself_is_told_so(project: Path) -> None:
@@ -110,9 +110,9 @@ def test_a_strategy_that_contradicts_itself_is_told_so(project: Path) -> None:
 
 def test_a_peek_shows_in_targets_and_orders(project: Path) -> None:
     plant(project, "normalises", CHEATS["normalises"], 30)
-    found = lookahead.lookahead(named({"name": "normalises"}), walk(), samples=20)
-    assert found.biased_targets > 0
-    assert found.biased_orders > 0
+    report = lookahead.lookahead(named({"name": "normalises"}), walk(), samples=20)
+    assert report.biased_targets > 0
+    assert report.biased_orders > 0
 
 
 HONEST = {

@@ -128,14 +128,14 @@ FENCED = {
 @pytest.mark.parametrize("what", FENCED)
 def test_nothing_is_behind_the_fence(root: Path, what: str) -> None:
     assert main(["--quiet", *FENCED[what]]) == 0
-    assert max(seen()) < np.datetime64(FENCE).astype(np.int64)
+    assert max(sizes_seen()) < np.datetime64(FENCE).astype(np.int64)
 
 
 def test_validation_promotion_and_a_session_give_it_nothing_later(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--quiet", "backtest", *RUN]) == 0
-    seen().clear()
+    sizes_seen().clear()
     assert main(
         [
             "--quiet",
@@ -150,8 +150,10 @@ def test_validation_promotion_and_a_session_give_it_nothing_later(
         capsys.readouterr().err
     )
     assert main(["--quiet", "live", "paper"]) == 0, capsys.readouterr().err
-    assert max(seen()) >= np.datetime64(FENCE).astype(np.int64), "the fence was lifted for them"
+    assert max(sizes_seen()) >= np.datetime64(FENCE).astype(np.int64), (
+        "the fence was lifted for them"
+    )
 
 
-def seen() -> list[int]:
+def sizes_seen() -> list[int]:
     return sys.modules["experiments.strategies.guard"].SEEN  # type: ignore[no-any-return]

@@ -72,11 +72,11 @@ def test_bounded_one_value_per_bar_and_nan_only_while_warming_up(
 ) -> None:
     strategy = small(name)
     signal = strategy.signal(walk(seed, n))
-    known = ~np.isnan(signal)
+    defined = ~np.isnan(signal)
     assert signal.shape == (n,)
     assert signal.dtype == np.float64
-    assert (np.abs(signal[known]) <= 1).all()
-    assert (np.diff(known.astype(int)) >= 0).all()
+    assert (np.abs(signal[defined]) <= 1).all()
+    assert (np.diff(defined.astype(int)) >= 0).all()
 
 
 @every_strategy

@@ -36,8 +36,8 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answer(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> dict[str, Any]:
     capsys.readouterr()
     assert main(["--json", *args]) == code
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    content: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return content
 
 
 def write(project: Path, name: str, code: str) -> Path:
@@ -79,11 +79,11 @@ def test_a_cheat_ends_with_exit_code_1(
     path.write_text(
         path.read_text().replace("distance = closes -", "distance = closes.shift(-1) -")
     )
-    found = answer(
+    content = answer(
         capsys, "check", "lookahead", "strategy=prophet", *SHORT, "--samples", "4", code=1
     )
-    assert found["has_bias"] is True
-    assert found["biased_entry_signals"] > 0
+    assert content["has_bias"] is True
+    assert content["biased_entry_signals"] > 0
 
 
 def test_the_code_of_an_own_strategy_is_evidence_of_its_runs_only(project: Path) -> None:
@@ -112,8 +112,8 @@ def test_an_own_strategy_can_be_a_member_of_others(project: Path) -> None:
     }
     signal, inner = build(params).signal(bars), build(params["inner"]).signal(bars)  # type: ignore[arg-type]
     assert set(np.unique(signal[~np.isnan(signal)])) == {-1.0, 0.0, 1.0}
-    taken = np.nan_to_num(signal) != 0
-    np.testing.assert_array_equal(signal[taken], inner[taken])
+    in_market = np.nan_to_num(signal) != 0
+    np.testing.assert_array_equal(signal[in_market], inner[in_market])
 
 
 COMPILED = """
@@ -152,7 +152,8 @@ import sys, numba
 from mcl.strategy import build
 from walks import random_bars
 signal = build({"name": "fast_own"}).signal(random_bars(300))
-print(signal[10], sum(sys.modules["experiments.strategies.fast_own"].above.stats.cache_hits.values()))
+hits = sys.modules["experiments.strategies.fast_own"].above.stats.cache_hits
+print(signal[10], sum(hits.values()))
 """
     env = os.environ | {
         "PYTHONPATH": str(Path(__file__).resolve().parents[1]),

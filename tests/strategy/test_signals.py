@@ -48,9 +48,9 @@ def test_supertrend_is_talibs_side_on_almost_every_bar_of_a_market_that_moves() 
         signal("supertrend", bars=10, width=3.0, anchor=200, hold=2_000),
         talib.SUPERTREND(*HLC, 10, 3.0)[1],
     )
-    known = ~np.isnan(ours)
-    assert np.mean(ours[known] == theirs[known]) > 0.98
-    assert np.mean(ours[known] == 0) < 0.02
+    defined = ~np.isnan(ours)
+    assert np.mean(ours[defined] == theirs[defined]) > 0.98
+    assert np.mean(ours[defined] == 0) < 0.02
 
 
 @pytest.mark.parametrize("name", ["bollinger", "keltner"])
@@ -292,9 +292,10 @@ def test_a_broken_rule_is_a_sentence(params: dict[str, Any], sentence: str) -> N
 
 @pytest.mark.parametrize("name", sorted(builtin()))
 def test_what_a_strategy_shows_is_one_value_per_bar(name: str) -> None:
-    shown = exposed(build({"name": name} | SMALL.get(name, {})), BARS)
+    indicators = exposed(build({"name": name} | SMALL.get(name, {})), BARS)
     assert all(
-        values.shape == (len(BARS),) and values.dtype == np.float64 for values in shown.values()
+        values.shape == (len(BARS),) and values.dtype == np.float64
+        for values in indicators.values()
     )
 
 

@@ -25,8 +25,8 @@ NS = calendar.NS
 def thinned(seed: int, n: int = 600) -> Bars:
     """A walk in which a third of the minutes had no trade."""
     bars = random_bars(n, seed, rolls=2)
-    kept = np.flatnonzero(np.random.default_rng(seed).random(n) > 0.33)
-    return replace(bars, **{name: getattr(bars, name)[kept] for name in COLUMNS})
+    rows = np.flatnonzero(np.random.default_rng(seed).random(n) > 0.33)
+    return replace(bars, **{name: getattr(bars, name)[rows] for name in COLUMNS})
 
 
 @pytest.mark.parametrize("interval", ["5m", "15m", "1h", "session"])
@@ -54,8 +54,8 @@ def test_a_bar_is_seen_as_soon_as_it_has_closed(interval: str) -> None:
     )
     if interval == "session":
         ends = bars.close_time + bars.column("to_close_sec") * NS
-    seen = higher(bars, interval)
-    closes = seen.align(seen.close)
+    coarse = higher(bars, interval)
+    closes = coarse.align(coarse.close)
     for row in range(len(bars)):
         over = [i for i in range(row + 1) if ends[i] <= bars.close_time[row] and ends[i] != ends[0]]
         np.testing.assert_equal(closes[row], bars.adjusted["close"][over[-1]] if over else np.nan)
@@ -86,9 +86,11 @@ def test_a_print_after_the_close_does_not_change_a_bar_that_was_known() -> None:
     late = make_bars(
         dict.fromkeys(("open", "high", "low", "close"), prices), bars_per_session=3, **whole
     )
-    seen = higher(late, "session")
-    np.testing.assert_array_equal(seen.high[:1], [1.02])
-    np.testing.assert_array_equal(seen.align(seen.close), [np.nan, np.nan, 1.02, 1.02, 1.02, 1.04])
+    coarse = higher(late, "session")
+    np.testing.assert_array_equal(coarse.high[:1], [1.02])
+    np.testing.assert_array_equal(
+        coarse.align(coarse.close), [np.nan, np.nan, 1.02, 1.02, 1.02, 1.04]
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from mcl.base.errors import ConfigError
 from mcl.metrics.folds import (
     Length,
     combinatorial,
-    held_together,
     path_ids,
     paths,
+    sessions_of_tested_positions,
     walk_forward,
     windows,
 )
@@ -76,11 +76,20 @@ def test_a_position_that_reaches_into_the_test_is_trained_on_nowhere() -> None:
     """Sessions 4-7 are tested: positions 2-4 and 7-9 reach into it, 0-1 and 10-12 do not."""
     held = np.array([[0, 1], [2, 4], [5, 6], [7, 9], [10, 12]])
     tested = np.isin(np.arange(16), range(4, 8))
-    assert np.flatnonzero(held_together(tested, held)).tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
-    splits = combinatorial(16, 4, 1, held=held)
+    assert np.flatnonzero(sessions_of_tested_positions(tested, held)).tolist() == [
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+    ]
+    splits = combinatorial(16, 4, 1, positions=held)
     assert splits[1].train.tolist() == [0, 1, 10, 11, 12, 13, 14, 15]
     assert splits[1].test.tolist() == [4, 5, 6, 7]
-    assert combinatorial(16, 4, 1, purge=1, held=held)[1].train.tolist() == [
+    assert combinatorial(16, 4, 1, purge=1, positions=held)[1].train.tolist() == [
         0,
         1,
         10,
@@ -90,7 +99,7 @@ def test_a_position_that_reaches_into_the_test_is_trained_on_nowhere() -> None:
         14,
         15,
     ]
-    assert combinatorial(16, 4, 1, held=np.empty((0, 2), np.int64))[1].train.tolist() == [
+    assert combinatorial(16, 4, 1, positions=np.empty((0, 2), np.int64))[1].train.tolist() == [
         *range(4),
         *range(8, 16),
     ]
@@ -141,7 +150,7 @@ def test_purging_by_position_against_its_definition(
     held = np.array(
         [[first, min(n - 1, first + data.draw(st.integers(0, 20)))] for first in begins], np.int64
     ).reshape(-1, 2)
-    for split in combinatorial(n, folds, tests, purge=purge, embargo=embargo, held=held):
+    for split in combinatorial(n, folds, tests, purge=purge, embargo=embargo, positions=held):
         test = set(split.test.tolist())
         near = {k for t in test for k in range(t - purge, t + purge + embargo + 1)}
         same = {

@@ -21,7 +21,7 @@ from mcl.engine.plan import Plan
 from mcl.live.journal import Entry
 from mcl.live.session_state import Book, empty_book, read_into
 from mcl.live.status import Mode
-from mcl.risk.limits import State, limits_record
+from mcl.risk.limits import TradingState, limits_record
 
 COLUMNS = ("position", "target", "block", "stop_ticks", "take_profit_ticks", "equity_usd")
 
@@ -34,7 +34,7 @@ def shadow(
     """
     book = empty_book(money, bars.instrument.tick_size)
     record = limits_record(limits, bars.interval)
-    reducing = record._replace(state=int(State.REDUCE_ONLY))
+    reducing = record._replace(state=int(TradingState.REDUCE_ONLY))
     rows: list[tuple[float, ...]] = []
     pending: tuple[Account, Target] | None = None
     for entry in entries:

@@ -27,11 +27,11 @@ from mcl.search import walk_forward as walking
 from mcl.search.ask_tell import Loop
 from mcl.search.best import ranking
 from mcl.search.samplers import NUMBERED
-from mcl.search.snapshot import Frozen, freeze, stored_composed
+from mcl.search.snapshot import SearchSnapshot, take_snapshot, stored_composed
 from mcl.search.space import existing
 from mcl.search.study import Study
 from mcl.search.trial import Objective, Outcome
-from mcl.search.trial_log import Outcomes
+from mcl.search.trial_log import TrialLog
 from mcl.search.worker_pool import Inline
 from mcl.tracking.store import Store, StoredRun
 
@@ -48,7 +48,7 @@ class Searched:
     again, `left` what cannot be repeated.
     """
 
-    snapshot: Frozen
+    snapshot: SearchSnapshot
     table: pd.DataFrame
     outcomes: dict[int, Outcome]
     redrawn: int
@@ -157,7 +157,7 @@ def searched(stored: StoredRun, root: Path) -> Searched:
     )
     snapshot = replace(snapshot, fixed=fixed, total=max(points, default=-1) + 1)
     objective = Objective(
-        snapshot.composed.raw, snapshot.search, snapshot.market, snapshot.rules, snapshot.soft
+        snapshot.composed.raw, snapshot.search, snapshot.data_cache, snapshot.rules, snapshot.soft
     )
     redrawn = _repeated_outcomes(snapshot, objective) if _repeats(snapshot) else {}
     outcomes, repeated, left = {}, 0, 0
@@ -177,25 +177,25 @@ def searched(stored: StoredRun, root: Path) -> Searched:
     return Searched(snapshot, table, outcomes, repeated, left)
 
 
-def _point(row: dict[str, Any], snapshot: Frozen) -> dict[str, Any]:
+def _point(row: dict[str, Any], snapshot: SearchSnapshot) -> dict[str, Any]:
     """The values of a trial; an axis that did not exist at its point has none."""
     values = {key: _plain(row[key]) for key in snapshot.space}
     conditions = snapshot.search.conditions
     return {key: value for key, value in values.items() if existing(key, values, conditions)}
 
 
-def _repeats(snapshot: Frozen) -> bool:
+def _repeats(snapshot: SearchSnapshot) -> bool:
     """Whether the whole search goes the same way again."""
     search = snapshot.search
     return search.pruner == "none" or (search.workers == 1 and search.backend == "local")
 
 
-def _repeated_outcomes(snapshot: Frozen, objective: Objective) -> dict[int, Outcome]:
+def _repeated_outcomes(snapshot: SearchSnapshot, objective: Objective) -> dict[int, Outcome]:
     """The search from its first to its last trial, in a folder of its own that is gone
     afterwards.
     """
     with tempfile.TemporaryDirectory(prefix="mcl-rerun-") as name, ExitStack() as opened:
-        log = Outcomes(Path(name) / "outcomes")
+        log = TrialLog(Path(name) / "outcomes")
         opened.callback(log.close)
         study = Study(snapshot.space, snapshot.search, snapshot.run.seed, snapshot.fixed)
         loop = Loop(study, Inline(objective, study.judge), log, snapshot.total, lambda: False)
@@ -206,14 +206,14 @@ def _repeated_outcomes(snapshot: Frozen, objective: Objective) -> dict[int, Outc
         return outcomes
 
 
-def _search_state(stored: StoredRun, root: Path) -> Frozen:
+def _search_state(stored: StoredRun, root: Path) -> SearchSnapshot:
     """The search as it was frozen, whatever the project's configuration says today."""
     composed = stored_composed(stored)
     request = composed.raw["search"] | {
         "enqueue": [],
         "trials": max(int(stored.tags.get("target", 1)), composed.search.trials),
     }
-    return freeze(replace(composed, raw=composed.raw | {"search": request}), root)
+    return take_snapshot(replace(composed, raw=composed.raw | {"search": request}), root)
 
 
 def _table(stored: StoredRun) -> pd.DataFrame:
