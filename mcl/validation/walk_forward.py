@@ -151,7 +151,9 @@ def _training(sample: Sample, split: folds.Split, settings: schema.Validation) -
         tested = np.zeros(len(sample.returns), bool)
         tested[split.test] = True
         for column, spans in enumerate(sample.holdings):
-            returns[folds.sessions_of_tested_positions(tested, spans)[split.train], column] = math.nan
+            returns[folds.sessions_of_tested_positions(tested, spans)[split.train], column] = (
+                math.nan
+            )
     return returns
 
 

@@ -27,7 +27,7 @@ from mcl.search import walk_forward as walking
 from mcl.search.ask_tell import Loop
 from mcl.search.best import ranking
 from mcl.search.samplers import NUMBERED
-from mcl.search.snapshot import SearchSnapshot, take_snapshot, stored_composed
+from mcl.search.snapshot import SearchSnapshot, stored_composed, take_snapshot
 from mcl.search.space import existing
 from mcl.search.study import Study
 from mcl.search.trial import Objective, Outcome
