@@ -80,7 +80,7 @@ def reads(shop: Project) -> set[str]:
     from mcl.engine.backtest import backtest
 
     run = shop.config({"name": "reader"})
-    with access_recorder.recording() as found:
+    with access_recorder.recording() as accesses:
         backtest(run, load(run.data, shop.root))
     return accesses
 
