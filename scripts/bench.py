@@ -270,7 +270,7 @@ def swept(bars: Bars, combinations: list[tuple[int, int]]) -> None:
     for fast, slow in combinations:
         strategy = build({"name": "ema_cross", "fast": fast, "slow": slow})
         result = simulate(bars, plan(bars, strategy, risk, CAPITAL), WIDE, COSTS, CAPITAL)
-        _ = result.session_equity, result.curve.valley(CAPITAL)
+        _ = result.session_equity, result.curve.drawdown_summary(CAPITAL)
 
 
 def swept_bare(bars: Bars, combinations: list[tuple[int, int]]) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from processor import peak_mb
 from mcl.config import schema
-from mcl.data.load import load
+from mcl.data.loader import load
 start, cpu = time.perf_counter(), time.process_time()
 bars = load(schema.DatabentoData(source="databento", path=sys.argv[1]), Path(sys.argv[2]))
 print(json.dumps({

@@ -55,7 +55,7 @@ from mcl.promotion.significance import Rivals, judge, points_of
 from mcl.search.space import overlay, parse
 from mcl.search.study import Study
 from mcl.search.trial import Outcome, session_days
-from mcl.tracking.trial_ledger import Place, Tally
+from mcl.tracking.trial_ledger import Tally, TrialPool
 from mcl.validation import neighbourhood
 from mcl.validation.holdout import Look, simulated
 from mcl.validation.subject import Subject
@@ -341,7 +341,7 @@ def _judged(
         returns,
     )
     tally = Tally(
-        Place(done.family, "honesty"),
+        TrialPool(done.family, "honesty"),
         {str(o.number): o.metrics["sharpe"] / math.sqrt(252) for o in done.outcomes},
     )
     days = done.best.sessions

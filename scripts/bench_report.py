@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mcl import composition, metrics
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.engine.backtest import backtest
 from mcl.tracking import backtest_run, provenance
 

@@ -132,7 +132,7 @@ def second_clone(home: Path, other: Path) -> int:
 def by_mlflow_alone(home: Path, scratch: Path) -> int:
     import pandas as pd
 
-    from mcl.data.load import load
+    from mcl.data.loader import load
     from mcl.engine.backtest import backtest
     from mcl.promotion import pyfunc_model
     from mcl.promotion.promote import promoted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcl.engine.curve import Valley
+from mcl.engine.curve import DrawdownSummary
 from mcl.metrics.performance import drawdown
 
 
@@ -20,6 +20,6 @@ class Drawn:
     def at(self, rows: np.ndarray) -> np.ndarray:
         return self._equity[rows]
 
-    def valley(self, capital_usd: float) -> Valley:
+    def drawdown_summary(self, capital_usd: float) -> DrawdownSummary:
         usd, frac = drawdown(self._equity, capital_usd)
-        return Valley(float(usd.min()), float(frac.min()), float(self._equity.mean()))
+        return DrawdownSummary(float(usd.min()), float(frac.min()), float(self._equity.mean()))

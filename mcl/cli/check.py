@@ -83,7 +83,7 @@ def costs(args: Namespace) -> int:
     measured = measuring.measure(_books(composed.data, args.sessions), sizes)
     frame = measured.by_slot.reset_index()
     facts = {
-        "books": [f"{s} {d}" for s, d in measured.depth.held],
+        "books": [f"{s} {d}" for s, d in measured.depth.book_keys],
         "synthetic": measured.depth.synthetic,
         "sizes": list(sizes),
     }
@@ -122,9 +122,9 @@ def _books(data: schema.Data, sessions: int) -> Depth:
     """The books of a data source; those of a generated world are made for sessions spread over its
     range.
     """
-    from mcl.data import depth, depth_loader
+    from mcl.data import depth
 
-    return depth_loader.load(data, composition.root(), lambda days: depth.sessions(days, sessions))
+    return depth.load_depth(data, composition.root(), lambda days: depth.sessions(days, sessions))
 
 
 def _show_costs(measured: Measured, answer: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ def _show_costs(measured: Measured, answer: dict[str, Any]) -> None:
     )
     means = ", ".join(f"{n}: {measured.mean_ticks(n):.2f}" for n in measured.sizes)
     terminal.say(
-        f"mean over {len({d for _, d in measured.depth.held})} sessions, ticks by contracts:"
+        f"mean over {len({d for _, d in measured.depth.book_keys})} sessions, ticks by contracts:"
         f" {means}"
     )
     if answer["config"]:

@@ -11,20 +11,20 @@ from mcl.base import terminal
 
 
 def build(args: Namespace) -> int:
-    from mcl.data.build import build as build_dataset
+    from mcl.data.loader import dataset_facts
 
     return _facts(
-        build_dataset(
+        dataset_facts(
             composition.compose("backtest", args.overrides).config.data, composition.root()
         )
     )
 
 
 def info(args: Namespace) -> int:
-    from mcl.data.build import info as dataset_info
+    from mcl.data.loader import dataset_facts
 
     return _facts(
-        dataset_info(
+        dataset_facts(
             composition.compose("backtest", args.overrides).config.data, composition.root()
         )
     )

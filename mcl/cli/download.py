@@ -22,8 +22,8 @@ from mcl.base.errors import ConfigError, MclError, nearest
 from mcl.cli import arguments
 
 if TYPE_CHECKING:
-    from mcl.data.download.fetcher import Tally
-    from mcl.data.download.plan import Plan
+    from mcl.data.download.fetcher import DownloadProgress
+    from mcl.data.download.plan import DownloadPlan
 
 LINE_EVERY_SEC = 5.0
 _KEYS: dict[str, Callable[[str], Any]] = {
@@ -35,7 +35,7 @@ _KEYS: dict[str, Callable[[str], Any]] = {
 
 
 def download(args: Namespace) -> int:
-    from mcl.data.download.plan import Order, Terms
+    from mcl.data.download.plan import DownloadOrder, DownloadTerms
     from mcl.data.download.plan import download as bring
 
     _override(args)
@@ -43,7 +43,7 @@ def download(args: Namespace) -> int:
         raise MclError(
             "--start is missing: a download needs a first day, for instance --start 2024-01-01"
         )
-    terms = Terms(
+    terms = DownloadTerms(
         gateway=args.gateway,
         gateway_ca=Path(args.gateway_ca) if args.gateway_ca else None,
         max_cost_usd=args.max_cost,
@@ -52,9 +52,9 @@ def download(args: Namespace) -> int:
         batch=args.batch,
         workers=args.workers,
     )
-    order = Order(args.symbol, args.schema, args.start, args.end)
+    order = DownloadOrder(args.symbol, args.schema, args.start, args.end)
     with _Display() as display:
-        done = bring(order, composition.root(), terms, watch=display, agree=display.agrees)
+        done = bring(order, composition.root(), terms, listener=display, agree=display.agrees)
     terminal.answer(done, lambda: _report(done))
     return 0
 
@@ -100,7 +100,7 @@ class _Display:
         if self._progress is not None:
             self._progress.stop()
 
-    def planned(self, plan: Plan) -> None:
+    def planned(self, plan: DownloadPlan) -> None:
         if terminal.quiet():
             return
         columns = ["schema", "from", "to", "chunks missing", "records", "MB raw", "USD"]
@@ -122,7 +122,7 @@ class _Display:
         )
         terminal.table("what is missing, and what it costs", columns, rows, left=3)
 
-    def agrees(self, plan: Plan) -> bool:
+    def agrees(self, plan: DownloadPlan) -> bool:
         """Ask the user; without a terminal the answer is no."""
         if not (self._live and sys.stdin.isatty()):
             return False
@@ -134,7 +134,7 @@ class _Display:
         else:
             terminal.say(line)
 
-    def moved(self, tally: Tally) -> None:
+    def moved(self, tally: DownloadProgress) -> None:
         if terminal.quiet() or tally.all_chunks == 0:
             return
         with self._lock:
@@ -150,7 +150,7 @@ class _Display:
                     f" {self._left(tally)}"
                 )
 
-    def _bar(self, tally: Tally) -> None:
+    def _bar(self, tally: DownloadProgress) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         if self._progress is None:
@@ -160,14 +160,14 @@ class _Display:
             self._progress.start()
         self._progress.update(self._task, completed=tally.records, description=_figures(tally))
 
-    def _left(self, tally: Tally) -> str:
+    def _left(self, tally: DownloadProgress) -> str:
         if not tally.records:
             return "time left unknown"
         elapsed = time.monotonic() - self._began
         return f"{max(0.0, tally.all_records / tally.records - 1) * elapsed:.0f} s left"
 
 
-def _figures(tally: Tally) -> str:
+def _figures(tally: DownloadProgress) -> str:
     paid = f"{tally.paid_usd:.4f} of {tally.all_cost_usd:.4f} USD"
     return f"{tally.records:,} of {tally.all_records:,} rows · {tally.bytes / 1e6:.1f} MB · {paid}"
 

@@ -168,11 +168,11 @@ def ledger(args: Namespace) -> int:
         trials = trials[trials["family"] == args.family]
     pairs = trials[["family", "market"]].drop_duplicates().sort_values(["family", "market"])
     families = [
-        _counted(trial_ledger.Place(str(family), str(market)))
+        _counted(trial_ledger.TrialPool(str(family), str(market)))
         for family, market in pairs.itertuples(index=False)
     ]
     markets = [
-        _counted(trial_ledger.Place(trial_ledger.EVERY, str(market)))
+        _counted(trial_ledger.TrialPool(trial_ledger.EVERY, str(market)))
         for market in pairs["market"].drop_duplicates().sort_values()
     ]
     newest: list[dict[str, Any]] = trials.iloc[::-1].head(args.limit).to_dict("records")  # type: ignore[assignment]
@@ -183,7 +183,7 @@ def ledger(args: Namespace) -> int:
     return 0
 
 
-def _counted(where: trial_ledger.Place) -> dict[str, Any]:
+def _counted(where: trial_ledger.TrialPool) -> dict[str, Any]:
     """The distinct trials of a place, and the deflation of its best one by them."""
     trials = trial_ledger.rows(composition.root(), where)
     each = trial_ledger.distinct(trials)

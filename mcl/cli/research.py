@@ -333,7 +333,7 @@ def runs(args: Namespace) -> int:
     if not listable and args.study != research_arguments.STUDY:
         raise StoreError(
             f"no run is filed under the study {args.study!r}:"
-            f" {nearest(args.study, store.door.studies())}",
+            f" {nearest(args.study, store.connection.studies())}",
             "mcl runs --study NAME",
         )
     aliases = {run.tags["mcl.alias"] for run in listable if "mcl.alias" in run.tags}
@@ -399,7 +399,9 @@ def _choice(run: StoredRun, store: Store) -> str:
 def _no_runs(store: Store, study: str) -> str:
     """Return the sentence of a list without rows: where runs are, if anywhere."""
     others = [
-        name for name in store.door.studies() if name != study and store.in_study(name, tops=True)
+        name
+        for name in store.connection.studies()
+        if name != study and store.in_study(name, tops=True)
     ]
     where = "; ".join(f"mcl runs --study {name}" for name in sorted(others))
     return f"No run is filed under the study {study!r} yet." + (
@@ -451,7 +453,7 @@ def ui(args: Namespace) -> int:
                 f"mcl ui --port {args.port + 1}",
             ) from None
     if store.uri.startswith("sqlite:///"):
-        store.door.create_database()
+        store.connection.create_database()
     store.folder.mkdir(parents=True, exist_ok=True)
     terminal.say(f"MLflow UI on http://127.0.0.1:{args.port} (Ctrl-C ends it)")
     terminal.say(

@@ -47,7 +47,7 @@ def warmup(args: Namespace) -> int:
 
 
 def _composed(args: Namespace) -> tuple[schema.Config, Bars]:
-    from mcl.data.load import load
+    from mcl.data.loader import load
 
     run = composition.compose("backtest", args.overrides).config
     return run, load(run.data, composition.root())

@@ -54,7 +54,7 @@ def live(args: Namespace) -> int:
 
 def _stay(args: Namespace, broker: schema.BrokerConfig, operations: Operations) -> int:
     """Session after session; exit code 0 when somebody said stop."""
-    from mcl.data.download.plan import Terms
+    from mcl.data.download.plan import DownloadTerms
     from mcl.live.service import serve
 
     if not 0 <= args.fetch_max_cost < float("inf"):
@@ -62,7 +62,7 @@ def _stay(args: Namespace, broker: schema.BrokerConfig, operations: Operations) 
             f"--fetch-max-cost {args.fetch_max_cost} is no price in USD; for instance 1, or 0 to"
             " fetch nothing"
         )
-    terms = Terms(max_cost_usd=args.fetch_max_cost) if args.fetch_max_cost else None
+    terms = DownloadTerms(max_cost_usd=args.fetch_max_cost) if args.fetch_max_cost else None
     audits = serve(
         args.name, broker, operations, store=Store(), root=composition.root(), terms=terms
     )

@@ -80,11 +80,13 @@ class Bars:
     """Aligned arrays of length n, one element per closed bar, strictly increasing in time. A minute
     without a trade has no row.
 
-    close_time     int64, ns since the epoch, UTC: when the bar is known (`ts_event` of the stored row + the interval)
+    close_time     int64, ns since the epoch, UTC: when the bar is known
+                   (`ts_event` of the stored row + the interval)
     open_ticks …   int32, whole ticks of the dated contract; may be zero or negative
     volume         int32, contracts
     session        int32, days since 1970-01-01 of the CME trade date (18:00–17:00 New York)
-    to_close_sec   int32, seconds from close_time to the official close of the session (0 on its last bar)
+    to_close_sec   int32, seconds from close_time to the official close of the session
+                   (0 on its last bar)
     contract       int32, index into `contracts`
     roll           bool, True on the first bar of a new contract (never on row 0)
 
@@ -93,7 +95,8 @@ class Bars:
     price units:
 
     shift          add it to the contract's prices for the continuous series
-    left_at        price at which the contract before it trades when its own first bar opens; NaN without a roll, or if not known
+    left_at        price at which the contract before it trades when its own first bar opens;
+                   NaN without a roll, or if not known
     """
 
     instrument: Instrument = field(metadata=truncation.SAME)
@@ -141,9 +144,9 @@ class Bars:
         interval: str,
         close_time: Ints,
         prices: Mapping[str, Any],
-        **known: Any,
+        **others: Any,
     ) -> Bars:
-        """Bars from PRICES in price units and whole numbers of any width. `known`: the other
+        """Bars from PRICES in price units and whole numbers of any width. `others`: the other
         fields, `contracts` and `synthetic` at least.
 
         What is missing: no volume, one contract, a roll where the contract changes. Errors:
@@ -153,17 +156,17 @@ class Bars:
             f"{name}_ticks": ticks_of(prices[name], instrument, close_time) for name in PRICES
         }
         whole: dict[str, Any] = {
-            name: narrow(name, known.pop(name, np.zeros(len(close_time), np.int32)))
+            name: narrow(name, others.pop(name, np.zeros(len(close_time), np.int32)))
             for name in WHOLE
         }
         usual: dict[str, Any] = {
             "roll": np.diff(whole["contract"], prepend=whole["contract"][:1]) != 0,
-            "shift": np.zeros(len(known["contracts"])),
-            "left_at": np.full(len(known["contracts"]), np.nan),
+            "shift": np.zeros(len(others["contracts"])),
+            "left_at": np.full(len(others["contracts"]), np.nan),
             "roll_table": pd.DataFrame(columns=list(ROLL_COLUMNS)),
             "fingerprint": "",
         }
-        return cls(instrument, interval, close_time, **ticks, **whole, **(usual | known))
+        return cls(instrument, interval, close_time, **ticks, **whole, **(usual | others))
 
     def __post_init__(self) -> None:
         """All who look at the bars share them, strategies included: nobody can change them."""
@@ -193,9 +196,9 @@ class Bars:
         column = name.removeprefix("adj_")
         if column in PRICES:
             raise AttributeError(f"bars has no {name!r}: write bars.adjusted[{column!r}]")
-        known = [attribute for attribute in dir(type(self)) if not attribute.startswith("_")]
-        known += [item.name for item in fields(self)]
-        raise AttributeError(f"bars has no {name!r}: {nearest(name, known)}")
+        names = [attribute for attribute in dir(type(self)) if not attribute.startswith("_")]
+        names += [item.name for item in fields(self)]
+        raise AttributeError(f"bars has no {name!r}: {nearest(name, names)}")
 
     @cached_property
     def ticks(self) -> dict[str, Narrow]:
@@ -205,8 +208,8 @@ class Bars:
     @cached_property
     def left_ticks(self) -> Narrow:
         """`left_at` in whole ticks, 0 where it is not known."""
-        known, left = np.isfinite(self.left_at), np.zeros(len(self.left_at), np.int32)
-        left[known] = ticks_of(self.left_at[known], self.instrument)
+        finite, left = np.isfinite(self.left_at), np.zeros(len(self.left_at), np.int32)
+        left[finite] = ticks_of(self.left_at[finite], self.instrument)
         return left
 
     @cached_property
@@ -274,12 +277,12 @@ class Bars:
             return self.prices
 
         def continuous(ticks: Narrow) -> Floats:
-            made = price(ticks)
+            values = price(ticks)
             for contract, rows in stretches:
                 if ratio is not None:
-                    made[rows] *= ratio[contract]
-                made[rows] += shift[contract]
-            return made
+                    values[rows] *= ratio[contract]
+                values[rows] += shift[contract]
+            return values
 
         return Columns("adjusted", self.ticks, continuous)
 
@@ -466,7 +469,7 @@ class Bars:
         return self.rows(0, count)
 
     @cached_property
-    def known(self) -> Bars:
+    def point_in_time(self) -> Bars:
         """These bars as a strategy gets them: cut at their own end, so that nothing is left in them
         that was not known at the close of the last one.
         """

@@ -25,7 +25,7 @@ class Columns(Mapping[str, Floats]):
         self, title: str, ticks: dict[str, Narrow], make: Callable[[Narrow], Floats]
     ) -> None:
         self._title, self._ticks, self._make = title, ticks, make
-        self._made: dict[str, Floats] = {}
+        self._cache: dict[str, Floats] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Only for a name that is no attribute. A column is asked for by its name in brackets."""
@@ -41,9 +41,9 @@ class Columns(Mapping[str, Floats]):
             raise KeyError(
                 f"bars.{self._title} has no column {name!r}: {nearest(str(name), self._ticks)}"
             )
-        if name not in self._made:
-            self._made[name] = read_only(self._make(self._ticks[name]))
-        return self._made[name]
+        if name not in self._cache:
+            self._cache[name] = read_only(self._make(self._ticks[name]))
+        return self._cache[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ticks)

@@ -44,9 +44,9 @@ ARRAYS = (
 _EPOCH = 719163  # date(1970, 1, 1).toordinal()
 
 
-class Source(Protocol):
-    """What a `Bars` is made from: a stored dataset. `rows` reads the bars of one contract in first
-    <= session <= last.
+class BarSource(Protocol):
+    """The source of a `Bars`: a stored dataset. `rows` reads the bars of one contract in first <=
+    session <= last.
     """
 
     @property
@@ -79,11 +79,11 @@ class _Roll:
     """
 
     step: roll.Step
-    gap: roll.Gap
+    gap: roll.RollGap
     outgoing_open: float
 
 
-def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> Bars:
+def assemble(source: BarSource, rule: schema.Roll, without: Ints | None = None) -> Bars:
     """The active contract's bars in the interval of the source; fingerprint empty, no cut of the
     range.
 
@@ -117,7 +117,7 @@ def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> 
     return Bars(source.instrument, source.interval, **_columns(source, _joined(pieces)), **facts)
 
 
-def active(source: Source, rule: schema.Roll, days: Ints) -> tuple[Ints, list[roll.Step]]:
+def active(source: BarSource, rule: schema.Roll, days: Ints) -> tuple[Ints, list[roll.Step]]:
     """The active contract of each session of `days`, which the calendar of the source has, and the
     rolls between them.
     """
@@ -132,25 +132,25 @@ def active(source: Source, rule: schema.Roll, days: Ints) -> tuple[Ints, list[ro
     )
 
 
-def _last_trade(source: Source) -> Ints:
+def _last_trade(source: BarSource) -> Ints:
     return np.array([c.last_trade_date.toordinal() for c in source.contracts], np.int64) - _EPOCH
 
 
-def _volumes(source: Source, rule: schema.Roll) -> roll.Volumes:
-    """What the rule compares, as published. An absent open interest is an error; without volumes
-    every roll is forced.
+def _volumes(source: BarSource, rule: schema.Roll) -> roll.Volumes:
+    """Return the volumes that the rule compares, as published. An absent open interest is an error;
+    without volumes every roll is forced.
     """
     kind = "open_interest" if rule.rule == "open_interest" else "cleared_volume"
-    found = published(source.statistics, kind)
-    if rule.rule == "open_interest" and not len(found.session):
+    volumes = published(source.statistics, kind)
+    if rule.rule == "open_interest" and not len(volumes.session):
         raise DataError(
             "roll.rule=open_interest needs published open interest, and these data hold none",
             "choose volume or calendar",
         )
-    return found
+    return volumes
 
 
-def _reader(source: Source, without: Ints | None) -> Reader:
+def _reader(source: BarSource, without: Ints | None) -> Reader:
     def read(contract: int, first: int, last: int) -> Rows:
         rows = source.rows(contract, first, last)
         return rows if without is None else rows.take(~np.isin(rows.session, without))
@@ -158,26 +158,26 @@ def _reader(source: Source, without: Ints | None) -> Reader:
     return read
 
 
-def _settlements(source: Source, days: Ints, active: Ints) -> pd.DataFrame:
+def _settlements(source: BarSource, days: Ints, active: Ints) -> pd.DataFrame:
     """SETTLED: what was published about the settlement of the active contract of each session;
     sessions without any are absent.
     """
     stats = source.statistics[source.statistics["kind"] == "settlement"].rename(
         columns={"value": "price"}
     )
-    found = stats.merge(
+    rows = stats.merge(
         pd.DataFrame({"session": days, "contract": active}), on=["session", "contract"]
     )
-    found = found[np.isfinite(found["price"])].sort_values(
+    rows = rows[np.isfinite(rows["price"])].sort_values(
         "known_at", kind="stable", ignore_index=True
     )
-    settled: pd.DataFrame = found[list(SETTLED)].astype(
+    settled: pd.DataFrame = rows[list(SETTLED)].astype(
         {"session": "int64", "contract": "int64", "price": "float64", "known_at": "int64"}
     )
     return settled
 
 
-def _positive(source: Source, pieces: list[Rows], rolls: list[_Roll]) -> None:
+def _positive(source: BarSource, pieces: list[Rows], rolls: list[_Roll]) -> None:
     """Ratios of prices that are not positive mean nothing."""
     for rows in pieces:
         at = int(np.argmin(rows.low))
@@ -200,9 +200,9 @@ def _positive(source: Source, pieces: list[Rows], rolls: list[_Roll]) -> None:
             raise DataError(text, "choose roll.adjust=difference")
 
 
-def _by_contract(source: Source, rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
-    """What changes at rolls alone: the sum of all gaps up to a contract, or the product of outgoing
-    over incoming prices.
+def _by_contract(source: BarSource, rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
+    """Return what changes at rolls alone: the sum of all gaps up to a contract, or the product of
+    outgoing over incoming prices.
     """
     n = len(source.contracts)
     shift, left_at, ratio = np.zeros(n), np.full(n, np.nan), np.ones(n)
@@ -223,23 +223,25 @@ def _on_tick(prices: Any, of: Instrument) -> Floats:
 
 
 def close_times(rows: Rows, interval: str, calendar: Sessions) -> Ints:
-    """When each bar is known: its open plus the interval; a session bar at the official close."""
+    """Return the time at which each bar is known: its open plus the interval; a session bar at the
+    official close.
+    """
     if STEPS_SEC[interval]:
         return rows.ts_event + STEPS_SEC[interval] * NS
     return calendar.close_ns[np.searchsorted(calendar.day, rows.session)]
 
 
 def _without_empty_ends(
-    source: Source, pieces: list[Rows], steps: list[roll.Step]
+    source: BarSource, pieces: list[Rows], steps: list[roll.Step]
 ) -> tuple[list[Rows], list[roll.Step]]:
     """Drop rolls before the first and after the last bar; an active contract without a single bar
     in between is a hole: DataError.
     """
-    held = [i for i, rows in enumerate(pieces) if len(rows)]
-    if not held:
+    nonempty = [i for i, rows in enumerate(pieces) if len(rows)]
+    if not nonempty:
         raise DataError("no bars of any active contract in the data")
-    kept, moves = pieces[held[0] : held[-1] + 1], steps[held[0] : held[-1]]
-    for rows, step in zip(kept[1:], moves, strict=True):
+    trimmed, inner_steps = pieces[nonempty[0] : nonempty[-1] + 1], steps[nonempty[0] : nonempty[-1]]
+    for rows, step in zip(trimmed[1:], inner_steps, strict=True):
         if not len(rows):
             symbol = source.contracts[step.incoming].symbol
             day = from_day(step.session)
@@ -247,10 +249,10 @@ def _without_empty_ends(
                 f"{symbol} is the active contract from {day} on, but the data hold no bar of it",
                 "download its bars",
             )
-    return kept, moves
+    return trimmed, inner_steps
 
 
-def _price(source: Source, read: Reader, step: roll.Step, incoming: Rows) -> _Roll:
+def _price(source: BarSource, read: Reader, step: roll.Step, incoming: Rows) -> _Roll:
     """The gap of one roll from simultaneous prices, and the price at which the outgoing contract is
     left.
 
@@ -274,8 +276,8 @@ def _price(source: Source, read: Reader, step: roll.Step, incoming: Rows) -> _Ro
 
 
 def _first_gap(
-    source: Source, step: roll.Step, old: Rows, old_time: Ints, incoming: Rows
-) -> roll.Gap:
+    source: BarSource, step: roll.Step, old: Rows, old_time: Ints, incoming: Rows
+) -> roll.RollGap:
     names = [source.contracts[i].symbol for i in (step.outgoing, step.incoming)]
     earlier = np.flatnonzero(old.ts_event < incoming.ts_event[0])
     if not len(earlier):
@@ -285,7 +287,7 @@ def _first_gap(
             " its gap cannot be measured"
         )
     last = earlier[-1]
-    return roll.Gap(float(old.close[last]), float(incoming.open[0]), int(old_time[last]), False)
+    return roll.RollGap(float(old.close[last]), float(incoming.open[0]), int(old_time[last]), False)
 
 
 def _joined(pieces: list[Rows]) -> Rows:
@@ -297,20 +299,20 @@ def _joined(pieces: list[Rows]) -> Rows:
     return Rows(*(np.concatenate(parts.pop(name)) for name in ROW_COLUMNS))
 
 
-def _columns(source: Source, rows: Rows) -> dict[str, Any]:
-    known = close_times(rows, source.interval, source.calendar)
-    if (np.diff(known) <= 0).any():
-        at = int(np.argmax(np.diff(known) <= 0)) + 1
+def _columns(source: BarSource, rows: Rows) -> dict[str, Any]:
+    close_time = close_times(rows, source.interval, source.calendar)
+    if (np.diff(close_time) <= 0).any():
+        at = int(np.argmax(np.diff(close_time) <= 0)) + 1
         raise DataError(
             "bars are not in increasing order of time at"
             f" {source.contracts[rows.contract[at]].symbol}, bar {at + 1}"
         )
     whole = {"volume": rows.volume, "session": rows.session, "contract": rows.contract}
-    whole |= {"to_close_sec": _to_close(known, rows.session, source.calendar)}
+    whole |= {"to_close_sec": _to_close(close_time, rows.session, source.calendar)}
     return {
-        "close_time": known,
+        "close_time": close_time,
         **{
-            f"{name}_ticks": ticks_of(getattr(rows, name), source.instrument, known)
+            f"{name}_ticks": ticks_of(getattr(rows, name), source.instrument, close_time)
             for name in PRICES
         },
         **{name: narrow(name, values) for name, values in whole.items()},
@@ -325,7 +327,7 @@ def _to_close(close_time: Ints, session: Ints, calendar: Sessions) -> Ints:
 
 
 def _records(contracts: tuple[Contract, ...], rolls: list[_Roll]) -> list[tuple[Any, ...]]:
-    def record(step: roll.Step, gap: roll.Gap) -> tuple[Any, ...]:
+    def record(step: roll.Step, gap: roll.RollGap) -> tuple[Any, ...]:
         symbols = contracts[step.outgoing].symbol, contracts[step.incoming].symbol
         return (
             step.session,
@@ -409,17 +411,17 @@ def resample(bars: Bars, interval: str, calendar: Sessions) -> Bars:
 
 def _merge(bars: Bars, interval: str, starts: Ints, edge: Ints, closes: Ints) -> Bars:
     stops = np.append(starts[1:], len(bars)) - 1
-    known = np.maximum(edge[starts], bars.close_time[stops])
+    close_time = np.maximum(edge[starts], bars.close_time[stops])
     first = {
         name: getattr(bars, name)[starts] for name in ("open_ticks", "session", "contract", "roll")
     }
     folded = {
-        "close_time": known,
+        "close_time": close_time,
         "high_ticks": np.maximum.reduceat(bars.high_ticks, starts),
         "low_ticks": np.minimum.reduceat(bars.low_ticks, starts),
         "close_ticks": bars.close_ticks[stops],
         "volume": narrow("volume", np.add.reduceat(bars.volume, starts, dtype=np.int64)),
-        "to_close_sec": narrow("to_close_sec", np.maximum(0, (closes[starts] - known) // NS)),
+        "to_close_sec": narrow("to_close_sec", np.maximum(0, (closes[starts] - close_time) // NS)),
     }
     return replace(bars, interval=interval, **first, **folded)
 
@@ -433,11 +435,11 @@ def fingerprint(bars: Bars) -> str:
     """
     digest = hashlib.sha256()
     of = bars.instrument
-    held, starts = (
+    contracts, starts = (
         [contract for contract, _ in bars.stretches],
         [rows.start for _, rows in bars.stretches],
     )
-    symbols = [bars.contracts[contract].name for contract in held]
+    symbols = [bars.contracts[contract].name for contract in contracts]
     digest.update(
         repr((of.symbol, of.multiplier, of.tick_size, bars.interval, symbols, starts)).encode()
     )
@@ -446,5 +448,5 @@ def fingerprint(bars: Bars) -> str:
         for start in range(0, len(bars), CHUNK):
             digest.update(np.ascontiguousarray(bars.column(name, slice(start, start + CHUNK))).data)
     if bars.ratio is not None:
-        digest.update(b"ratio\0" + bars.ratio[held].tobytes())
+        digest.update(b"ratio\0" + bars.ratio[contracts].tobytes())
     return digest.hexdigest()

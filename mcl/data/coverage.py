@@ -1,4 +1,6 @@
-"""How much of each session has bars, and which stretches without one are too long to be chance."""
+"""The share of each session that has bars, and the stretches without one that are too long to be
+chance.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Gap:
 
 @dataclass(frozen=True)
 class Coverage:
-    """held, open: bool[sessions, units]: a bar of the active contract in each unit of the session;
+    """The units of each session with a bar, and those in which the exchange is open.
+
+    covered, open: bool[sessions, units]: a bar of the active contract in each unit of the session;
     whether the exchange is open then.
 
     A unit is a minute, or the interval of the bars if that is longer; unit 0 starts at 18:00 New
@@ -51,7 +55,7 @@ class Coverage:
     sessions: Ints
     open_ns: Ints
     unit_sec: int
-    held: Bools
+    covered: Bools
     open: Bools
 
     @classmethod
@@ -67,26 +71,26 @@ class Coverage:
         row = np.searchsorted(sessions, bars.session)
         column = (bars.close_time - step * NS - opens[row]) // (unit * NS)
         inside = (column >= 0) & (column < units)
-        held = np.zeros((len(sessions), units), np.bool_)
-        held[row[inside], column[inside]] = True
-        return cls(sessions, opens, unit, held, np.arange(units) < length[:, None])
+        has_bar = np.zeros((len(sessions), units), np.bool_)
+        has_bar[row[inside], column[inside]] = True
+        return cls(sessions, opens, unit, has_bar, np.arange(units) < length[:, None])
 
     @property
     def share(self) -> float:
         """Of all units in which the exchange was open, those with a bar."""
-        return float((self.held & self.open).sum() / self.open.sum())
+        return float((self.covered & self.open).sum() / self.open.sum())
 
     def by_slot(self, slot_sec: int = 1800) -> Floats:
         """float[sessions, slots]: share of the units with a bar; NaN where the exchange was
         closed.
         """
         width = max(1, slot_sec // self.unit_sec)
-        starts = np.arange(0, self.held.shape[1], width)
-        held, opened = (
+        starts = np.arange(0, self.covered.shape[1], width)
+        bar_count, open_count = (
             np.add.reduceat(m.astype(np.int64), starts, axis=1)
-            for m in (self.held & self.open, self.open)
+            for m in (self.covered & self.open, self.open)
         )
-        return np.where(opened > 0, held / np.maximum(opened, 1), np.nan)
+        return np.where(open_count > 0, bar_count / np.maximum(open_count, 1), np.nan)
 
     def gaps(self) -> tuple[Gap, ...]:
         """Stretches whose chance is below e^-SURPRISE if minutes trade as often as usual at that
@@ -96,26 +100,27 @@ class Coverage:
         session without any bar is no gap.
         """
         rate = self._rate()
-        found = []
-        for i in np.flatnonzero((self.held & self.open).any(axis=1)):
+        gaps = []
+        for i in np.flatnonzero((self.covered & self.open).any(axis=1)):
             usual = 1 - np.exp(-rate[self.open[i]])
-            thin = min(1.0, (self.held[i] & self.open[i]).sum() / usual.sum()) ** 2
-            found += self._runs(int(i), rate * thin)
-        return tuple(found)
+            thin = min(1.0, (self.covered[i] & self.open[i]).sum() / usual.sum()) ** 2
+            gaps += self._runs(int(i), rate * thin)
+        return tuple(gaps)
 
     def _rate(self) -> Floats:
         """-log P(no bar) per unit of the session, from all sessions, smoothed over a quarter of an
         hour.
         """
         window = np.ones(max(1, 900 // self.unit_sec))
-        held, opened = (
-            np.convolve((m).sum(axis=0), window, "same") for m in (self.held & self.open, self.open)
+        bar_count, open_count = (
+            np.convolve((m).sum(axis=0), window, "same")
+            for m in (self.covered & self.open, self.open)
         )
-        rate: Floats = -np.log1p(-np.minimum(held / np.maximum(opened, 1), _SURE))
+        rate: Floats = -np.log1p(-np.minimum(bar_count / np.maximum(open_count, 1), _SURE))
         return rate
 
     def _runs(self, i: int, rate: Floats) -> list[Gap]:
-        empty = self.open[i] & ~self.held[i]
+        empty = self.open[i] & ~self.covered[i]
         edges = np.flatnonzero(np.diff(np.concatenate([[False], empty, [False]])))
         total = np.concatenate([[0.0], np.cumsum(rate)])
         return [

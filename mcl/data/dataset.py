@@ -1,11 +1,15 @@
 """Datasets on disk: Parquet made once from raw input, never changed afterwards.
 
-    <folder>/manifest.json        raw files (names, sizes, sha256), degraded days, counts by cause, sha256 of every Parquet file
+    <folder>/manifest.json        raw files (names, sizes, sha256), degraded days, counts by cause,
+                                  sha256 of every Parquet file
              contracts.parquet    the contract master
              sessions.parquet     trade dates, opens and official closes
-             statistics.parquet   settlement, cleared volume, open interest, each with the time it became known
-             bars/MCL-2026-02.parquet   one file per contract: ts_event (the open, UTC), session, prices, volume
-             front/….arrow        a cache: the finished arrays of one roll rule and interval, memory-mapped; may be deleted
+             statistics.parquet   settlement, cleared volume, open interest, each with the
+                                  time it became known
+             bars/MCL-2026-02.parquet   one file per contract: ts_event (the open, UTC), session,
+                                  prices, volume
+             front/….arrow        a cache: the finished arrays of one roll rule and interval,
+                                  memory-mapped; may be deleted
 
 A dataset is written into a temporary folder, read back and verified, and only then renamed. Its
 name ends in the hash of its input and of `SCHEMA_VERSION`, so that a changed input makes a new
@@ -39,7 +43,7 @@ from mcl.base.errors import DataError, StoreError
 from mcl.base.files import write_whole
 from mcl.data.bars import COLUMNS, SETTLED, Bars
 from mcl.data.continuous import fingerprint, roll_records, roll_table
-from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, Traded, accepted
+from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, TradedVolume, accepted
 from mcl.market.calendar import Sessions, from_day, to_day
 from mcl.market.instruments import INSTRUMENTS, Contract, Instrument
 
@@ -60,8 +64,8 @@ def sha256(path: Path) -> str:
 def inputs(root: Path, paths: list[Path]) -> list[dict[str, Any]]:
     """Names below `root`, sizes and hashes of the raw files, in order of name."""
     named = sorted({p.name if p == root else str(p.relative_to(root)): p for p in paths}.items())
-    found = progress.each("hashing the raw files", named)
-    return [{"name": name, "bytes": p.stat().st_size, "sha256": sha256(p)} for name, p in found]
+    files = progress.each("hashing the raw files", named)
+    return [{"name": name, "bytes": p.stat().st_size, "sha256": sha256(p)} for name, p in files]
 
 
 def key(made_from: list[dict[str, Any]], request: dict[str, Any]) -> str:
@@ -131,10 +135,10 @@ def _tables(part: Path, table: Table, written: _Written) -> list[str]:
         "open": table.calendar.open_ns,
         "close": table.calendar.close_ns,
     }
-    known = (
+    parts = (
         [table.statistics, written.traded.statistics()] if table.sums_volume else [table.statistics]
     )
-    statistics = pa.Table.from_pandas(pd.concat(known, ignore_index=True), preserve_index=False)
+    statistics = pa.Table.from_pandas(pd.concat(parts, ignore_index=True), preserve_index=False)
     frames = {
         "contracts": pa.table(master),
         "sessions": pa.table(calendar),
@@ -155,11 +159,11 @@ _LAYOUT = pa.schema(
 
 @dataclass
 class _Written:
-    """What passed on its way to disk: a checksum per contract and column, the range, and the volume
+    """The rows written to disk: a checksum per contract and column, the range, and the volume
     traded.
     """
 
-    traded: Traded
+    traded: TradedVolume
     sums: dict[tuple[int, str], int] = field(default_factory=dict)
     first: int = np.iinfo(np.int64).max
     last: int = -1
@@ -232,17 +236,17 @@ class _Files:
 def _bars(folder: Path, table: Table, counts: Counter[str]) -> _Written:
     files, written = (
         _Files(folder, table),
-        _Written(Traded(table.calendar, STEPS_SEC[table.interval])),
+        _Written(TradedVolume(table.calendar, STEPS_SEC[table.interval])),
     )
     for rows in accepted(table, counts):
         if not len(rows):
             continue
         written.take(rows, table.sums_volume)
         files.expire(int(rows.session.min()))
-        held = np.unique(rows.contract)
+        contracts = np.unique(rows.contract)
         for contract, start, stop in zip(
-            held,
-            *(np.searchsorted(rows.contract, held, side) for side in ("left", "right")),
+            contracts,
+            *(np.searchsorted(rows.contract, contracts, side) for side in ("left", "right")),
             strict=True,
         ):
             piece = rows.take(slice(start, stop))
@@ -428,15 +432,19 @@ def save_bars(path: Path, bars: Bars) -> None:
     columns = {name: np.ascontiguousarray(getattr(bars, name)) for name in COLUMNS}
     columns["roll"] = columns["roll"].view(np.int8)  # Arrow packs booleans into bits
     settled = pd.DataFrame(columns=list(SETTLED)) if bars.settlements is None else bars.settlements
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "rolls": roll_records(bars.roll_table),
         "settlements": settled.to_dict("list"),
     }
-    told |= {
+    metadata |= {
         name: None if (values := getattr(bars, name)) is None else values.tolist()
         for name in _PER_CONTRACT
     }
-    notes = {"interval": bars.interval, "fingerprint": fingerprint(bars), "told": json.dumps(told)}
+    notes = {
+        "interval": bars.interval,
+        "fingerprint": fingerprint(bars),
+        "told": json.dumps(metadata),
+    }
     notes["sha256"] = _digest(notes, columns)
     table = pa.table(columns).combine_chunks().replace_schema_metadata(notes)
     part = path.with_name(f"{path.name}.part-{uuid.uuid4().hex[:8]}")
@@ -490,16 +498,23 @@ def load_bars(path: Path, dataset: Dataset) -> Bars:
     if not whole:
         raise DataError(f"{path} is damaged: its bars are not those that were written", _CACHE)
     columns["roll"] = columns["roll"].view(np.bool_)
-    told = json.loads(notes["told"])
-    settled = pd.DataFrame(told["settlements"], columns=list(SETTLED)).astype(
+    metadata = json.loads(notes["told"])
+    settled = pd.DataFrame(metadata["settlements"], columns=list(SETTLED)).astype(
         dict.fromkeys(SETTLED, "int64") | {"price": "float64"}
     )
     by_contract: dict[str, Any] = {
-        name: None if told[name] is None else np.array(told[name], np.float64)
+        name: None if metadata[name] is None else np.array(metadata[name], np.float64)
         for name in _PER_CONTRACT
     }
     return Bars(
-        dataset.instrument, notes["interval"], **columns, contracts=dataset.contracts, roll_table=roll_table(told["rolls"]),
-        fingerprint=notes["fingerprint"], synthetic=dataset.synthetic, listed_at=dataset.listed_at, settlements=settled,
+        dataset.instrument,
+        notes["interval"],
+        **columns,
+        contracts=dataset.contracts,
+        roll_table=roll_table(metadata["rolls"]),
+        fingerprint=notes["fingerprint"],
+        synthetic=dataset.synthetic,
+        listed_at=dataset.listed_at,
+        settlements=settled,
         **by_contract,
-    )  # fmt: skip
+    )

@@ -64,8 +64,8 @@ class Mapping(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself. Times in ns UTC; `end` is exclusive and None if the file does
-    not say; `read` sorts the mappings.
+    """The header of a file. Times in ns UTC; `end` is exclusive and None if the file does not say;
+    `read` sorts the mappings.
     """
 
     dataset: str
@@ -204,11 +204,13 @@ def read(path: Path) -> tuple[Header, Records]:
     content = _inflated(path)
     _is_dbn(path, content[:8])
     metadata = _metadata_of(path, content)
-    told = _header(path, metadata)
+    header = _header(path, metadata)
     records = _records(
-        path, content, _layout(told.schema, content[3], bool(metadata.ts_out)), told.schema
+        path, content, _layout(header.schema, content[3], bool(metadata.ts_out)), header.schema
     )
-    return told, records if records.dtype == dtype(told.schema) else _upgraded(records, told.schema)
+    return header, records if records.dtype == dtype(header.schema) else _upgraded(
+        records, header.schema
+    )
 
 
 def _layout(schema: str, version: int, ts_out: bool) -> np.dtype[np.void]:

@@ -2,7 +2,8 @@
 session, read lazily.
 
     <folder>/manifest.json                    what it was made from, counts, sha256 of every file
-             books/MCLF6/2025-12-01.parquet   ts, traded and price of the trade, then bid and ask price and size of every level
+             books/MCLF6/2025-12-01.parquet   ts, traded and price of the trade, then bid and ask
+                                              price and size of every level
 
 A row is the book after an event, known at `ts_recv` (ns, UTC). An empty level has the price NaN and
 the size 0.
@@ -14,7 +15,7 @@ import json
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -28,11 +29,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcl.base import progress
-from mcl.base.errors import DataError, StoreError, nearest
+from mcl.base.errors import ConfigError, DataError, StoreError, nearest
 from mcl.base.files import write_whole
-from mcl.data import dataset
+from mcl.config import schema
+from mcl.data import dataset, loader
 from mcl.data.bars import Bars
 from mcl.data.sources import databento
+from mcl.data.synthetic import order_books
 from mcl.data.table import clock, instrument
 from mcl.market import contract_master
 from mcl.market.calendar import from_day, session_of, to_day
@@ -123,22 +126,22 @@ class Depth:
         return bool(self.manifest["synthetic"])
 
     @cached_property
-    def held(self) -> list[tuple[str, date]]:
+    def book_keys(self) -> list[tuple[str, date]]:
         """(contract symbol, session) of every book, by session."""
-        found = [
+        entries = [
             (name.split("/")[1], date.fromisoformat(name.split("/")[2][:10]))
             for name in self.manifest["files"]
         ]
-        return sorted(found, key=lambda pair: (pair[1], pair[0]))
+        return sorted(entries, key=lambda pair: (pair[1], pair[0]))
 
     def book(self, symbol: str, day: date, levels: int | None = None) -> Book:
         """The book of one contract in one session; only the columns of the wanted levels are
         read.
         """
-        if (symbol, day) not in self.held:
+        if (symbol, day) not in self.book_keys:
             raise DataError(
                 f"no book of {symbol} on {day};"
-                f" {nearest(f'{symbol} {day}', [f'{s} {d}' for s, d in self.held])}"
+                f" {nearest(f'{symbol} {day}', [f'{s} {d}' for s, d in self.book_keys])}"
             )
         wanted = range(self.levels if levels is None else min(levels, self.levels))
         names = {
@@ -175,32 +178,55 @@ class Depth:
 # -------------------------------------------------------------------------------------------- build
 
 
+def load_depth(data: schema.Data, root: Path, pick: Callable[[Ints], Sequence[date]]) -> Depth:
+    """The stored books of a config. Those of a generated world are made first, for the sessions
+    that `pick` takes of all it has.
+
+    ConfigError for a source that has no books; otherwise errors as `build`.
+    """
+    if isinstance(data, schema.SyntheticData):
+        home = loader.raw_input(data, root).base
+        return build(
+            order_books.generate(home, pick(loader.stored_dataset(data, root).sessions)),
+            data.instrument,
+            root,
+        )
+    if isinstance(data, schema.DatabentoData):
+        return build(loader.existing_path(data.path, root), data.instrument, root)
+    raise ConfigError(
+        f"data.source={data.source} has no order books",
+        "use data=mcl_databento with mbp-1 or mbp-10 files",
+    )
+
+
 def build(path: Path, symbol: str, root: Path) -> Depth:
     """The stored books of the DBN files at `path`; made when there are none for these bytes yet.
     One file is in memory at a time.
     """
-    of, found = instrument(symbol), databento.by_schema(path)
-    schema = next((name for name in LEVELS if name in found), None)
-    if schema is None:
+    of, by_schema = instrument(symbol), databento.by_schema(path)
+    dbn_schema = next((name for name in LEVELS if name in by_schema), None)
+    if dbn_schema is None:
         raise DataError(
             f"{path} holds no order books; need files of schema {' or '.join(LEVELS)}",
             "mcl data download --schema mbp-1 …",
         )
-    files = found[schema] + found.get("definition", [])
+    files = by_schema[dbn_schema] + by_schema.get("definition", [])
     made_from = dataset.inputs(path if path.is_dir() else path.parent, files)
-    request = {"instrument": symbol, "schema": schema, "version": SCHEMA_VERSION}
+    request = {"instrument": symbol, "schema": dbn_schema, "version": SCHEMA_VERSION}
     folder = (
-        root / "data" / f"depth-{symbol.lower()}-{schema}-{dataset.key(made_from, request)[:12]}"
+        root
+        / "data"
+        / f"depth-{symbol.lower()}-{dbn_schema}-{dataset.key(made_from, request)[:12]}"
     )
     if not (folder / "manifest.json").is_file():
-        _write(folder, _Source(path, found, schema, of), made_from)
+        _write(folder, _Source(path, by_schema, dbn_schema, of), made_from)
     return Depth(folder)
 
 
 @dataclass(frozen=True)
 class _Source:
     path: Path
-    found: dict[str, list[Path]]
+    files: dict[str, list[Path]]
     schema: str
     of: Instrument
 
@@ -209,8 +235,8 @@ def _write(folder: Path, source: _Source, made_from: list[dict[str, Any]]) -> No
     part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")
     try:
         part.mkdir(parents=True)
-        known, counts, files = _books(part, source)
-        world = databento.world_of(source.path) or known.watermark
+        definitions, counts, files = _books(part, source)
+        world = databento.world_of(source.path) or definitions.watermark
         manifest = {
             "instrument": source.of.symbol,
             "schema": source.schema,
@@ -232,27 +258,29 @@ def _write(folder: Path, source: _Source, made_from: list[dict[str, Any]]) -> No
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _books(part: Path, source: _Source) -> tuple[databento.Known, Counter[str], dict[str, str]]:
+def _books(
+    part: Path, source: _Source
+) -> tuple[databento.Definitions, Counter[str], dict[str, str]]:
     """Write every (contract, session); a session may lie in two files, so its rows wait until a
     later session comes.
     """
     from mcl.data import dbn
 
     headers = sorted(
-        ((dbn.header(p), p) for p in source.found[source.schema]),
+        ((dbn.header(p), p) for p in source.files[source.schema]),
         key=lambda pair: (pair[0].start, pair[1]),
     )
     mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
-    known = databento.master_of(source.found, mappings, source.of, str(source.path))
+    definitions = databento.master_of(source.files, mappings, source.of, str(source.path))
     waiting: dict[tuple[str, int], list[npt.NDArray[np.void]]] = {}
     counts: Counter[str] = Counter()
     files: dict[str, str] = {}
     for header, path in progress.each("reading the order books", headers):
-        records = _outrights(path, dbn.read(path)[1], known.master, counts)
-        for symbol, day, rows in _split(records, known.master):
+        records = _outrights(path, dbn.read(path)[1], definitions.master, counts)
+        for symbol, day, rows in _split(records, definitions.master):
             waiting.setdefault((symbol, day), []).append(rows)
-        begun = int(session_of(header.start))
-        for key in [k for k in waiting if k[1] < begun]:
+        first_session = int(session_of(header.start))
+        for key in [k for k in waiting if k[1] < first_session]:
             files |= _store(part, key, waiting.pop(key), source, counts)
     for key, pieces in waiting.items():
         files |= _store(part, key, pieces, source, counts)
@@ -261,7 +289,7 @@ def _books(part: Path, source: _Source) -> tuple[databento.Known, Counter[str], 
             f"{source.path} holds no book of an outright {source.of.symbol} contract",
             "set data.instrument",
         )
-    return known, counts, files
+    return definitions, counts, files
 
 
 def _outrights(
@@ -282,8 +310,8 @@ def _outrights(
         )
         raise DataError(text, "download the definitions of the same range")
     counts.update({"read": len(records), "excluded_not_outright": int((meaning < 0).sum())})
-    kept: npt.NDArray[np.void] = records[meaning >= 0]
-    return kept
+    outrights: npt.NDArray[np.void] = records[meaning >= 0]
+    return outrights
 
 
 def _split(
@@ -293,15 +321,15 @@ def _split(
         return []
     ts = records["ts_recv"].astype(np.int64)
     meaning, day = master.lookup(records["instrument_id"].astype(np.int64), ts), session_of(ts)
-    found = []
+    books = []
     for contract in np.unique(meaning):
         mine = np.flatnonzero(meaning == contract)
         edges = np.flatnonzero(np.diff(day[mine])) + 1
-        found += [
+        books += [
             (master.contracts[int(contract)].symbol, int(day[rows[0]]), records[rows])
             for rows in np.split(mine, edges)
         ]
-    return found
+    return books
 
 
 def _store(
@@ -369,7 +397,7 @@ def features(depth: Depth, bars: Bars, levels: int = _TEN) -> pd.DataFrame:
     names = ("spread_ticks", "imbalance", "imbalance_deep", "microprice_ticks", "depth")
     frame = pd.DataFrame(np.nan, index=bars.times, columns=list(names))
     tick = bars.instrument.tick_size
-    for symbol, day in depth.held:
+    for symbol, day in depth.book_keys:
         rows = np.flatnonzero(bars.session == to_day(day))
         rows = (
             rows[[bars.contracts[c].symbol == symbol for c in bars.contract[rows]]]
@@ -379,9 +407,9 @@ def features(depth: Depth, bars: Bars, levels: int = _TEN) -> pd.DataFrame:
         if not len(rows):
             continue
         book = depth.book(symbol, day, levels)
-        known = np.flatnonzero(book.sound)
-        last = np.searchsorted(book.ts[known], bars.close_time[rows], side="right") - 1
-        rows, at = rows[last >= 0], known[last[last >= 0]]
+        sound_rows = np.flatnonzero(book.sound)
+        last = np.searchsorted(book.ts[sound_rows], bars.close_time[rows], side="right") - 1
+        rows, at = rows[last >= 0], sound_rows[last[last >= 0]]
         values = [
             book.spread[at] / tick,
             book.imbalance[at],

@@ -1,5 +1,5 @@
-"""Does the exchange's last-trade rule, as it is written in `mcl.market.calendar`, agree with what
-the vendor's definitions say?
+"""Compare the exchange's last-trade rule, as written in `mcl.market.calendar`, with the vendor's
+definitions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mcl.config import schema
-from mcl.data import build
+from mcl.data import loader
 from mcl.market import calendar
 from mcl.market.calendar import NEW_YORK, NS, Sessions, contract, to_day
 from mcl.market.instruments import Contract
@@ -19,7 +19,7 @@ MONTHS = 12
 
 
 @dataclass(frozen=True)
-class Row:
+class ExpiryRow:
     """One contract: its last trade date by the rule and by the definitions (None: not defined), and
     the close of that session.
     """
@@ -38,11 +38,11 @@ class Row:
         return [self.symbol, str(self.by_rule), defined, self.close, self.verdict]
 
 
-def compare(data: schema.Data, root: Path, day: date) -> list[Row]:
+def compare(data: schema.Data, root: Path, day: date) -> list[ExpiryRow]:
     """The contracts whose last trade lies in the twelve months from `day`, nearest first. DataError
     when the data cannot be read.
     """
-    table = build.raw_input(data, root).table()
+    table = loader.raw_input(data, root).table()
     defined = (
         {(c.year, c.month): c for c in table.contracts} if table.facts.get("definitions") else {}
     )
@@ -55,20 +55,20 @@ def compare(data: schema.Data, root: Path, day: date) -> list[Row]:
     return [_row(c, defined.get((c.year, c.month)), sessions) for c in ahead]
 
 
-def _row(rule: Contract, defined: Contract | None, sessions: Sessions) -> Row:
+def _row(rule: Contract, defined: Contract | None, sessions: Sessions) -> ExpiryRow:
     days = sessions.day.tolist()
     close = "no session"
     if (on := to_day(rule.last_trade_date)) in days:
         close = _clock(int(sessions.close_ns[days.index(on)]))
-    known = None if defined is None else defined.last_trade_date
+    defined_date = None if defined is None else defined.last_trade_date
     verdict: Literal["agrees", "differs", "not defined", "no session"] = (
-        "not defined" if known is None else "agrees"
+        "not defined" if defined_date is None else "agrees"
     )
     if close == "no session":
         verdict = "no session"
-    if known is not None and known != rule.last_trade_date:
+    if defined_date is not None and defined_date != rule.last_trade_date:
         verdict = "differs"
-    return Row(rule.symbol, rule.last_trade_date, known, close, verdict)
+    return ExpiryRow(rule.symbol, rule.last_trade_date, defined_date, close, verdict)
 
 
 def _clock(ns: int) -> str:

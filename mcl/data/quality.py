@@ -23,7 +23,7 @@ import pandas as pd
 from mcl.base import progress
 from mcl.base.errors import MclError
 from mcl.config import schema
-from mcl.data import build, continuous, dataset
+from mcl.data import continuous, dataset, loader
 from mcl.data.bars import Bars
 from mcl.data.coverage import Coverage, Gap
 from mcl.data.table import (
@@ -32,7 +32,7 @@ from mcl.data.table import (
     Chunk,
     Rows,
     Table,
-    Traded,
+    TradedVolume,
     clock,
     faults,
     in_session,
@@ -47,7 +47,7 @@ from mcl.market.instruments import Contract, Instrument
 Ints = npt.NDArray[np.int64]
 Severity = Literal["error", "warning", "note"]
 
-SHOWN = 12  # places per finding
+MOST_PLACES = 12  # places per finding
 # a high or low that stands this many typical bar ranges of its hour beyond both neighbours
 SPIKE = 20.0
 WIDE_ROLL = 5.0  # a roll gap this many times the median one, and at least 100 ticks
@@ -115,39 +115,39 @@ def examine(data: schema.Data, root: Path) -> Health:
     """Read everything below the path of a data config and judge it. Damage is a finding; a path
     without files of bars raises DataError.
     """
-    raw = build.raw_input(data, root)
+    raw = loader.raw_input(data, root)
     try:
-        build.as_delivered(raw, dataset.inputs(raw.base, raw.files))
+        loader.check_receipts(raw, dataset.inputs(raw.base, raw.files))
         progress.begin("reading the definitions")
         table = raw.table()
     except MclError as error:
         return Health(raw.label, (_unreadable(error),))
-    held = _Held(table)
-    held.read()
-    found = [*held.findings, *_stored(build.dataset_folder(raw, data, root))]
-    if not held.kept:
-        return Health(raw.label, tuple(_ordered(found)), table)
+    good = _GoodRows(table)
+    good.read()
+    findings = [*good.findings, *_stored(loader.dataset_folder(raw, data, root))]
+    if not good.pieces:
+        return Health(raw.label, tuple(_ordered(findings)), table)
     degraded = dataset.degraded(table.conditions, table.calendar)
     progress.begin("assembling the front contract")
     try:
-        bars = replace(continuous.assemble(held, data.roll), provenance={"facts": table.facts})
+        bars = replace(continuous.assemble(good, data.roll), provenance={"facts": table.facts})
     except MclError as error:
-        found.append(Finding("error", "roll", 1, error.message, error.hint))
-        return Health(raw.label, tuple(_ordered(found)), table, degraded=degraded)
+        findings.append(Finding("error", "roll", 1, error.message, error.hint))
+        return Health(raw.label, tuple(_ordered(findings)), table, degraded=degraded)
     progress.begin("judging the bars")
     coverage = (
-        Coverage.of(bars, table.calendar, held.sessions) if STEPS_SEC[table.interval] else None
+        Coverage.of(bars, table.calendar, good.sessions) if STEPS_SEC[table.interval] else None
     )
     gaps = coverage.gaps() if coverage is not None else ()
-    found += [
-        *_absent(bars, held.sessions, degraded),
+    findings += [
+        *_absent(bars, good.sessions, degraded),
         *_gaps(gaps),
         *_degraded(degraded, bars),
         *_spikes(bars),
         *_rolls(bars, data.roll),
     ]
-    found += [*_settlements(bars), *_assumptions(table)]
-    return Health(raw.label, tuple(_ordered(found)), table, bars, coverage, gaps, degraded)
+    findings += [*_settlements(bars), *_assumptions(table)]
+    return Health(raw.label, tuple(_ordered(findings)), table, bars, coverage, gaps, degraded)
 
 
 def _ordered(findings: list[Finding]) -> list[Finding]:
@@ -158,15 +158,15 @@ def _unreadable(error: MclError) -> Finding:
     return Finding("error", "unreadable", 1, error.message, error.hint or _ACTIONS["unreadable"])
 
 
-class _Held:
-    """The good rows of a table in memory, as a `front.Source`, and what was wrong with the
+class _GoodRows:
+    """The good rows of a table in memory, as a `continuous.BarSource`, and the faults of the
     others.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.findings: list[Finding] = []
-        self.kept: list[Rows] = []
+        self.pieces: list[Rows] = []
         self.places: dict[str, list[str]] = {}
         self.counts: dict[str, int] = {}
 
@@ -180,7 +180,7 @@ class _Held:
             self._note("after the close", late & ~bad, chunk)
             good = chunk.rows.take(inside & ~bad)
             if len(good):
-                self.kept.append(good)
+                self.pieces.append(good)
         self.findings += self._faults()
 
     def _chunks(self) -> Iterator[Chunk]:
@@ -193,19 +193,19 @@ class _Held:
         bad = np.zeros(len(chunk.rows), np.bool_)
         for fault in faults(chunk.rows, self.table.instrument, before):
             new = fault.bad & ~bad
-            for row in np.flatnonzero(new)[:SHOWN]:
+            for row in np.flatnonzero(new)[:MOST_PLACES]:
                 self.places.setdefault(fault.kind, []).append(
                     self._short(place_of(fault, int(row), chunk, self.table.contracts))
                 )
             self.counts[fault.kind] = self.counts.get(fault.kind, 0) + int(new.sum())
             bad |= new
-        if said := wrong_scale(chunk.rows.take(~bad), self.table.instrument):
+        if reason := wrong_scale(chunk.rows.take(~bad), self.table.instrument):
             self.findings.append(
                 Finding(
                     "error",
                     "price scale",
                     1,
-                    f"{chunk.origin}: {said}",
+                    f"{chunk.origin}: {reason}",
                     "compare with the vendor's price format",
                 )
             )
@@ -217,7 +217,9 @@ class _Held:
     def _note(self, kind: str, rows: npt.NDArray[np.bool_], chunk: Chunk) -> None:
         where = chunk.rows.take(rows)
         self.counts[kind] = self.counts.get(kind, 0) + len(where)
-        for contract, ts in zip(where.contract[:SHOWN], where.ts_event[:SHOWN], strict=True):
+        for contract, ts in zip(
+            where.contract[:MOST_PLACES], where.ts_event[:MOST_PLACES], strict=True
+        ):
             self.places.setdefault(kind, []).append(
                 f"{self.table.contracts[contract].symbol} at {clock(ts)}"
             )
@@ -237,7 +239,7 @@ class _Held:
                     count,
                     _TEXTS[kind],
                     action,
-                    tuple(self.places[kind][:SHOWN]),
+                    tuple(self.places[kind][:MOST_PLACES]),
                 )
 
     # --------------------------------------------------------------------------------- front.Source
@@ -270,16 +272,16 @@ class _Held:
     def statistics(self) -> pd.DataFrame:
         if not self.table.sums_volume:
             return self.table.statistics
-        traded = Traded(self.table.calendar, STEPS_SEC[self.table.interval])
-        for rows in self.kept:
+        traded = TradedVolume(self.table.calendar, STEPS_SEC[self.table.interval])
+        for rows in self.pieces:
             traded.add(rows)
         return pd.concat([self.table.statistics, traded.statistics()], ignore_index=True)
 
     @cached_property
     def sessions(self) -> Ints:
         first, last = (
-            min(int(r.session.min()) for r in self.kept),
-            max(int(r.session.max()) for r in self.kept),
+            min(int(r.session.min()) for r in self.pieces),
+            max(int(r.session.max()) for r in self.pieces),
         )
         day = self.table.calendar.day
         return day[(day >= first) & (day <= last)]
@@ -287,7 +289,7 @@ class _Held:
     @cached_property
     def _by_contract(self) -> list[Rows]:
         joined = Rows(
-            *(np.concatenate([getattr(r, name) for r in self.kept]) for name in ROW_COLUMNS)
+            *(np.concatenate([getattr(r, name) for r in self.pieces]) for name in ROW_COLUMNS)
         )
         joined = joined.take(np.argsort(joined.contract, kind="stable"))
         edges = np.searchsorted(joined.contract, np.arange(len(self.contracts) + 1))
@@ -315,7 +317,7 @@ def _stored(folder: Path) -> Iterator[Finding]:
             len(bad),
             text,
             f"delete {folder}: it is built again from the raw files",
-            tuple(bad[:SHOWN]),
+            tuple(bad[:MOST_PLACES]),
         )
 
 
@@ -350,7 +352,7 @@ def _gaps(gaps: tuple[Gap, ...]) -> Iterator[Finding]:
             " wait for the next bar"
         )
         yield Finding(
-            "warning", "gap", len(gaps), text, action, tuple(str(g) for g in gaps[:SHOWN])
+            "warning", "gap", len(gaps), text, action, tuple(str(g) for g in gaps[:MOST_PLACES])
         )
 
 
@@ -387,7 +389,7 @@ def _spikes(bars: Bars) -> Iterator[Finding]:
     if len(rows):
         places = tuple(
             f"{_place(bars, int(i))}: {beyond[i - 1]:.0f} ticks beyond both neighbours"
-            for i in rows[:SHOWN]
+            for i in rows[:MOST_PLACES]
         )
         action = "look at the trades of that minute; a stop would have been filled there"
         yield Finding(
@@ -409,7 +411,7 @@ def _rolls(bars: Bars, rule: schema.Roll) -> Iterator[Finding]:
     if len(wide):
         places = tuple(
             f"{r.session:%Y-%m-%d} {r.from_symbol} to {r.to_symbol}: {r.gap:g}"
-            for r in wide.head(SHOWN).itertuples()
+            for r in wide.head(MOST_PLACES).itertuples()
         )
         action = (
             "compare both contracts at that minute; with roll.adjust=none the gap would be a false"
@@ -427,7 +429,7 @@ def _rolls(bars: Bars, rule: schema.Roll) -> Iterator[Finding]:
     if len(forced):
         places = tuple(
             f"{r.session:%Y-%m-%d} {r.from_symbol} to {r.to_symbol}"
-            for r in forced.head(SHOWN).itertuples()
+            for r in forced.head(MOST_PLACES).itertuples()
         )
         text = (
             f"rolls at the deadline, {rule.sessions_before_last_trade} sessions before the last"
@@ -461,10 +463,10 @@ def _settlements(bars: Bars) -> Iterator[Finding]:
         (both["settlement"] < both["low"] - slack) | (both["settlement"] > both["high"] + slack)
     ]
     if len(wrong):
-        days, shown = wrong.index.to_numpy(np.int64)[:SHOWN], wrong.head(SHOWN).itertuples()
+        first = wrong.head(MOST_PLACES)
         places = tuple(
             f"{from_day(int(d))}: {r.settlement:g} outside {r.low:g} to {r.high:g}"
-            for d, r in zip(days, shown, strict=True)
+            for d, r in zip(first.index.to_numpy(np.int64), first.itertuples(), strict=True)
         )
         text = "settlements outside the range of their session"
         yield Finding(
@@ -496,7 +498,7 @@ def _assumptions(table: Table) -> Iterator[Finding]:
 
 
 def _dates(days: Ints) -> tuple[str, ...]:
-    return tuple(str(from_day(int(d))) for d in days[:SHOWN])
+    return tuple(str(from_day(int(d))) for d in days[:MOST_PLACES])
 
 
 def _place(bars: Bars, row: int) -> str:

@@ -1,4 +1,4 @@
-"""When to leave a contract, decided before each session from what was known then.
+"""Decide before each session, from what was known then, when to leave a contract.
 
 Everything here is a pure function of arrays. `decide` says which contract is active in each
 session; `gap` measures what the change is worth from prices of both contracts at one moment. Rules:
@@ -61,7 +61,7 @@ class Step(NamedTuple):
     volume_incoming: int
 
 
-class Gap(NamedTuple):
+class RollGap(NamedTuple):
     """Prices of both contracts at one time (ns); `simultaneous` is False when they never traded in
     the same bar.
     """
@@ -77,7 +77,7 @@ class Gap(NamedTuple):
 
 
 @dataclass
-class _Known:
+class _VolumeHistory:
     """The volumes published so far: a matrix [session, contract] and when the newest figure of each
     session came.
     """
@@ -119,7 +119,7 @@ def decide(
     published = Volumes(*(column[order] for column in volumes))
     upto = np.searchsorted(published.known_at, calendar.open_ns[rows], side="right")
     days, cell = np.unique(published.session, return_inverse=True)
-    known = _Known(
+    history = _VolumeHistory(
         np.zeros((len(days), len(last_trade)), np.int64),
         np.full(len(days), -1, np.int64),
         np.zeros(len(days), np.int64),
@@ -127,14 +127,19 @@ def decide(
     active, steps, current, done = np.empty(len(sessions), np.int64), [], -1, 0
     for i, (row, stop) in enumerate(zip(rows, upto, strict=True)):
         for k in range(done, stop):
-            known.take(cell[k], published.contract[k], published.volume[k], published.known_at[k])
+            history.take(cell[k], published.contract[k], published.volume[k], published.known_at[k])
         done = max(done, int(stop))
         listed = listed_at <= calendar.open_ns[row]
         chosen, reason = _choose(
-            current, int(sessions[i]), deadline=deadline, listed=listed, known=known, rule=rule.rule
+            current,
+            int(sessions[i]),
+            deadline=deadline,
+            listed=listed,
+            history=history,
+            rule=rule.rule,
         )
         if current >= 0 and chosen != current:
-            steps.append(_step(int(sessions[i]), current, chosen, reason, known))
+            steps.append(_step(int(sessions[i]), current, chosen, reason, history))
         active[i] = current = chosen
     return active, steps
 
@@ -154,7 +159,7 @@ def _choose(
     *,
     deadline: Ints,
     listed: npt.NDArray[np.bool_],
-    known: _Known,
+    history: _VolumeHistory,
     rule: str,
 ) -> tuple[int, str]:
     chosen, reason = current, ""
@@ -162,9 +167,9 @@ def _choose(
         return _first(session, deadline, listed), reason
     while session >= deadline[chosen] and (following := _following(chosen, listed)) != chosen:
         chosen, reason = following, "calendar" if rule == "calendar" else "forced"
-    if chosen == current and rule != "calendar" and (latest := known.latest()) >= 0:
+    if chosen == current and rule != "calendar" and (latest := history.latest()) >= 0:
         following = _following(current, listed)
-        if known.volume[latest, following] > known.volume[latest, current]:
+        if history.volume[latest, following] > history.volume[latest, current]:
             chosen, reason = following, rule
     return chosen, reason
 
@@ -185,17 +190,17 @@ def _following(contract: int, listed: npt.NDArray[np.bool_]) -> int:
     return contract + 1 + int(later[0]) if len(later) else contract
 
 
-def _step(session: int, outgoing: int, incoming: int, reason: str, known: _Known) -> Step:
-    latest = known.latest()
+def _step(session: int, outgoing: int, incoming: int, reason: str, history: _VolumeHistory) -> Step:
+    latest = history.latest()
     if latest < 0:
         return Step(session, outgoing, incoming, reason, -1, -1, -1)
-    volume = known.volume[latest]
+    volume = history.volume[latest]
     return Step(
         session,
         outgoing,
         incoming,
         reason,
-        int(known.time[latest]),
+        int(history.time[latest]),
         int(volume[outgoing]),
         int(volume[incoming]),
     )
@@ -203,7 +208,7 @@ def _step(session: int, outgoing: int, incoming: int, reason: str, known: _Known
 
 def gap(
     outgoing_time: Ints, outgoing: Floats, incoming_time: Ints, incoming: Floats, before: int
-) -> Gap | None:
+) -> RollGap | None:
     """Incoming minus outgoing close in the last bar that both have at or before `before` (ns; the
     open of the roll's session).
 
@@ -218,9 +223,9 @@ def gap(
         outgoing_time[:m], incoming_time[:n], assume_unique=True, return_indices=True
     )
     if len(common):
-        return Gap(float(outgoing[i[-1]]), float(incoming[j[-1]]), int(common[-1]), True)
+        return RollGap(float(outgoing[i[-1]]), float(incoming[j[-1]]), int(common[-1]), True)
     time = int(min(outgoing_time[m - 1], incoming_time[n - 1]))
     a, b = (int(np.searchsorted(t, time, side="right")) - 1 for t in (outgoing_time, incoming_time))
     if a < 0 or b < 0:
         a, b, time = m - 1, n - 1, int(max(outgoing_time[m - 1], incoming_time[n - 1]))
-    return Gap(float(outgoing[a]), float(incoming[b]), time, False)
+    return RollGap(float(outgoing[a]), float(incoming[b]), time, False)

@@ -1,5 +1,5 @@
-"""What it costs to trade, measured from order books: spread, depth, and the slippage of a market
-order by time of day.
+"""Measure the cost of trading from order books: spread, depth, and the slippage of a market order
+by time of day.
 
 Slippage is the distance of an order's average fill from the mid price at the moment it arrives, in
 ticks, mean of buying and selling, each state of the book weighted by how long it stood: what an
@@ -87,19 +87,23 @@ def measure(depth: Depth, sizes: Sequence[int] = (1, 2, 5, 10)) -> Measured:
 
 
 def _busiest(depth: Depth) -> Iterator[Book]:
-    sessions = [list(held) for _, held in groupby(depth.held, key=lambda pair: pair[1])]
-    for held in progress.each("walking the books", sessions):
+    sessions = [list(books) for _, books in groupby(depth.book_keys, key=lambda pair: pair[1])]
+    for books in progress.each("walking the books", sessions):
         yield max(
-            (depth.book(symbol, day) for symbol, day in held),
+            (depth.book(symbol, day) for symbol, day in books),
             key=lambda book: (int(book.traded.sum()), len(book)),
         )
 
 
 def _book(book: Book, sizes: tuple[int, ...], tick: float) -> pd.DataFrame:
     """One row per sound state of one session."""
-    stood = np.minimum(np.diff(book.ts, append=book.ts[-1]) / NS, LONGEST_SEC)
-    sound = book.sound & (stood > 0)
-    columns: dict[str, object] = {"slot": _slot(book.ts), "seconds": stood, "traded": book.traded}
+    duration_sec = np.minimum(np.diff(book.ts, append=book.ts[-1]) / NS, LONGEST_SEC)
+    sound = book.sound & (duration_sec > 0)
+    columns: dict[str, object] = {
+        "slot": _slot(book.ts),
+        "seconds": duration_sec,
+        "traded": book.traded,
+    }
     columns |= {
         "spread_ticks": book.spread / tick,
         "depth": (book.bid_size[0] + book.ask_size[0]) / 2,
@@ -119,20 +123,20 @@ def _slot(ts: Ints) -> Ints:
 
 
 def _walk(book: Book, side: str, size: int, tick: float) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """How much worse than the mid price the average fill is, price units; and where the book shown
-    was too small.
+    """Return how much worse than the mid price the average fill is, in price units, and where the
+    visible book was too small.
     """
-    sign, price, shown = (
+    sign, price, level_size = (
         (1, book.ask, book.ask_size) if side == "ask" else (-1, book.bid, book.bid_size)
     )
-    there = np.isfinite(price)
-    sizes = np.where(there, shown, 0)
+    present = np.isfinite(price)
+    sizes = np.where(present, level_size, 0)
     before = np.cumsum(sizes, axis=0) - sizes
     filled = np.clip(size - before, 0, sizes)
-    worst = np.where(there, price, -np.inf * sign)
+    worst = np.where(present, price, -np.inf * sign)
     last = (worst.max(axis=0) if sign > 0 else worst.min(axis=0)) + sign * tick
     rest = size - filled.sum(axis=0)
-    paid = np.where(there, filled * price, 0.0).sum(axis=0) + np.where(rest > 0, rest * last, 0.0)
+    paid = np.where(present, filled * price, 0.0).sum(axis=0) + np.where(rest > 0, rest * last, 0.0)
     with np.errstate(invalid="ignore"):
         worse: Floats = sign * (paid / size - book.mid)
     return worse, rest > 0
@@ -174,7 +178,7 @@ def write(path: Path, measured: Measured, size: int, commission_usd: float) -> N
 
 def _provenance(measured: Measured, size: int) -> Iterator[str]:
     depth = measured.depth
-    days = sorted({day for _, day in depth.held})
+    days = sorted({day for _, day in depth.book_keys})
     if depth.synthetic:
         yield (
             "SYNTHETIC DATA: spread and depth of a generated world, which are assumptions and not"

@@ -76,9 +76,11 @@ class Table:
     """`contracts` are ordered by last trade date; `calendar` reaches beyond the last trade dates.
 
     chunks        the rows, unchecked, days without a session included; may be asked for again
-    statistics    session, contract, kind ("settlement", "cleared_volume", "open_interest"), value, known_at: one row per publication
+    statistics    session, contract, kind ("settlement", "cleared_volume", "open_interest"),
+                  value, known_at: one row per publication
     sums_volume   the source publishes no cleared volume: the sum of a session's bars stands in
-    conditions    what the vendor says of a UTC day that is not "available": degraded, missing, pending
+    conditions    what the vendor says of a UTC day that is not "available": degraded, missing,
+                  pending
     counts        known before the rows are read; facts: what the source says about itself
     """
 
@@ -202,9 +204,9 @@ def check(chunk: Chunk, table: Table, before: Ints) -> None:
                 sentence(fault, int(np.argmax(fault.bad)), chunk, table.contracts),
                 "mcl data check lists every fault",
             )
-    if said := wrong_scale(chunk.rows, table.instrument):
+    if reason := wrong_scale(chunk.rows, table.instrument):
         raise DataError(
-            f"{chunk.origin}: {said}", "compare the file with the vendor's price format"
+            f"{chunk.origin}: {reason}", "compare the file with the vendor's price format"
         )
 
 
@@ -274,7 +276,7 @@ def in_session(
     return inside, inside & (rows.ts_event >= calendar.close_ns[index])
 
 
-class Traded:
+class TradedVolume:
     """Statistics of a source without any: volume per session and contract from the bars, known when
     the session's last bar is.
     """
@@ -296,9 +298,9 @@ class Traded:
         # a session may lie in two files
         cells = self._sums(pd.concat(self.cells, ignore_index=True))
         close = self.calendar.close_ns[np.searchsorted(self.calendar.day, cells["session"])]
-        known = np.maximum(close, cells["last"].to_numpy() + self.step_sec * NS)
+        known_at = np.maximum(close, cells["last"].to_numpy() + self.step_sec * NS)
         return statistics(
-            cells["session"], cells["contract"], "cleared_volume", cells["volume"], known
+            cells["session"], cells["contract"], "cleared_volume", cells["volume"], known_at
         )
 
     @staticmethod

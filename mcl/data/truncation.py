@@ -44,7 +44,7 @@ class Cut(NamedTuple):
     rows: int  # before the cut
     sessions: tuple[int, int]  # of the first and the last row, days
     until: int  # close of the last row, ns
-    kept: Ints  # contracts that had been listed, or traded, by then: indices
+    contracts: Ints  # contracts that had been listed, or traded, by then: indices
     newest: int  # the contract that was rolled into last: an index
 
     @property
@@ -54,19 +54,19 @@ class Cut(NamedTuple):
     @property
     def renumbered(self) -> bool:
         """Whether a contract that was not known stands before one that was."""
-        return bool(len(self.kept)) and int(self.kept[-1]) != len(self.kept) - 1
+        return bool(len(self.contracts)) and int(self.contracts[-1]) != len(self.contracts) - 1
 
 
 def cut(bars: Bars, start: int, stop: int) -> Cut:
-    """What is left of `bars` in [start, stop). A contract without a time of listing is known from
-    its first bar on.
+    """Cut `bars` to [start, stop). A contract without a time of listing is known from its first bar
+    on.
     """
     until, newest = int(bars.close_time[stop - 1]), int(bars.contract[start:stop].max())
-    known = np.arange(len(bars.contracts)) <= newest
+    listed = np.arange(len(bars.contracts)) <= newest
     if bars.listed_at is not None:
-        known |= (bars.listed_at > 0) & (bars.listed_at <= until)
+        listed |= (bars.listed_at > 0) & (bars.listed_at <= until)
     sessions = int(bars.session[start]), int(bars.session[stop - 1])
-    return Cut(start, stop, len(bars), sessions, until, np.flatnonzero(known), newest)
+    return Cut(start, stop, len(bars), sessions, until, np.flatnonzero(listed), newest)
 
 
 def _same(value: Any, _: Cut) -> Any:
@@ -88,7 +88,7 @@ def _roll(values: npt.NDArray[np.bool_], cut: Cut) -> npt.NDArray[np.bool_]:
 
 def _index(values: npt.NDArray[np.int32], cut: Cut) -> npt.NDArray[np.int32]:
     left = _rows(values, cut)
-    return np.searchsorted(cut.kept, left).astype(np.int32) if cut.renumbered else left
+    return np.searchsorted(cut.contracts, left).astype(np.int32) if cut.renumbered else left
 
 
 def _price_shift(
@@ -97,12 +97,14 @@ def _price_shift(
     """A contract that nobody has rolled into yet has the adjustment of the one before it."""
     if values is None:
         return None
-    left: npt.NDArray[np.float64] = values[np.minimum(cut.kept, cut.newest)]
+    left: npt.NDArray[np.float64] = values[np.minimum(cut.contracts, cut.newest)]
     return left
 
 
 def _once_left(values: npt.NDArray[np.float64], cut: Cut) -> npt.NDArray[np.float64]:
-    left: npt.NDArray[np.float64] = np.where(cut.kept <= cut.newest, values[cut.kept], np.nan)
+    left: npt.NDArray[np.float64] = np.where(
+        cut.contracts <= cut.newest, values[cut.contracts], np.nan
+    )
     return left
 
 
@@ -110,11 +112,15 @@ def _listed(values: Ints | None, cut: Cut) -> Ints | None:
     """A time that is later than the close, of a contract that trades before its listing, is not
     known yet either.
     """
-    return None if values is None else np.where(values[cut.kept] <= cut.until, values[cut.kept], 0)
+    return (
+        None
+        if values is None
+        else np.where(values[cut.contracts] <= cut.until, values[cut.contracts], 0)
+    )
 
 
 def _contracts(values: tuple[Contract, ...], cut: Cut) -> tuple[Contract, ...]:
-    return tuple(values[i] for i in cut.kept.tolist())
+    return tuple(values[i] for i in cut.contracts.tolist())
 
 
 def _rolls(table: pd.DataFrame, cut: Cut) -> pd.DataFrame:
@@ -130,18 +136,18 @@ def _rolls(table: pd.DataFrame, cut: Cut) -> pd.DataFrame:
 
 
 def _published(frame: pd.DataFrame | None, cut: Cut) -> pd.DataFrame | None:
-    """What was published by the close about the sessions that are left: a session in progress has
-    no settlement before its hour.
+    """Return what was published by the close about the remaining sessions: a session in progress
+    has no settlement before its hour.
     """
     if frame is None or frame.empty:
         return frame
     days, known_at = frame["session"].to_numpy(), frame["known_at"].to_numpy()
     left = (days >= cut.sessions[0]) & (days <= cut.sessions[1]) & (known_at <= cut.until)
-    found = frame[left].reset_index(drop=True)
+    published = frame[left].reset_index(drop=True)
     return (
-        found.assign(contract=np.searchsorted(cut.kept, found["contract"]))
+        published.assign(contract=np.searchsorted(cut.contracts, published["contract"]))
         if cut.renumbered
-        else found
+        else published
     )
 
 
@@ -150,8 +156,8 @@ def _upto(finer: Any, cut: Cut) -> Any:
 
 
 def _withheld(value: Any, _: Cut) -> Any:
-    """What is said of the whole data, such as the sizes of later files: nothing of it belongs to a
-    part.
+    """Withhold facts about the whole data, such as the sizes of later files: none of them belongs
+    to a part.
     """
     return type(value)()
 

@@ -1,5 +1,5 @@
-"""What we hold and what it is worth: the arithmetic that the kernel compiles in and that live uses
-through `Ledger`.
+"""The position and its value: the arithmetic that the kernel compiles in and that a live session
+uses through `Ledger`.
 
 Prices are in ticks and sums of whole ticks are exact in float64, so equity does not depend on the
 order in which fills are added:
@@ -18,7 +18,7 @@ from mcl.engine.decision import Account, Target, sign
 
 
 class Money(NamedTuple):
-    """What turns ticks and contracts into USD. Floats exactly: the types are part of the compiled
+    """Convert ticks and contracts into USD. Floats exactly: the types are part of the compiled
     signature.
     """
 
@@ -42,7 +42,7 @@ class Holding(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """What limits remember between decisions."""
+    """The memory of the limits between decisions."""
 
     session_start_usd: float
     peak_usd: float
@@ -66,14 +66,16 @@ def filled(
     """After a fill. Opening or adding sets the levels at these distances from the (average) entry;
     reducing leaves them alone.
     """
-    held = holding.position
-    position = held + quantity
+    open_position = holding.position
+    position = open_position + quantity
     entry, stop_at, take_profit_at = holding.entry_ticks, holding.stop_at, holding.take_profit_at
     if position == 0:
         entry, stop_at, take_profit_at = math.nan, math.nan, math.nan
-    elif adds_risk(held, quantity):
+    elif adds_risk(open_position, quantity):
         entry = (
-            price if sign(held) != sign(position) else (entry * held + price * quantity) / position
+            price
+            if sign(open_position) != sign(position)
+            else (entry * open_position + price * quantity) / position
         )
         stop_at = float(round(entry - sign(position) * stop_ticks)) if stop_ticks > 0 else math.nan
         take_profit_at = (
@@ -139,10 +141,12 @@ def rolled(holding: Holding, sold: float, bought: float, gap: float) -> Holding:
 
 
 @inline
-def adds_risk(held: int, quantity: int) -> bool:
+def adds_risk(open_position: int, quantity: int) -> bool:
     """Does this fill open, add or change sides?"""
-    position = held + quantity
-    return position != 0 and (sign(held) != sign(position) or abs(position) > abs(held))
+    position = open_position + quantity
+    return position != 0 and (
+        sign(open_position) != sign(position) or abs(position) > abs(open_position)
+    )
 
 
 @inline
@@ -180,13 +184,13 @@ def guard_after_fill(
     """For a fill that is not yet in `holding`: a trade if it opens, adds or changes sides; the end
     of a round trip if it closes.
     """
-    g, held = guard, holding.position
-    trades = g.trades + 1 if adds_risk(held, quantity) else g.trades
+    g, open_position = guard, holding.position
+    trades = g.trades + 1 if adds_risk(open_position, quantity) else g.trades
     losses, since, flat = g.losses, g.since_loss, g.flat_usd
-    if held == 0:
+    if open_position == 0:
         flat = equity_usd(holding, price, money)
-    elif sign(held + quantity) != sign(held):
-        ended = equity_usd(holding, price, money) - abs(held) * money.commission_usd
+    elif sign(open_position + quantity) != sign(open_position):
+        ended = equity_usd(holding, price, money) - abs(open_position) * money.commission_usd
         losses, since = (losses + 1, 0) if ended < flat else (0, since)
         flat = ended
     return Guard(
@@ -225,7 +229,7 @@ def guard_after_stop(guard: Guard, side: int) -> Guard:
 
 @inline
 def account_at_close(holding: Holding, guard: Guard, equity: float, to_close_sec: int) -> Account:
-    """What `decide` is told. The peak includes this close."""
+    """Return the account that `decide` gets. The peak includes this close."""
     g, position = guard, holding.position
     peak = max(g.peak_usd, equity)
     open_usd = equity - g.flat_usd if position != 0 else 0.0
@@ -237,7 +241,7 @@ def account_at_close(holding: Holding, guard: Guard, equity: float, to_close_sec
 
 @inline
 def guard_after(guard: Guard, account: Account, target: Target) -> Guard:
-    """What the decision leaves for the next one."""
+    """Return the guard that the decision leaves for the next one."""
     a, t = account, target
     ordered = t.position not in (a.position, guard.aim)
     orders = a.orders + 1 if ordered else a.orders

@@ -23,7 +23,7 @@ from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC, limits_record
 from mcl.strategy import build
 
-__all__ = ["Plan", "backtest", "plan", "simulate", "slippage_by_bar", "way"]
+__all__ = ["Plan", "backtest", "kernel_variant", "plan", "simulate", "slippage_by_bar"]
 
 RARE = (
     *("max_orders_per_session", "max_loss_per_trade_usd", "max_consecutive_losses"),
@@ -43,8 +43,8 @@ def simulate(
 ) -> Result:
     """Trade the plan bar by bar; EngineError for arrays that do not fit or a roll without a price.
 
-    `ledger` is what the first bar begins with (default: flat, with the capital): a session goes on
-    from the one before it.
+    `ledger` is what the first bar begins with (default: flat, with the capital): a session
+    continues the one before it.
     """
     n = _length(bars, plan)
     if (row := bars.unpriced_roll) >= 0:
@@ -64,27 +64,31 @@ def simulate(
         float(costs.slippage_ticks),
     )
     record = limits_record(limits, bars.interval, execution.latency_bars)
-    shortest = way(plan, limits, costs, execution)
-    terms = kernel.Terms(record, execution_record(execution, costs), money)
-    wish = kernel.Wish(
+    variant = kernel_variant(plan, limits, costs, execution)
+    terms = kernel.RunTerms(record, execution_record(execution, costs), money)
+    intents = kernel.Intents(
         **{
             name: readonly(getattr(plan, name), np.int8 if name == "gate" else np.float64)
-            for name in kernel.Wish._fields
+            for name in kernel.Intents._fields
         }
     )
-    asked_later = n if shortest == kernel.FULL else 0
-    track = kernel.Track(np.empty(asked_later, np.int32), np.empty(asked_later, np.int8))
-    known = Ledger(money) if ledger is None else ledger
-    before = kernel.standing(known.holding, known.guard, known.equity)
+    track_length = n if variant == kernel.FULL else 0
+    track = kernel.Track(np.empty(track_length, np.int32), np.empty(track_length, np.int8))
+    ledger = Ledger(money) if ledger is None else ledger
+    before = kernel.initial_state(ledger.holding, ledger.guard, ledger.equity)
     fills, changes, after = kernel.run(
-        shortest, _market(bars, costs, execution), wish, terms, track, before
+        variant, _market(bars, costs, execution), intents, terms, track, before
     )
-    ticks, commission_usd = (
-        bars.ticks,
-        (after.holding.sides - before.holding.sides) * money.commission_usd,
+    commission_usd = (after.holding.sides - before.holding.sides) * money.commission_usd
+    ticks = bars.ticks
+    trades = round_trips(
+        _since_entry(before.holding, fills),
+        ticks["high"],
+        ticks["low"],
+        ticks["close"],
+        money.tick_value_usd,
+        money.commission_usd,
     )
-    told = (ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)
-    trades = round_trips(_since_entry(before.holding, fills), *told)
     curve = Curve(ticks["close"], fills, money, before.holding)
     return Result(bars, before.equity, curve, changes, fills, trades, commission_usd, plan.wanted)
 
@@ -109,9 +113,9 @@ def _since_entry(holding: Holding, fills: Fills) -> Fills:
 
 def backtest(config: schema.Config, bars: Bars) -> Result:
     """The run that a configuration describes, on these bars."""
-    intent = plan(bars, build(config.strategy), config.risk, config.capital_usd)
+    trading_plan = plan(bars, build(config.strategy), config.risk, config.capital_usd)
     return simulate(
-        bars, intent, config.risk.limits, config.costs, config.capital_usd, config.execution
+        bars, trading_plan, config.risk.limits, config.costs, config.capital_usd, config.execution
     )
 
 
@@ -136,9 +140,11 @@ def slippage_by_bar(bars: Bars, costs: schema.Costs) -> Floats:
     return by_bar
 
 
-def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schema.Execution) -> int:
-    """The shortest way through the kernel that has what is configured. Each longer one would do the
-    same, slower.
+def kernel_variant(
+    plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schema.Execution
+) -> int:
+    """Return the fastest variant of the kernel that has all that is configured. Each slower one
+    gives the same result.
     """
     at_once = (
         execution.entry == "market"
@@ -156,7 +162,7 @@ def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schem
     return kernel.PLAIN if basic and not (len(plan.buffer) or len(plan.gate)) else kernel.RULED
 
 
-def _market(bars: Bars, costs: schema.Costs, execution: schema.Execution) -> kernel.Market:
+def _market(bars: Bars, costs: schema.Costs, execution: schema.Execution) -> kernel.MarketArrays:
     marks = {
         name: readonly(getattr(bars, name), np.int32)
         for name in ("volume", "to_close_sec", "contract")
@@ -172,7 +178,7 @@ def _market(bars: Bars, costs: schema.Costs, execution: schema.Execution) -> ker
         "event": readonly(bars.event, np.uint8),
         "slippage": readonly(slippage_by_bar(bars, costs)),
     }
-    return kernel.Market(
+    return kernel.MarketArrays(
         **prices, left=readonly(bars.left_ticks, np.int32), **marks, **by_bar, inside=finer
     )
 

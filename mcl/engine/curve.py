@@ -25,9 +25,7 @@ Ticks = npt.NDArray[np.int32]
 
 
 class Steps(NamedTuple):
-    """What is held from one fill to the next: one row before the first of them and one after
-    each.
-    """
+    """The position from one fill to the next: one row before the first fill and one after each."""
 
     first: Rows  # bar; the next row's is where it ends
     position: Rows
@@ -35,7 +33,7 @@ class Steps(NamedTuple):
     sides: Rows
 
 
-class Valley(NamedTuple):
+class DrawdownSummary(NamedTuple):
     """Of an equity curve. The deepest drawdown is <= 0, in both measures where it was deepest."""
 
     deepest_usd: float
@@ -61,22 +59,25 @@ class Curve:
     def at(self, rows: npt.NDArray[np.int64]) -> Floats:
         """Those of some bars."""
         s, k = self._steps, np.searchsorted(self._steps.first, rows, "right") - 1
-        held: Any = Holding(s.position[k], s.cash_ticks[k], s.sides[k])  # type: ignore[arg-type]
-        picked: Floats = equity_usd.py_func(held, self.close[rows].astype(np.float64), self.money)  # type: ignore[attr-defined]
+        holding: Any = Holding(s.position[k], s.cash_ticks[k], s.sides[k])  # type: ignore[arg-type]
+        ticks = self.close[rows].astype(np.float64)
+        picked: Floats = equity_usd.py_func(holding, ticks, self.money)  # type: ignore[attr-defined]
         return picked
 
-    def valley(self, capital_usd: float) -> Valley:
+    def drawdown_summary(self, capital_usd: float) -> DrawdownSummary:
         """The start capital (> 0) is the first peak. The same bits as the minima of
         `metrics.performance.drawdown`.
         """
-        return _valley(readonly(self.close, np.int32), self._steps, self.money, float(capital_usd))
+        return _drawdown_summary(
+            readonly(self.close, np.int32), self._steps, self.money, float(capital_usd)
+        )
 
     @cached_property
     def _steps(self) -> Steps:
         """In the arithmetic of `account.filled` and `account.rolled`: the two legs of a roll are
         one sum.
         """
-        f, held = self.fills, self.before
+        f, before = self.fills, self.before
         quantity, price, legs = (
             f["quantity"],
             f["price_ticks"].copy(),
@@ -86,9 +87,9 @@ class Curve:
         price[legs[1::2]] = 0.0
         return Steps(
             np.append(0, f["bar"]),
-            np.append(held.position, f["position"]),
-            np.cumsum(np.append(held.cash_ticks, -quantity * price)),
-            np.cumsum(np.append(held.sides, np.abs(quantity))),
+            np.append(before.position, f["position"]),
+            np.cumsum(np.append(before.cash_ticks, -quantity * price)),
+            np.cumsum(np.append(before.sides, np.abs(quantity))),
         )
 
 
@@ -96,15 +97,15 @@ class Curve:
 def _spread(closes: Ticks, steps: Steps, money: Money, out: Floats) -> None:
     first, position, cash, sides = steps
     for k in range(len(first)):
-        held = Holding(position[k], cash[k], sides[k])
+        holding = Holding(position[k], cash[k], sides[k])
         for i in range(
             np.uint64(first[k]), np.uint64(first[k + 1] if k + 1 < len(first) else len(closes))
         ):
-            out[i] = equity_usd(held, float(closes[i]), money)
+            out[i] = equity_usd(holding, float(closes[i]), money)
 
 
 @njit
-def _valley(closes: Ticks, steps: Steps, money: Money, capital: float) -> Valley:
+def _drawdown_summary(closes: Ticks, steps: Steps, money: Money, capital: float) -> DrawdownSummary:
     """Below one peak the lowest equity is the deepest in both measures, and between two fills it is
     that of the lowest or the highest close: rounding never turns an order around. Bars are gone
     through one by one only where there is a new peak among them.
@@ -118,7 +119,7 @@ def _valley(closes: Ticks, steps: Steps, money: Money, capital: float) -> Valley
         )
         if start >= stop:
             continue
-        held = Holding(position[k], cash[k], sides[k])
+        holding = Holding(position[k], cash[k], sides[k])
         lowest, highest, ticks = closes[start], closes[start], np.int64(0)
         for i in range(start, stop):
             lowest, highest, ticks = (
@@ -127,16 +128,16 @@ def _valley(closes: Ticks, steps: Steps, money: Money, capital: float) -> Valley
                 ticks + closes[i],
             )
         at_lowest, at_highest = (
-            equity_usd(held, float(lowest), money),
-            equity_usd(held, float(highest), money),
+            equity_usd(holding, float(lowest), money),
+            equity_usd(holding, float(highest), money),
         )
         bars = float(stop - start)
-        total += equity_usd(held, ticks / bars, money) * bars
+        total += equity_usd(holding, ticks / bars, money) * bars
         if max(at_lowest, at_highest) <= peak:
             low = min(low, at_lowest, at_highest)
             continue
         for i in range(start, stop):
-            value = equity_usd(held, float(closes[i]), money)
+            value = equity_usd(holding, float(closes[i]), money)
             if value > peak:
                 deepest_usd, deepest_frac = (
                     min(deepest_usd, low - peak),
@@ -145,6 +146,6 @@ def _valley(closes: Ticks, steps: Steps, money: Money, capital: float) -> Valley
                 peak = low = value
             elif value < low:
                 low = value
-    return Valley(
+    return DrawdownSummary(
         min(deepest_usd, low - peak), min(deepest_frac, (low - peak) / peak), total / len(closes)
     )

@@ -33,7 +33,7 @@ FORCED = SESSION_END
 
 
 class Intent(NamedTuple):
-    """What the bars alone say at the close of one of them."""
+    """The wish of the strategy at the close of a bar, from the bars alone."""
 
     wanted: float  # contracts, real; NaN means flat
     # contracts that the position may be away from `wanted` before it is traded; 0 for none
@@ -46,7 +46,7 @@ class Intent(NamedTuple):
 
 
 class Account(NamedTuple):
-    """What happened to us, known at the close of the bar. The types are part of the compiled
+    """The state of the account at the close of the bar. The types are part of the compiled
     signature: int, float and bool exactly.
     """
 
@@ -68,8 +68,8 @@ class Account(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What to be, not what to do: it can be said twice. The last three are the caller's to keep for
-    the next decision.
+    """The position to have, not the order to send, so repeating it changes nothing. The caller
+    keeps the last three fields for the next decision.
     """
 
     position: int  # contracts, to be traded at the next open
@@ -97,37 +97,39 @@ def whole_contracts(wanted: float) -> int:
 
 
 @inline
-def within_buffer(wanted: float, buffer: float, held: int) -> int:
+def within_buffer(wanted: float, buffer: float, open_position: int) -> int:
     """Carver's position buffer: trade only to the nearer edge of wanted -/+ buffer, to whole
     contracts. Flat is always exactly flat.
     """
     if not buffer > 0 or not abs(wanted) < 1e9 or wanted == 0:
         return whole_contracts(wanted)
     lower, upper = math.floor(wanted - buffer + 0.5), math.floor(wanted + buffer + 0.5)
-    return min(max(held, lower), upper)
+    return min(max(open_position, lower), upper)
 
 
 @inline
-def without_new_risk(position: int, held: int) -> int:
+def without_new_risk(position: int, open_position: int) -> int:
     """The nearest position to the target that neither opens, adds nor changes sides."""
-    if sign(position) != sign(held):
+    if sign(position) != sign(open_position):
         return 0
-    return sign(held) * min(abs(position), abs(held))
+    return sign(open_position) * min(abs(position), abs(open_position))
 
 
 @inline
-def within_order(position: int, held: int, max_order: int) -> int:
+def within_order(position: int, open_position: int, max_order: int) -> int:
     """The target as far as one order may go. Getting flat is never cut short."""
-    if abs(position - held) <= max_order:
+    if abs(position - open_position) <= max_order:
         return position
-    reached = held + max_order * sign(position - held)
-    if sign(position) != sign(held) and sign(reached) == sign(held):
+    reached = open_position + max_order * sign(position - open_position)
+    if sign(position) != sign(open_position) and sign(reached) == sign(open_position):
         return 0
     return reached
 
 
 @inline
-def within_margin(position: int, held: int, equity_usd: float, limits: LimitsRecord) -> int:
+def within_margin(
+    position: int, open_position: int, equity_usd: float, limits: LimitsRecord
+) -> int:
     """The target as far as the initial margin carries it. What is already held is the maintenance
     margin's affair.
     """
@@ -138,8 +140,8 @@ def within_margin(position: int, held: int, equity_usd: float, limits: LimitsRec
     )
     if abs(position) <= carried:
         return position
-    kept = without_new_risk(position, held)
-    return kept if abs(kept) > carried else sign(position) * carried
+    reduced = without_new_risk(position, open_position)
+    return reduced if abs(reduced) > carried else sign(position) * carried
 
 
 @inline
@@ -166,18 +168,18 @@ def within_limits(intent: Intent, account: Account, limits: LimitsRecord) -> tup
     """The wish in whole contracts, as far as the limits on size, orders and new risk allow; and the
     last of them that cut it.
     """
-    held = account.position
-    position, block = within_buffer(intent.wanted, intent.buffer, held), NONE
+    open_position = account.position
+    position, block = within_buffer(intent.wanted, intent.buffer, open_position), NONE
     if abs(position) > limits.max_position:
         position, block = sign(position) * limits.max_position, MAX_POSITION
-    if position != held:
-        allowed = within_margin(position, held, account.equity_usd, limits)
+    if position != open_position:
+        allowed = within_margin(position, open_position, account.equity_usd, limits)
         if allowed != position:
             position, block = allowed, MARGIN
-        allowed = within_order(position, held, limits.max_order)
+        allowed = within_order(position, open_position, limits.max_order)
         if allowed != position:
             position, block = allowed, MAX_ORDER
-        allowed = without_new_risk(position, held)
+        allowed = without_new_risk(position, open_position)
         forbidden = new_risk_block(intent.gate, account, limits) if allowed != position else NONE
         if forbidden != NONE:
             position, block = allowed, forbidden
@@ -191,7 +193,7 @@ def decide(intent: Intent, account: Account, limits: LimitsRecord) -> Target:
     Comparisons are written so that a NaN in the account blocks: money paths fail closed. The rules
     run from mild to severe and the last one that changed something is reported as `block`.
     """
-    held = account.position
+    open_position = account.position
     locked = (
         account.locked
         or not account.session_start_usd - account.equity_usd < limits.max_daily_loss_usd
@@ -205,11 +207,11 @@ def decide(intent: Intent, account: Account, limits: LimitsRecord) -> Target:
         stopped = 0
     losing = (
         limits.max_loss_per_trade_usd != math.inf
-        and held != 0
+        and open_position != 0
         and not account.trade_usd > -limits.max_loss_per_trade_usd
     )
     if losing:
-        stopped = sign(held) if sign(intent.wanted) == sign(held) else 0
+        stopped = sign(open_position) if sign(intent.wanted) == sign(open_position) else 0
 
     position, block = within_limits(intent, account, limits)
     margin = limits.maintenance_margin_usd
@@ -229,12 +231,14 @@ def decide(intent: Intent, account: Account, limits: LimitsRecord) -> Target:
 
 
 @inline
-def same(one: Target, other: Target) -> bool:
+def same(target: Target, other: Target) -> bool:
     """Do two decisions say and remember the same? Their distances are not compared."""
-    kept = (
-        one.locked == other.locked and one.halted == other.halted and one.stopped == other.stopped
+    same_flags = (
+        target.locked == other.locked
+        and target.halted == other.halted
+        and target.stopped == other.stopped
     )
-    return kept and one.position == other.position and one.block == other.block
+    return same_flags and target.position == other.position and target.block == other.block
 
 
 @inline

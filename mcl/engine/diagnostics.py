@@ -1,5 +1,5 @@
-"""Why was nothing traded? Where the bars of a run went, from wish to fill, and what stood behind a
-single block.
+"""Explain why nothing was traded: count the bars of a run from wish to fill, and name the values
+behind a single block.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _wholes(wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _signals(result: Result) -> Iterator[tuple[str, str, int, str]]:
-    wanted, asked = result.wanted, result.target != result.position
+    wanted, off_target = result.wanted, result.target != result.position
     assert wanted is not None  # noqa: S101 - told to the type checker; `why` has looked
     warming, flat = np.isnan(wanted), wanted == 0
     small = ~warming & ~flat & (_wholes(wanted) == 0)
@@ -81,42 +81,42 @@ def _signals(result: Result) -> Iterator[tuple[str, str, int, str]]:
         int(small.sum()),
         "the size comes to less than a whole contract",
     )
-    for code in np.unique(result.block[signal & ~asked]).tolist():
+    for code in np.unique(result.block[signal & ~off_target]).tolist():
         if code:
             yield (
                 "blocked",
                 Block(code).name,
-                int((signal & ~asked & (result.block == code)).sum()),
+                int((signal & ~off_target & (result.block == code)).sum()),
                 Block(code).text,
             )
     yield (
         "signal",
         "already in position",
-        int((signal & ~asked & (result.block == 0)).sum()),
+        int((signal & ~off_target & (result.block == 0)).sum()),
         "what is wanted is held",
     )
     yield (
         "signal",
         "asks for a trade",
-        int((signal & asked).sum()),
+        int((signal & off_target).sum()),
         "the target is not the position",
     )
 
 
 def _orders(result: Result) -> Iterator[tuple[str, str, int, str]]:
-    asked = result.target != result.position
-    fresh = asked & (result.target != np.concatenate([[0], result.target[:-1]]))
-    fresh |= asked & np.concatenate([[False], ~asked[:-1]])
+    off_target = result.target != result.position
+    fresh = off_target & (result.target != np.concatenate([[0], result.target[:-1]]))
+    fresh |= off_target & np.concatenate([[False], ~off_target[:-1]])
     forced = fresh & (result.block >= FORCED)
     yield "order", "sent", int(fresh.sum()), "targets that were new"
     yield "order", "of these forced", int(forced.sum()), "by a limit that closes or reduces"
     yield (
         "order",
         "standing",
-        int((asked & ~fresh).sum()),
+        int((off_target & ~fresh).sum()),
         "bars in which an order waited for its price, its time or its volume",
     )
-    yield "order", "too late", int(asked[-1]), "decided at the last bar: there is no next open"
+    yield "order", "too late", int(off_target[-1]), "decided at the last bar: there is no next open"
 
 
 def _fills(result: Result) -> Iterator[tuple[str, str, int, str]]:
@@ -138,12 +138,12 @@ _MEANINGS = {
 def _values(
     result: Result, limits: schema.Limits, row: int, block: Block
 ) -> Iterator[tuple[str, float]]:
-    equity, held = float(result.equity[row]), int(result.position[row])
+    equity, position = float(result.equity[row]), int(result.position[row])
     wanted = whole_contracts(float(result.wanted[row])) if result.wanted is not None else 0
     if block in (Block.MAX_POSITION, Block.MAX_ORDER, Block.MARGIN, Block.MARGIN_CALL):
         yield "wanted", wanted
     if block in (Block.MAX_ORDER, Block.MARGIN_CALL):
-        yield "held", held
+        yield "held", position
     if block in (Block.MARGIN, Block.MARGIN_CALL):
         yield "equity_usd", equity
     if block is Block.DAILY_LOSS:

@@ -2,15 +2,16 @@
 strategy.
 
 Within bar i, in this order:
-  1. a new session resets the daily counters; an entry order of the session before is gone 2. roll:
-  the old contract is closed where it trades at this open, the new one opened at `open`, slippage
-  and commission on both legs 3. the target decided at the close of bar i - 1 (earlier with a
-  latency) is traded at `open`, slippage against us; what opens or
-     adds risk waits for its price when the entry is not at the market
+  1. a new session resets the daily counters; an entry order of the session before is gone
+  2. roll: the old contract is closed where it trades at this open, the new one opened at `open`,
+     slippage and commission on both legs
+  3. the target decided at the close of bar i - 1 (earlier with a latency) is traded at `open`,
+     slippage against us; what opens or adds risk waits for its price when the entry is not at the
+     market
   4. the protective stop or take-profit: through a gap at `open`, else at its level; if the bar
-  touches both, the stop was first,
-     or the finer bars inside it are gone through in the same way, if they are given. The levels
-     exist from the fill on, so the bar of the entry counts. Slippage is charged on both kinds.
+     touches both, the stop was first, or the finer bars inside it are gone through in the same way,
+     if they are given. The levels exist from the fill on, so the bar of the entry counts. Slippage
+     is charged on both kinds.
   5. the position is marked at `close`, a trailing stop is drawn after it
   6. `decide` says what to hold from the next open on
 """
@@ -55,7 +56,14 @@ from mcl.engine.decision import (
     sign,
     without_new_risk,
 )
-from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, stopped_before, tried
+from mcl.engine.orders import (
+    ExecutionRecord,
+    Waiting,
+    fill_attempt,
+    order_entry,
+    slippage,
+    stopped_before,
+)
 from mcl.engine.protective import NOTHING, STOP, corridor, distance, reaches_profit, touched
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
 from mcl.risk.limits import OFF, Block, LimitsRecord
@@ -72,7 +80,7 @@ Fills = npt.NDArray[np.void]
 Changes = npt.NDArray[np.void]
 
 
-class Market(NamedTuple):
+class MarketArrays(NamedTuple):
     """Read-only arrays of length n but for `left`: prices in whole ticks, the rest as in `Bars`."""
 
     open: npt.NDArray[np.int32]
@@ -89,7 +97,7 @@ class Market(NamedTuple):
     inside: Inside  # four empty arrays: not asked
 
 
-class Wish(NamedTuple):
+class Intents(NamedTuple):
     """Read-only arrays: wanted of length n; the others of length n, or 0 for none."""
 
     wanted: npt.NDArray[np.float64]
@@ -100,7 +108,7 @@ class Wish(NamedTuple):
     gate: npt.NDArray[np.int8]
 
 
-class Terms(NamedTuple):
+class RunTerms(NamedTuple):
     """Everything that does not change from bar to bar."""
 
     limits: LimitsRecord
@@ -109,15 +117,15 @@ class Terms(NamedTuple):
 
 
 class Track(NamedTuple):
-    """What a later bar asks: arrays of length n that the kernel fills, of length 0 unless the way
-    is FULL.
+    """Decisions that a later bar reads: arrays of length n that the kernel fills, of length 0
+    unless the variant is FULL.
     """
 
     target: npt.NDArray[np.int32]
     block: npt.NDArray[np.int8]
 
 
-class State(NamedTuple):
+class KernelState(NamedTuple):
     """Between two bars."""
 
     bar: int  # the next one
@@ -131,14 +139,16 @@ class State(NamedTuple):
     changes: int
 
 
-def standing(holding: Holding, guard: Guard, equity: float) -> State:
-    """What a run begins with: this is held and nothing is ordered. The types are part of the
+def initial_state(holding: Holding, guard: Guard, equity: float) -> KernelState:
+    """Return the state before the first bar: this position and no order. The types are part of the
     compiled signature.
     """
     h, g = holding, guard
-    held = Holding(int(h.position), float(h.cash_ticks), int(h.sides), *map(float, h[3:]))
+    initial_holding = Holding(
+        int(h.position), float(h.cash_ticks), int(h.sides), *map(float, h[3:])
+    )
     day = (int(g.trades), bool(g.locked), bool(g.halted), int(g.stopped))
-    kept = Guard(
+    initial_guard = Guard(
         float(g.session_start_usd),
         float(g.peak_usd),
         *day,
@@ -148,85 +158,90 @@ def standing(holding: Holding, guard: Guard, equity: float) -> State:
         int(g.since_loss),
         float(g.flat_usd),
     )
-    target = Target(held.position, math.nan, math.nan, NONE, False, False, 0)
-    return State(
-        0, held, kept, target, Waiting(0, 0, 0, math.nan, math.nan, 0), float(equity), 0, 0, 0
-    )
+    target = Target(initial_holding.position, math.nan, math.nan, NONE, False, False, 0)
+    waiting = Waiting(0, 0, 0, math.nan, math.nan, 0)
+    return KernelState(0, initial_holding, initial_guard, target, waiting, float(equity), 0, 0, 0)
 
 
 def run(
-    way: int, market: Market, wish: Wish, terms: Terms, track: Track, state: State
-) -> tuple[Fills, Changes, State]:
+    variant: int,
+    market: MarketArrays,
+    intents: Intents,
+    terms: RunTerms,
+    track: Track,
+    state: KernelState,
+) -> tuple[Fills, Changes, KernelState]:
     """Fills, changes and what is left after the last bar; fills `track`. Prices are finite: the
     caller has looked.
     """
-    walk, n = WAYS[way], len(market.close)
+    walk, n = VARIANTS[variant], len(market.close)
     if not walk.signatures:  # type: ignore[attr-defined]
         announced(f"kernel.{walk.__name__}")
     fills, changes = np.empty(ROOM + n // 16, FILL), np.empty(ROOM + n // 8, CHANGE)
-    while (state := walk(market, wish, terms, track, fills, changes, state)).bar < n:
+    while (state := walk(market, intents, terms, track, fills, changes, state)).bar < n:
         fills, changes = _roomier(fills), _roomier(changes)
     return _joined(fills[: state.fills]), _joined(changes[: state.changes]), state
 
 
 @njit
 def plain(
-    market: Market,
-    wish: Wish,
-    terms: Terms,
+    market: MarketArrays,
+    intents: Intents,
+    terms: RunTerms,
     track: Track,
     fills: Fills,
     changes: Changes,
-    state: State,
-) -> State:
-    return _advance(market, wish, terms, track, fills, changes, state, False, False)
+    state: KernelState,
+) -> KernelState:
+    return _advance(market, intents, terms, track, fills, changes, state, False, False)
 
 
 @njit
 def ruled(
-    market: Market,
-    wish: Wish,
-    terms: Terms,
+    market: MarketArrays,
+    intents: Intents,
+    terms: RunTerms,
     track: Track,
     fills: Fills,
     changes: Changes,
-    state: State,
-) -> State:
-    return _advance(market, wish, terms, track, fills, changes, state, True, False)
+    state: KernelState,
+) -> KernelState:
+    return _advance(market, intents, terms, track, fills, changes, state, True, False)
 
 
 @njit
 def full(
-    market: Market,
-    wish: Wish,
-    terms: Terms,
+    market: MarketArrays,
+    intents: Intents,
+    terms: RunTerms,
     track: Track,
     fills: Fills,
     changes: Changes,
-    state: State,
-) -> State:
-    return _advance(market, wish, terms, track, fills, changes, state, True, True)
+    state: KernelState,
+) -> KernelState:
+    return _advance(market, intents, terms, track, fills, changes, state, True, True)
 
 
-WAYS = (plain, ruled, full)  # by PLAIN, RULED and FULL; each is compiled when it is first asked for
+# by PLAIN, RULED and FULL; each is compiled at its first use
+VARIANTS = (plain, ruled, full)
 
 
 @inline
 def _advance(  # noqa: PLR0912, PLR0915
-    market: Market,
-    wish: Wish,
-    terms: Terms,
+    market: MarketArrays,
+    intents: Intents,
+    terms: RunTerms,
     track: Track,
     fills: Fills,
     changes: Changes,
-    state: State,
+    state: KernelState,
     ruled: bool,
     full: bool,
-) -> State:
-    """The bars from `state.bar` on, as far as there is room for fills and changes. Compiled three
-    ways: without `ruled` there is no gate, no buffer and no limit but those of `_basic`; without
-    `full` nothing waits, trails, or pays by hour and volume. What is not configured gives the same
-    bits every way.
+) -> KernelState:
+    """Advance over the bars from `state.bar` on, as far as there is room for fills and changes.
+    Compiled in three variants: without `ruled` there is no gate, no buffer and no limit but those
+    of `_basic`. Without `full` nothing waits, trails, or pays by hour and volume. What is not
+    configured gives the same bits in every variant.
 
     Bars that change nothing are marked in one go: the wish and the gate stay, the session and the
     contract too, what is held is what was wanted, no protective level is touched and no order
@@ -248,17 +263,17 @@ def _advance(  # noqa: PLR0912, PLR0915
         market
     )
     inside_opens, inside_highs, inside_lows, firsts = inside
-    wanted, buffers, stops, take_profits, trails, gates = wish
+    wanted, buffers, stops, take_profits, trails, gates = intents
     targets, blocks = track
     limits, execution, money = (
         terms.limits if ruled else _basic(terms.limits),
         terms.execution,
         terms.money,
     )
-    start, holding, guard, target, waiting, equity, valid, count, changed = state
+    start, holding, guard, target, waiting, equity, valid, count, change_count = state
     protected = len(stops) > 0 or len(take_profits) > 0 or (full and len(trails) > 0)
     gated = ruled and len(gates) > 0
-    patient = not (full or (ruled and len(buffers) > 0))
+    skips_quiet_bars = not (full or (ruled and len(buffers) > 0))
     order = target.position - holding.position
     within, collared, base, trail = False, False, money.slippage_ticks, math.nan
     contract, following, last = (
@@ -266,10 +281,10 @@ def _advance(  # noqa: PLR0912, PLR0915
         opens[start],
         np.uint64(len(opens) - 1),
     )
-    said_position, said_target, said_block = _said(changes, changed)
+    last_position, last_target, last_block = _last_change(changes, change_count)
     i: Any = np.uint64(start)
-    end, wary = np.uint64(len(closes)), i
-    while i < end and count + FILLS_PER_BAR <= len(fills) and changed < len(changes):
+    end, no_skip_before = np.uint64(len(closes)), i
+    while i < end and count + FILLS_PER_BAR <= len(fills) and change_count < len(changes):
         opening, following = float(following), opens[min(i + ONE, last)]
         if full:
             within, collared = False, False
@@ -280,26 +295,26 @@ def _advance(  # noqa: PLR0912, PLR0915
             if events[i] & NEW_SESSION:
                 guard = guard_at_open(guard, equity)
             if events[i] & NEW_CONTRACT and holding.position != 0:
-                held, outgoing = holding.position, float(lefts[contracts[i]])
-                paid = slippage(base, held, volumes[i], execution) if full else base
-                sold, bought = outgoing - sign(held) * paid, opening + sign(held) * paid
+                position, outgoing = holding.position, float(lefts[contracts[i]])
+                paid = slippage(base, position, volumes[i], execution) if full else base
+                sold, bought = (outgoing - sign(position) * paid, opening + sign(position) * paid)
                 holding = rolled(holding, sold, bought, opening - outgoing)
-                count = _write(fills, count, i, contract, -held, sold, paid, ROLL, 0, math.nan)
+                count = _write(fills, count, i, contract, -position, sold, paid, ROLL, 0, math.nan)
                 count = _write(
-                    fills, count, i, contracts[i], held, bought, paid, ROLL, held, math.nan
+                    fills, count, i, contracts[i], position, bought, paid, ROLL, position, math.nan
                 )
             contract = contracts[i]
         if full:
             k, order = signed(i) - 1 - execution.latency_bars, 0
             if k >= valid and (targets[k] != holding.position or waiting.goal != 0):
                 decided_at = float(closes[k])
-                for passed in range(k + 1, signed(i) + 1):
-                    if events[passed] & NEW_CONTRACT:
-                        decided_at += float(opens[passed]) - float(lefts[contracts[passed]])
+                for bar in range(k + 1, signed(i) + 1):
+                    if events[bar] & NEW_CONTRACT:
+                        decided_at += float(opens[bar]) - float(lefts[contracts[bar]])
                 collared = abs(opening - decided_at) > limits.price_collar_ticks
                 goal = _admitted(signed(targets[k]), holding.position, guard, collared, terms)
                 collared = goal != targets[k] and collared
-                order, waiting = sent(
+                order, waiting = order_entry(
                     waiting, execution, holding.position, goal, decided_at, volumes[i], signed(i), k
                 )
                 trail = trails[k] if len(trails) > 0 else math.nan
@@ -331,7 +346,7 @@ def _advance(  # noqa: PLR0912, PLR0915
             )
         if full and waiting.quantity != 0:
             k = waiting.decided
-            waiting, part, touch = tried(
+            waiting, part, touch = fill_attempt(
                 waiting, opening, float(highs[i]), float(lows[i]), volumes[i], base, execution
             )
             if part != 0 and not stopped_before(holding, touch):
@@ -377,15 +392,17 @@ def _advance(  # noqa: PLR0912, PLR0915
                     if reason != NOTHING:
                         break
             if reason != NOTHING:
-                held = holding.position
-                paid = slippage(base, held, volumes[i], execution) if full else base
-                price = level - sign(held) * paid
+                position = holding.position
+                paid = slippage(base, position, volumes[i], execution) if full else base
+                price = level - sign(position) * paid
                 guard = guard_after_stop(
-                    guard_after_fill(guard, holding, -held, price, money), sign(held)
+                    guard_after_fill(guard, holding, -position, price, money), sign(position)
                 )
-                holding = filled(holding, -held, price, math.nan, math.nan)
+                holding = filled(holding, -position, price, math.nan, math.nan)
                 waiting, valid = _none(), signed(i)
-                count = _write(fills, count, i, contract, -held, price, paid, reason, 0, math.nan)
+                count = _write(
+                    fills, count, i, contract, -position, price, paid, reason, 0, math.nan
+                )
         equity = equity_usd(holding, float(closes[i]), money)
         if full and holding.trail_ticks > 0:
             holding = ratcheted(holding, float(closes[i]))
@@ -400,21 +417,21 @@ def _advance(  # noqa: PLR0912, PLR0915
         if full:
             targets[i], blocks[i] = target.position, block
         if (
-            holding.position != said_position
-            or target.position != said_target
-            or block != said_block
+            holding.position != last_position
+            or target.position != last_target
+            or block != last_block
         ):
-            said_position, said_target, said_block = holding.position, target.position, block
-            changed = _note(changes, changed, i, said_position, said_target, said_block)
+            last_position, last_target, last_block = holding.position, target.position, block
+            change_count = _note(changes, change_count, i, last_position, last_target, last_block)
         i += ONE
         if (
-            not patient
+            not skips_quiet_bars
             or order != 0
             or (target.block > MAX_POSITION and target.block != STOPPED_OUT)
-            or i < wary
+            or i < no_skip_before
         ):
             continue
-        floor, roof = corridor(holding)
+        lower, upper = corridor(holding)
         first, lowest, highest = i, closes[i - ONE], closes[i - ONE]
         while (
             i < end
@@ -425,8 +442,8 @@ def _advance(  # noqa: PLR0912, PLR0915
             if opens[i] == NOWHERE or to_close[i] == NOWHERE:
                 break
             if protected and (
-                lows[i] <= floor
-                or highs[i] >= roof
+                lows[i] <= lower
+                or highs[i] >= upper
                 or _at(stops, i) < 0.0
                 or _at(take_profits, i) < 0.0
             ):
@@ -439,20 +456,13 @@ def _advance(  # noqa: PLR0912, PLR0915
             holding, guard, float(lowest), float(highest), signed(to_close[i - ONE]), money
         )
         if not same(decide(intent, account, limits), target):
-            i, wary = first, i
+            i, no_skip_before = first, i
             continue
         equity, following = equity_usd(holding, float(closes[i - ONE]), money), opens[min(i, last)]
         guard = guard_after_more(guard, account.peak_usd, signed(i) - signed(first))
-    return State(
-        signed(i),
-        holding,
-        guard if ruled else _forgotten(guard),
-        target,
-        waiting,
-        equity,
-        valid,
-        count,
-        changed,
+    guard = guard if ruled else _forgotten(guard)
+    return KernelState(
+        signed(i), holding, guard, target, waiting, equity, valid, count, change_count
     )
 
 
@@ -520,13 +530,13 @@ def _at(distances: npt.NDArray[np.float64], i: int) -> float:
 
 
 @njit
-def _admitted(goal: int, held: int, guard: Guard, collared: bool, terms: Terms) -> int:
+def _admitted(goal: int, open_position: int, guard: Guard, collared: bool, terms: RunTerms) -> int:
     """The target as it may still be traded: a price out of the collar, or what has been forbidden
     on its way, adds no risk.
     """
     forbidden = guard.locked or guard.halted or guard.trades >= terms.limits.max_trades_per_session
     if collared or (terms.execution.latency_bars > 0 and forbidden):
-        return without_new_risk(goal, held)
+        return without_new_risk(goal, open_position)
     return goal
 
 
@@ -567,7 +577,7 @@ def _note(changes: Changes, count: int, bar: int, position: int, target: int, bl
 
 
 @inline
-def _said(changes: Changes, count: int) -> tuple[int, int, int]:
+def _last_change(changes: Changes, count: int) -> tuple[int, int, int]:
     """Position, target and block of the last change; before the first one a block that does not
     exist, so that row 0 is one.
     """

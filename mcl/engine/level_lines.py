@@ -1,5 +1,5 @@
-"""Where the protective orders of a run stood: the kernel's own steps, once more, over the fills
-that it left.
+"""The levels of the protective orders at each bar of a run: the kernel's own steps, repeated over
+its fills.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def levels(result: Result, plan: Plan, execution: schema.Execution) -> tuple[Flo
         return np.empty(0), np.empty(0)
     ticks, n = result.bars.ticks, len(result.bars)
     gap = ticks["open"].astype(np.float64) - result.bars.left_ticks[result.bars.contract]
-    moves = Moves(readonly(ticks["close"]), readonly(gap), 1 + execution.latency_bars)
-    distances = Distances(
+    shifts = LevelShifts(readonly(ticks["close"]), readonly(gap), 1 + execution.latency_bars)
+    distances = DistanceArrays(
         readonly(plan.stop_ticks), readonly(plan.take_profit_ticks), readonly(plan.trail_ticks)
     )
     stop, take_profit = np.full(n, math.nan), np.full(n, math.nan)
-    _replayed(result.fills, moves, distances, stop, take_profit)
+    _replayed(result.fills, shifts, distances, stop, take_profit)
     return stop, take_profit
 
 
-class Moves(NamedTuple):
-    """What shifts a level: the close that a trailing stop follows, the gap between contracts, and
-    how many bars a decision waits.
+class LevelShifts(NamedTuple):
+    """The causes that shift a level: the close that a trailing stop follows, the gap between
+    contracts, and the bars that a decision waits.
     """
 
     close: Floats
@@ -49,7 +49,7 @@ class Moves(NamedTuple):
     late: int
 
 
-class Distances(NamedTuple):
+class DistanceArrays(NamedTuple):
     """Of the plan, in ticks; empty for none."""
 
     stop: Floats
@@ -59,12 +59,12 @@ class Distances(NamedTuple):
 
 @njit
 def _replayed(
-    fills: Fills, moves: Moves, distances: Distances, stop: Floats, take_profit: Floats
+    fills: Fills, shifts: LevelShifts, distances: DistanceArrays, stop: Floats, take_profit: Floats
 ) -> None:
     holding = Holding(0, 0.0, 0, math.nan, math.nan, math.nan, math.nan)
     k = 0
-    for i in range(len(moves.close)):
-        row = max(0, i - moves.late)
+    for i in range(len(shifts.close)):
+        row = max(0, i - shifts.late)
         while k < len(fills) and fills[k].bar == i:
             fill: Any = fills[k]
             if fill.reason != ROLL:
@@ -79,10 +79,10 @@ def _replayed(
                 if len(distances.trail) > 0 and adds_risk(before.position, quantity):
                     holding = trailing(before, holding, distances.trail[row])
             elif fill.position != 0:
-                holding = rolled(holding, 0.0, 0.0, moves.gap[i])
+                holding = rolled(holding, 0.0, 0.0, shifts.gap[i])
             k += 1
         if holding.position != 0:
-            holding = ratcheted(holding, moves.close[i]) if holding.trail_ticks > 0 else holding
+            holding = ratcheted(holding, shifts.close[i]) if holding.trail_ticks > 0 else holding
             stop[i], take_profit[i] = holding.stop_at, holding.take_profit_at
 
 

@@ -49,7 +49,7 @@ class Waiting(NamedTuple):
 
 
 class Touch(NamedTuple):
-    """Where an order fills in a bar. price NaN: it does not."""
+    """The price at which an order fills in a bar. It is NaN where the order does not fill."""
 
     price: float  # slippage included
     slippage: float
@@ -84,7 +84,7 @@ def live_supported(
     venue has its own prices.
     """
     e, limits = execution, risk.limits
-    found = [
+    rules = [
         (e.entry != "market", f"execution.entry={e.entry}: a session enters at the market only"),
         (e.latency_bars > 0, f"execution.latency_bars={e.latency_bars}: a session sends at once"),
         (
@@ -114,7 +114,7 @@ def live_supported(
         ),
     ]
     if simulated:
-        found += [
+        rules += [
             (
                 bool(costs.slippage_by_hour_ticks),
                 "costs.slippage_by_hour_ticks: the simulated TWS charges one slippage at all hours",
@@ -128,7 +128,7 @@ def live_supported(
                 "execution.bracket=finer: the simulated TWS plays the bars of data.interval alone",
             ),
         ]
-    return [sentence for wrong, sentence in found if wrong]
+    return [sentence for wrong, sentence in rules if wrong]
 
 
 @njit
@@ -153,36 +153,36 @@ def slippage(base: float, quantity: int, volume: int, execution: ExecutionRecord
 
 
 @njit
-def sent(
+def order_entry(
     waiting: Waiting,
     execution: ExecutionRecord,
-    held: int,
+    open_position: int,
     goal: int,
     decided_at: float,
     volume: int,
     bar: int,
     decided: int,
 ) -> tuple[int, Waiting]:
-    """What a target becomes when it reaches the market: contracts to trade at this open, and the
-    entry order that waits from now on.
+    """Return the orders for a target: contracts to trade at this open, and the entry order that
+    waits from now on.
 
-    The order of the same target goes on waiting until it has run out; another target, or a position
+    The order of the same target keeps waiting until it has run out; another target, or a position
     that the market has not yet reduced, takes it back.
     """
-    at_market = goal if execution.entry == MARKET else without_new_risk(goal, held)
-    part = takes(at_market - held, volume, execution)
-    if at_market == goal or held + part != at_market:
+    at_market = goal if execution.entry == MARKET else without_new_risk(goal, open_position)
+    part = takes(at_market - open_position, volume, execution)
+    if at_market == goal or open_position + part != at_market:
         return part, _nothing()
     w = waiting
     if w.goal == goal and (w.quantity == 0 or bar <= w.expires):
         return part, w
     if w.goal == goal and not execution.renew:
         return part, Waiting(0, goal, w.expires, math.nan, math.nan, w.decided)
-    return part, placed(execution, goal - at_market, goal, decided_at, bar, decided)
+    return part, entry_order(execution, goal - at_market, goal, decided_at, bar, decided)
 
 
 @njit
-def tried(
+def fill_attempt(
     waiting: Waiting,
     opening: float,
     high: float,
@@ -191,8 +191,8 @@ def tried(
     base: float,
     execution: ExecutionRecord,
 ) -> tuple[Waiting, int, Touch]:
-    """What a bar does to the order that waits: what remains of it, the contracts that fill, and
-    where.
+    """Return the effect of a bar on the waiting order: what remains of it, the contracts that fill,
+    and where.
 
     A stop that was reached is a market order from then on: what its bar did not take follows at the
     next opens.
@@ -236,7 +236,7 @@ def _nothing() -> Waiting:
 
 
 @njit
-def placed(
+def entry_order(
     execution: ExecutionRecord, quantity: int, goal: int, close: float, bar: int, decided: int
 ) -> Waiting:
     """The entry order of a target that was decided at `close` and reaches the market in this

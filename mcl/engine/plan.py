@@ -1,5 +1,5 @@
-"""What depends on bars alone, as vectors: how much is wanted, how it is protected, and when the
-clock or the market forbids it.
+"""The plan of a run as vectors over its bars: contracts wanted, protective distances, and the gates
+of the clock and the market.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Plan:
         return Plan(**{name: getattr(self, name)[start:stop] for name in VECTORS})
 
     def row(self, i: int) -> Intent:
-        """What `decide` is told at row i."""
+        """Return the intent at row i, as `decide` gets it."""
         wanted, stop, take_profit, trail, buffer, gate = (
             _at(getattr(self, name), i, NOTHING[name]) for name in VECTORS[:6]
         )
@@ -67,7 +67,7 @@ def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) 
 
     This is the door through which a strategy gets its bars: cut at the close of the last one.
     """
-    bars = bars.known
+    bars = bars.point_in_time
     signal = strategy.signal(bars)
     if signal.shape != (len(bars),):
         raise EngineError(
@@ -103,13 +103,13 @@ def joined(parts: Sequence[Plan]) -> Plan:
 
 
 def _joined(name: str, parts: Sequence[Plan]) -> Any:
-    found = [getattr(part, name) for part in parts]
-    if not any(len(values) for values in found):
-        return found[0]
-    kind = next(values.dtype for values in found if len(values))
+    vectors = [getattr(part, name) for part in parts]
+    if not any(len(values) for values in vectors):
+        return vectors[0]
+    kind = next(values.dtype for values in vectors if len(values))
     filled = [
         values if len(values) else np.full(len(part), NOTHING[name])
-        for values, part in zip(found, parts, strict=True)
+        for values, part in zip(vectors, parts, strict=True)
     ]
     return np.concatenate(filled).astype(kind)
 

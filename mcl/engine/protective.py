@@ -1,5 +1,5 @@
-"""Where the protective orders of a position fill within a bar. Levels that do not exist are NaN: no
-comparison is true.
+"""The prices at which the protective orders of a position fill within a bar. Levels that do not
+exist are NaN: no comparison is true.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOTHING = -1
 def touched(
     holding: Holding, opening: float, high: float, low: float, close: float, within: bool
 ) -> tuple[int, float]:
-    """Which protective level this bar reached, and its price before slippage.
+    """Return the protective level that this bar reached, and its price before slippage.
 
     After an entry `within` the bar the open is past, the worst price counts all the same, and a
     profit only if the close proves it.

@@ -62,17 +62,17 @@ def changes(
     position: npt.NDArray[Any], target: npt.NDArray[Any], block: npt.NDArray[Any]
 ) -> npt.NDArray[np.void]:
     """CHANGE rows of three vectors over the bars: a result that no simulation has made."""
-    rows = np.stack([position, target, block])
-    first = np.flatnonzero(np.append(True, (rows[:, 1:] != rows[:, :-1]).any(axis=0)))
-    found = np.empty(len(first), CHANGE)
-    found["bar"], (found["position"], found["target"], found["block"]) = first, rows[:, first]
-    return found
+    vectors = np.stack([position, target, block])
+    first = np.flatnonzero(np.append(True, (vectors[:, 1:] != vectors[:, :-1]).any(axis=0)))
+    rows = np.empty(len(first), CHANGE)
+    rows["bar"], (rows["position"], rows["target"], rows["block"]) = first, vectors[:, first]
+    return rows
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was held, decided and earned is kept where it changes; `position`, `target`, `block` and
-    `equity` spread it over the bars when they are asked for.
+    """The outcome of a simulation, stored where it changes. `position`, `target`, `block` and
+    `equity` spread it over the bars at their first use.
     """
 
     bars: Bars
@@ -123,8 +123,8 @@ class Result:
 
     @cached_property
     def settled_equity(self) -> pd.Series:
-        """What a broker's statement shows: the position at the end of each session marked at the
-        settlement price of that session, at the last close where none is published.
+        """Return the equity of a broker's statement: the position at the end of each session marked
+        at the settlement price of that session, at the last close where none is published.
         """
         last, bars = self.bars.session_ends, self.bars
         settled = bars.settlement.reindex(bars.session[last]).to_numpy(np.float64)
@@ -148,7 +148,7 @@ class Result:
         return np.repeat(self.changes[name].astype(dtype), self._lasting())
 
     def _lasting(self) -> npt.NDArray[np.int64]:
-        """How many bars each change lasts."""
+        """Return the number of bars that each change lasts."""
         return np.diff(self.changes["bar"], append=len(self.bars)).astype(np.int64)
 
     def sessions_frame(self) -> pd.DataFrame:

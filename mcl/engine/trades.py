@@ -54,7 +54,7 @@ def _round_trips(
     commission: float,
     out: Table,
 ) -> int:
-    count, held, cash, gap = 0, 0, 0.0, 0.0
+    count, position, cash, gap = 0, 0, 0.0, 0.0
     for k in range(len(fills)):
         fill: Any = fills[k]
         quantity, price = fill.quantity, fill.price_ticks
@@ -65,49 +65,51 @@ def _round_trips(
                 1 if fill.position != 0 else -1
             )
         else:
-            closing = min(abs(quantity), abs(held)) if sign(quantity) == -sign(held) else 0
+            closing = min(abs(quantity), abs(position)) if sign(quantity) == -sign(position) else 0
             if closing > 0:
-                cash += sign(held) * closing * price
+                cash += sign(position) * closing * price
                 _leave(out[count], closing, price - gap, commission)
-                held -= sign(held) * closing
-                if held == 0:
+                position -= sign(position) * closing
+                if position == 0:
                     count += _finish(out[count], fill.bar, fill.reason, cash, tick_value)
                     cash, gap = 0.0, 0.0
             opening = abs(quantity) - closing
             if opening > 0:
                 cash -= sign(quantity) * opening * price
-                held += sign(quantity) * opening
-                _enter(out[count], fill.bar, held, opening, price - gap, commission)
+                position += sign(quantity) * opening
+                _enter(out[count], fill.bar, position, opening, price - gap, commission)
                 out[count].risk_usd += opening * fill.risk_ticks * tick_value
-        if held != 0:
+        if position != 0:
             _stretch(
                 out[count],
                 high,
                 low,
                 fill.bar,
                 fills[k + 1].bar if k + 1 < len(fills) else len(close),
-                held,
+                position,
                 cash,
                 tick_value,
             )
-    if held != 0:
+    if position != 0:
         last = len(close) - 1
-        _leave(out[count], abs(held), close[last] - gap, 0.0)
-        count += _finish(out[count], last, END, cash + held * close[last], tick_value)
+        _leave(out[count], abs(position), close[last] - gap, 0.0)
+        count += _finish(out[count], last, END, cash + position * close[last], tick_value)
     return count
 
 
 @inline
-def _enter(trade: Any, bar: int, held: int, opening: int, price: float, commission: float) -> None:
+def _enter(
+    trade: Any, bar: int, position: int, opening: int, price: float, commission: float
+) -> None:
     """Open the trade or add to it. Until it is finished `gross_usd` counts the contracts that
     left.
     """
     if trade.quantity == 0:
         trade.entry_bar = bar
-    entered = abs(held) - opening + trade.gross_usd
+    entered = abs(position) - opening + trade.gross_usd
     trade.entry_ticks = (trade.entry_ticks * entered + price * opening) / (entered + opening)
-    if abs(held) > abs(trade.quantity):
-        trade.quantity = held
+    if abs(position) > abs(trade.quantity):
+        trade.quantity = position
     trade.commission_usd += opening * commission
 
 
@@ -135,7 +137,7 @@ def _stretch(
     low: Ticks,
     first: int,
     stop: int,
-    held: int,
+    position: int,
     cash: float,
     tick_value: float,
 ) -> None:
@@ -146,6 +148,9 @@ def _stretch(
     # signed ones would be tested for negative values at each access
     for i in range(np.uint64(first + 1), np.uint64(stop)):
         highest, lowest = max(highest, high[i]), min(lowest, low[i])
-    at_high, at_low = (cash + held * highest) * tick_value, (cash + held * lowest) * tick_value
+    at_high, at_low = (
+        (cash + position * highest) * tick_value,
+        (cash + position * lowest) * tick_value,
+    )
     trade.mae_usd = min(trade.mae_usd, at_high, at_low)
     trade.mfe_usd = max(trade.mfe_usd, at_high, at_low)

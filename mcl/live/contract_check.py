@@ -13,7 +13,7 @@ import numpy as np
 from mcl.base.errors import BrokerError
 from mcl.broker.protocol import Broker
 from mcl.config import schema
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.market.calendar import to_day
 from mcl.market.instruments import INSTRUMENTS, Contract
 from mcl.simulators.tws.server import SimulatedTWS

@@ -30,10 +30,10 @@ from mcl.base.files import write_whole
 from mcl.base.jit import return_freed_memory
 from mcl.config import schema
 from mcl.data.download import chunks
-from mcl.data.download.fetcher import Tally
-from mcl.data.download.plan import Order, Silent, Terms, download
+from mcl.data.download.fetcher import DownloadProgress
+from mcl.data.download.plan import DownloadOrder, DownloadTerms, SilentListener, download
 from mcl.data.download.receipts import Folder
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.live.journal import read
 from mcl.live.memory import release
 from mcl.live.ops.control_socket import alone, folder_of
@@ -108,7 +108,7 @@ class Service:
     operations: Operations
     store: Store
     root: Path
-    terms: Terms | None = None
+    terms: DownloadTerms | None = None
     clock: MarketClock = field(default_factory=MarketClock)
     audits: list[Audited] = field(default_factory=list)
 
@@ -373,7 +373,7 @@ def serve(
     *,
     store: Store,
     root: Path,
-    terms: Terms | None = None,
+    terms: DownloadTerms | None = None,
 ) -> list[Audited]:
     """Trade the sessions of `name` until somebody says stop; returns the last hundred audits.
     LiveError: it already runs, or a replay.
@@ -397,7 +397,7 @@ def next_session(now_ns: int, instrument: str, after: date | None = None) -> Ahe
     )
 
 
-def missing(data: schema.Data, root: Path) -> Order:
+def missing(data: schema.Data, root: Path) -> DownloadOrder:
     """The download that brings stored bars up to date. LiveError: these data are of no download."""
     if not isinstance(data, schema.DatabentoData):
         raise LiveError(
@@ -416,14 +416,14 @@ def missing(data: schema.Data, root: Path) -> Order:
             f"mcl data download --symbol {data.symbol} --start …",
         )
     kind = kinds[0]
-    ends = [receipt.end for receipt in Folder(folder).held(data.symbol, [kind])]
+    ends = [receipt.end for receipt in Folder(folder).verified_receipts(data.symbol, [kind])]
     if not ends:
         raise LiveError(f"{folder.relative_to(root)} has no receipts of a download to go on from")
     start = date.fromisoformat(max(ends)) - timedelta(days=FETCH_AGAIN_DAYS)
-    return Order(data.symbol, kind, str(start))
+    return DownloadOrder(data.symbol, kind, str(start))
 
 
-class _Interruptible(Silent):
+class _Interruptible(SilentListener):
     """Ends a download in order once somebody has said stop: what is paid for is finished, nothing
     else begins.
     """
@@ -431,7 +431,7 @@ class _Interruptible(Silent):
     def __init__(self, stopping: asyncio.Event) -> None:
         self._stopping, self._interrupted = stopping, False
 
-    def moved(self, tally: Tally) -> None:
+    def moved(self, tally: DownloadProgress) -> None:
         del tally
         if self._stopping.is_set() and not self._interrupted:
             self._interrupted = True
@@ -441,9 +441,11 @@ class _Interruptible(Silent):
             raise KeyboardInterrupt
 
 
-def _bring(order: Order, root: Path, terms: Terms, stopping: asyncio.Event) -> dict[str, Any]:
+def _bring(
+    order: DownloadOrder, root: Path, terms: DownloadTerms, stopping: asyncio.Event
+) -> dict[str, Any]:
     try:
-        return download(order, root, terms, watch=_Interruptible(stopping))
+        return download(order, root, terms, listener=_Interruptible(stopping))
     except KeyboardInterrupt:
         raise _Left("the process ends") from None
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from mcl.base.errors import LiveError
 from mcl.broker.protocol import Bar
 from mcl.config import schema
-from mcl.data import build, continuous
+from mcl.data import continuous, loader
 from mcl.data.bars import Bars, narrow, ticks_of
 from mcl.data.dataset import Dataset
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.table import PRICES
 from mcl.engine.orders import live_supported
 from mcl.live.roll_state import Roll, roll_into
@@ -137,7 +137,7 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
             f"session {calendar.from_day(day)} is over at {now:%Y-%m-%d %H:%M} UTC; the next one"
             " opens at 18:00 New York"
         )
-    contract, roll = _contract_of(build.stored_dataset(config.data, root), bars, config.data, day)
+    contract, roll = _contract_of(loader.stored_dataset(config.data, root), bars, config.data, day)
     if contract.last_trade_date <= calendar.from_day(day):
         raise LiveError(
             f"{contract.symbol} stops trading on {contract.last_trade_date}; the stored bars have"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mcl.config import schema
-from mcl.data import build, continuous
+from mcl.data import continuous, loader
 from mcl.data.bars import Bars, ticks_of
 from mcl.data.table import PRICES
 from mcl.live.roll_state import Roll
@@ -95,7 +95,7 @@ def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -
     """The bars of one dated contract in the days up to a session, in the interval of `data`, as if
     it alone had ever been active.
     """
-    stored = build.stored_dataset(data, root)
+    stored = loader.stored_dataset(data, root)
     index = [known.symbol for known in stored.contracts].index(contract.symbol)
     rows = stored.rows(index, first=day - BEFORE_DAYS, last=day)
     close_time = continuous.close_times(rows, stored.interval, stored.calendar)

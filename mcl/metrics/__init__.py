@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mcl.engine.curve import Valley
+from mcl.engine.curve import DrawdownSummary
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.metrics import bootstrap, trades
 from mcl.metrics import performance as perf
@@ -25,9 +25,12 @@ def summary(result: Result) -> dict[str, float]:
     interval by the stationary block bootstrap (BCa). `gross_pnl_usd` is after slippage and before
     commission, as in the trade list: gross - commission = net.
     """
-    valley = result.curve.valley(result.capital_usd)
+    drawdowns = result.curve.drawdown_summary(result.capital_usd)
     return (
-        _profit(result) | _risk(result, valley) | trades.summary(result) | _activity(result, valley)
+        _profit(result)
+        | _risk(result, drawdowns)
+        | trades.summary(result)
+        | _activity(result, drawdowns)
     )
 
 
@@ -45,10 +48,10 @@ def _profit(result: Result) -> dict[str, float]:
     }
 
 
-def _risk(result: Result, valley: Valley) -> dict[str, float]:
+def _risk(result: Result, drawdowns: DrawdownSummary) -> dict[str, float]:
     returns = result.session_returns.to_numpy()
     m = perf.moments(returns)
-    worst_usd, worst_frac = valley.deepest_usd, valley.deepest_frac
+    worst_usd, worst_frac = drawdowns.deepest_usd, drawdowns.deepest_frac
     low, high = bootstrap.sharpe_interval(returns)
     growth = perf.cagr(1 + result.net_pnl_usd / result.capital_usd, len(returns))
     under = perf.drawdown(result.session_equity.to_numpy(), result.capital_usd)[1]
@@ -84,13 +87,13 @@ def _risk(result: Result, valley: Valley) -> dict[str, float]:
     }
 
 
-def _activity(result: Result, valley: Valley) -> dict[str, float]:
+def _activity(result: Result, drawdowns: DrawdownSummary) -> dict[str, float]:
     fills, sessions = result.fills, len(result.session_returns)
     rolled = fills["bar"][fills["reason"] == FILL_REASONS.index("roll")]
     return {
         "exposure_frac": result.held_bars / len(result.bars),
         "turnover_contracts_per_session": float(np.abs(fills["quantity"]).sum()) / sessions,
-        "turnover_ann": _turnover(result, valley.mean_usd),
+        "turnover_ann": _turnover(result, drawdowns.mean_usd),
         "fills": float(len(fills)),
         "rolls_traded": float(len(np.unique(rolled))),
         "sessions": float(sessions),

@@ -72,7 +72,7 @@ from mcl.validation import lookahead as check
 from mcl import composition
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 
 
 @cache

@@ -280,7 +280,7 @@ def tally_of(run: schema.Config, stored: StoredRun, root: Path) -> Tally:
     """
     ratio = per_session(stored.metrics.get("sharpe", math.nan))
     return trial_ledger.tally(
-        root, backtest_run.placed(run), {trial_ledger.stored_identity(stored.tags): ratio}
+        root, backtest_run.trial_pool(run), {trial_ledger.stored_identity(stored.tags): ratio}
     )
 
 

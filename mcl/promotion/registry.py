@@ -70,7 +70,7 @@ class RegisteredVersion:
         where = (
             None
             if self.wrong
-            else trial_ledger.place(composition.flatten(self._read("config.json", {})))
+            else trial_ledger.trial_pool(composition.flatten(self._read("config.json", {})))
         )
         if where is None:
             return None

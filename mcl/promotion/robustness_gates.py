@@ -69,7 +69,7 @@ def _pbo(rules: Promotion, repeated: backtest_run.Replayed, root: Path) -> Gate 
     if rules.max_pbo is None:
         return None
     trials = trial_ledger.distinct(
-        trial_ledger.rows(root, backtest_run.placed(repeated.config), returns=True)
+        trial_ledger.rows(root, backtest_run.trial_pool(repeated.config), returns=True)
     )
     days, returns = trial_ledger.matrix(trials)
     own = np.isin(days, repeated.bars.session)

@@ -25,7 +25,7 @@ from mcl.metrics.multiple import FamilyWise, after_looks, family_wise, joined
 from mcl.metrics.performance import Floats
 from mcl.report.format import p_text
 from mcl.tracking import backtest_run, trial_ledger
-from mcl.tracking.trial_ledger import Days, Place
+from mcl.tracking.trial_ledger import Days, TrialPool
 from mcl.validation.holdout import Look
 from mcl.validation.subject import Subject, sampled
 
@@ -93,7 +93,7 @@ def significance(about: Subject, identity: str, look: Look, root: Path) -> Signi
     """Test a run in its search window, which the ledger has as `identity`, and its look at the
     hold-out.
     """
-    where, measured = backtest_run.placed(about.run), about.result.session_returns
+    where, measured = backtest_run.trial_pool(about.run), about.result.session_returns
     days = measured.index.to_numpy().astype("datetime64[D]").astype(np.int64)
     last = int(days[-1]) if len(days) else 0
     family, market = rivals(root, where, identity, last)
@@ -102,7 +102,7 @@ def significance(about: Subject, identity: str, look: Look, root: Path) -> Signi
     return judge(np.asarray(measured, dtype=np.float64), days, family, market, look, points)
 
 
-def rivals(root: Path, where: Place, identity: str, last: int) -> tuple[Rivals, Rivals]:
+def rivals(root: Path, where: TrialPool, identity: str, last: int) -> tuple[Rivals, Rivals]:
     """The other trials of a strategy, and those of its whole market (one object where that is the
     same), up to the day `last`.
     """

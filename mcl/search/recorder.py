@@ -142,8 +142,8 @@ class TrialRecorder:
             for outcome in outcomes
             if outcome.number in rows and (trial := self._trial(outcome))
         ]
-        places = {trial.place for trial in trials}
-        sharpes_by_place = {
+        places = {trial.pool for trial in trials}
+        sharpes_by_pool = {
             where: trial_ledger.tally(self._store.root, where).sharpes for where in places
         }
         trial_ledger.append(
@@ -151,7 +151,7 @@ class TrialRecorder:
             [
                 t
                 for t in trials
-                if t.identity not in sharpes_by_place[t.place] and t.reason != "duplicate"
+                if t.identity not in sharpes_by_pool[t.pool] and t.reason != "duplicate"
             ],
         )
 
@@ -175,7 +175,7 @@ class TrialRecorder:
         """The same of an outcome, while others still wait to be written: they are counted with the
         rest.
         """
-        where = trial_ledger.place(composition.flatten(outcome.config))
+        where = trial_ledger.trial_pool(composition.flatten(outcome.config))
         if where is None:
             return None
         pending = [
@@ -184,7 +184,7 @@ class TrialRecorder:
         unwritten = {
             trial.identity: moments(trial.returns).sharpe
             for trial in pending
-            if trial and trial.place == where
+            if trial and trial.pool == where
         }
         return trial_ledger.tally(self._store.root, where, unwritten).luck(outcome.metrics)
 
@@ -285,9 +285,9 @@ class TrialRecorder:
         configuration.
         """
         flat = composition.flatten(outcome.config) if outcome.config else self._params
-        where = trial_ledger.place(flat)
+        where = trial_ledger.trial_pool(flat)
         return where and trial_ledger.Trial(
-            place=where,
+            pool=where,
             run_id=self.run_ids.get(outcome.number, ""),
             kind="search",
             study=self._study,

@@ -19,7 +19,7 @@ from mcl import composition
 from mcl.base.files import write_whole
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.metrics.overfit import mean_correlation
 from mcl.metrics.power import smallest_sharpe
 from mcl.search import space as spaces
@@ -103,8 +103,8 @@ def estimate(composed: composition.Composed, root: Path) -> Estimate:
     gates = composition.validate(
         Promotion, composition.compose("promote", []).raw["promotion"], "promotion"
     )
-    directory = backtest_run.placed(snapshot.run)
-    kinds = ((gates.max_p_value, directory), (gates.live.max_market_p_value, directory.everywhere))
+    pool = backtest_run.trial_pool(snapshot.run)
+    kinds = ((gates.max_p_value, pool), (gates.live.max_market_p_value, pool.everywhere))
     smallest = [
         level
         and _smallest(

@@ -22,7 +22,7 @@ from mcl.base import access_recorder
 from mcl.base.errors import ConfigError, in_words
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.engine import backtest as engine
 from mcl.engine.result import Result
 from mcl.search.constraints import Rule, first_broken

@@ -364,7 +364,7 @@ class _WalkForward:
         result = stitched(snapshot, done)
         frame = _frame(done, _out_of_sample(result, done), list(snapshot.space))
         measured = metrics.summary(result)
-        tally = trial_ledger.tally(root, backtest_run.placed(snapshot.run))
+        tally = trial_ledger.tally(root, backtest_run.trial_pool(snapshot.run))
         own = {
             "efficiency": perf.ratio(measured["sharpe"], float(frame["in_sample"].mean())),
             "folds": float(len(done)),

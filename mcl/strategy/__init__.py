@@ -139,7 +139,10 @@ def exposed(strategy: Strategy, bars: Bars) -> dict[str, npt.NDArray[np.float64]
         strategy, "indicators", None
     )
     return (
-        {name: np.asarray(values, dtype=np.float64) for name, values in method(bars.known).items()}
+        {
+            name: np.asarray(values, dtype=np.float64)
+            for name, values in method(bars.point_in_time).items()
+        }
         if method
         else {}
     )

@@ -19,7 +19,7 @@ from mcl.base.errors import ConfigError, MclError, StoreError
 from mcl.base.files import write_whole
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.backtest import plan
 from mcl.engine.diagnostics import why
@@ -113,17 +113,17 @@ def backtest(
             else None
         ),
     )
-    trial_ledger.append(root, [tried(run, result, tags, run_id, parent or "")])
+    trial_ledger.append(root, [trial_row(run, result, tags, run_id, parent or "")])
     where = store.artifacts(run_id) / "report.html" if report else None
     return Done(run_id, run, bars, result, measured, tags, where, luck)
 
 
 def counted(run: schema.Config, measured: Mapping[str, float], root: Path) -> Luck:
-    """How much of the Sharpe ratio is luck, given all that was tried with this strategy on this
+    """Return how much of the Sharpe ratio is luck, given all trials of this strategy on this
     market, this run included.
     """
     return trial_ledger.tally(
-        root, placed(run), {provenance.trial_sha256(run): perf.per_session(measured["sharpe"])}
+        root, trial_pool(run), {provenance.trial_sha256(run): perf.per_session(measured["sharpe"])}
     ).luck(measured)
 
 
@@ -134,7 +134,7 @@ def luck_of(stored: StoredRun, root: Path) -> Luck | None:
     measured = {name: stored.metrics.get(name, math.nan) for name in MEASURED}
     if stored.tags.get("mcl.kind") not in DEFLATED or math.isnan(measured["sessions"]):
         return None
-    where = trial_ledger.place(composition.flatten(json.loads(stored.file("config.json"))))
+    where = trial_ledger.trial_pool(composition.flatten(json.loads(stored.file("config.json"))))
     if where is None:
         return None
     # stitched of trials that were counted, it is none
@@ -177,20 +177,20 @@ def halted_on(result: Result) -> str:
     return str(np.datetime64(int(result.bars.session[halted[0]]), "D")) if len(halted) else ""
 
 
-def placed(run: schema.Config) -> trial_ledger.Place:
-    where = trial_ledger.place(params(run))
+def trial_pool(run: schema.Config) -> trial_ledger.TrialPool:
+    where = trial_ledger.trial_pool(params(run))
     if where is None:
         raise ConfigError("the run names no strategy or no data source")
     return where
 
 
-def tried(
+def trial_row(
     run: schema.Config, result: Result, tags: dict[str, str], run_id: str, group: str
 ) -> trial_ledger.Trial:
     """The run as a row of the trial ledger."""
     days = result.session_returns.index.to_numpy().astype("datetime64[D]").astype(np.int64)
     return trial_ledger.Trial(
-        place=placed(run),
+        pool=trial_pool(run),
         run_id=run_id,
         kind="hand",
         study=run.study,
@@ -220,24 +220,24 @@ def page_of_today(stored: StoredRun, luck: Luck | None, root: Path) -> Path | No
     again. The old one, which says when it counted, stands where that cannot be done or would not be
     the same run.
     """
-    drawn = stored.artifacts / "report.html"
-    if not drawn.is_file():
+    stored_page = stored.artifacts / "report.html"
+    if not stored_page.is_file():
         return None
     if (
         luck is None
         or not unequal(luck.at_run, that_day(stored))
         or stored.tags.get("mcl.kind") == "walk_forward"
     ):
-        return drawn
+        return stored_page
     try:
         again = replay(stored, root)
     except MclError:
-        return drawn
+        return stored_page
     if unequal(
         {name: value for name, value in stored.metrics.items() if name in again.metrics},
         again.metrics,
     ):
-        return drawn
+        return stored_page
     typed = json.loads(stored.file("overrides.json"))["overrides"]
     path = root / "mlruns" / "reports" / f"{stored.run_id}.html"
     write_whole(
@@ -361,8 +361,8 @@ def defaults() -> dict[str, Any] | None:
 
 
 def overlays(run: schema.Config, result: Result) -> list[Overlay]:
-    """What the price chart shows besides the price: the strategy's indicators and the levels of the
-    protective orders.
+    """Return what the price chart shows besides the price: the strategy's indicators and the levels
+    of the protective orders.
     """
     from mcl.report.overlay import indicators, protection
 
@@ -372,8 +372,8 @@ def overlays(run: schema.Config, result: Result) -> list[Overlay]:
         if run.risk.protection.unit != "none"
         else None
     )
-    stood = protection(*levels(result, intent, run.execution), bars) if intent else []
-    return [*indicators(strategy, bars), *stood]
+    protection_lines = protection(*levels(result, intent, run.execution), bars) if intent else []
+    return [*indicators(strategy, bars), *protection_lines]
 
 
 def intervals(result: Result) -> dict[str, tuple[float, float]]:

@@ -35,7 +35,7 @@ for _key, _value in QUIET.items():
     os.environ.setdefault(_key, _value)
 
 
-class Door:
+class StoreConnection:
     """Opening it is lazy: mlflow is imported at the first call that needs it."""
 
     def __init__(self, root: Path | None = None) -> None:
@@ -64,7 +64,7 @@ class Door:
 
     def studies(self) -> list[str]:
         """The names of all studies that runs are filed under."""
-        return [str(found.name) for found in self.client.search_experiments()]
+        return [str(experiment.name) for experiment in self.client.search_experiments()]
 
     def create_database(self) -> Path:
         """The database of a local store; one that is new belongs to this user alone, as the
@@ -123,8 +123,8 @@ class Door:
         return own if own is not None and (own.exists() or not path.exists()) else path
 
     def own(self, uri: str) -> Path | None:
-        """Where the artifacts of a local URI lie, or belong, in the folder of this store; None for
-        others.
+        """Return the folder of this store to which the artifacts of a local URI belong; None for
+        other URIs.
         """
         parsed = urlparse(uri)
         parts = Path(unquote(parsed.path)).parts
@@ -179,10 +179,11 @@ class Door:
         """
         installed = metadata.version("mlflow")
         local = self.uri.startswith("sqlite:///")
-        found = sqlite_writer.revision(self.database) if local else ""
-        what = f"the run store {self.uri} has {schema.origin(found) if found else 'another schema'}"
-        if found and not schema.migrates(found):
-            newer = schema.TESTED.get(found)
+        revision = sqlite_writer.revision(self.database) if local else ""
+        schema_name = schema.origin(revision) if revision else "another schema"
+        what = f"the run store {self.uri} has {schema_name}"
+        if revision and not schema.migrates(revision):
+            newer = schema.TESTED.get(revision)
             name = f"MLflow {newer}" if newer else "the MLflow that made it"
             return StoreError(
                 f"{what}, and MLflow {installed} does not know it",

@@ -55,12 +55,12 @@ def fetched(uri: str, tracking_uri: str, below: Path) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=below) as name:
-        arrived = Path(artifacts.download_artifacts(uri, tracking_uri=tracking_uri, dst_path=name))
-        there = {path.relative_to(arrived) for path in arrived.rglob("*") if path.is_file()}
-        for path in there:
+        download = Path(artifacts.download_artifacts(uri, tracking_uri=tracking_uri, dst_path=name))
+        paths = {path.relative_to(download) for path in download.rglob("*") if path.is_file()}
+        for path in paths:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (arrived / path).replace(folder / path)
+            (download / path).replace(folder / path)
     for path in list(folder.rglob("*")):
-        if path.is_file() and path.relative_to(folder) not in there:
+        if path.is_file() and path.relative_to(folder) not in paths:
             path.unlink()
     return folder

@@ -1,4 +1,4 @@
-"""How values are called in the store, so that MLflow's own pages are readable.
+"""Names of values in the store, chosen so that MLflow's own pages are readable.
 
 MLflow draws the metrics of a run in groups by what stands before a slash. Everywhere else in mcl a
 metric has its flat name (`sharpe`, in constraints, gates and tables); in the store it is
@@ -27,9 +27,9 @@ GROUPS = frozenset(_group(metric.group) for metric in BY_NAME.values())
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What a run was made on, as MLflow shows it. `digest` has at most 36 characters; source,
-    schema and profile are JSON.
+class RunDataset:
+    """The data of a run, as MLflow shows it. `digest` has at most 36 characters; source, schema and
+    profile are JSON.
     """
 
     name: str
@@ -41,15 +41,15 @@ class Dataset:
 
 
 @cache
-def filed(name: str) -> str:
+def stored_name(name: str) -> str:
     """`sharpe` as the store knows it: `result/sharpe`."""
-    if known := BY_NAME.get(BOUNDS.get(name, name)):
-        return f"{_group(known.group)}/{name}"
+    if metric := BY_NAME.get(BOUNDS.get(name, name)):
+        return f"{_group(metric.group)}/{name}"
     head, _, rest = name.partition("_")
     return f"{head}/{rest}" if head in PREFIXES and rest else name
 
 
-def plain(stored: str) -> str:
+def flat_name(stored: str) -> str:
     """The name that `filed` was given."""
     head, _, rest = stored.partition("/")
     if head in GROUPS:

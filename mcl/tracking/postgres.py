@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcl.base.errors import ConfigError, StoreError
 from mcl.tracking import schema, sqlite_writer
-from mcl.tracking.naming import Dataset
+from mcl.tracking.naming import RunDataset
 
 if TYPE_CHECKING:
     import psycopg
@@ -26,10 +26,11 @@ ADDRESS = "MCL_STORE_URL"
 CONNECT_SEC = 10
 AGAIN_SEC = 60.0  # a database that restarts is asked again for so long
 INSERT_DATASET = """INSERT INTO datasets
-(dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source, dataset_schema, dataset_profile)
+(dataset_uuid, experiment_id, name, digest,
+ dataset_source_type, dataset_source, dataset_schema, dataset_profile)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
 DATASET = "SELECT dataset_uuid FROM datasets WHERE experiment_id = %s AND name = %s AND digest = %s"
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Database:
         return cls(f"postgresql://{rest}")
 
     def objections(self) -> list[str]:
-        """Why runs cannot be written, one clause each; empty when they can."""
-        return self._asked(
+        """Return the reasons why runs cannot be written, one clause each; empty when they can."""
+        return self._transaction(
             lambda connection: schema.postgres_differences(
                 lambda query, names: connection.execute(query.encode(), names)
             )
@@ -68,11 +69,11 @@ class Database:
         """Id, artifact URI and time of creation (ms) of the active experiment with this name."""
         query = """SELECT experiment_id, artifact_location, creation_time FROM experiments
         WHERE name = %s AND lifecycle_stage = 'active'"""
-        found = self._asked(lambda connection: connection.execute(query, (name,)).fetchone())
-        return (int(found[0]), str(found[1]), int(found[2] or 0)) if found else None
+        row = self._transaction(lambda connection: connection.execute(query, (name,)).fetchone())
+        return (int(row[0]), str(row[1]), int(row[2] or 0)) if row else None
 
     def insert(
-        self, experiment_id: int, location: str, rows: Sequence[sqlite_writer.Row]
+        self, experiment_id: int, location: str, rows: Sequence[sqlite_writer.RunRow]
     ) -> list[str]:
         """Write `rows`, which have no files, and return their run ids in order; all of them or
         none, and none twice.
@@ -87,14 +88,14 @@ class Database:
                 "SELECT count(*) FROM runs WHERE run_uuid = ANY(%s)", (ids,)
             ).fetchone()
             if not written or not written[0]:
-                sqlite_writer.fill(Tables(connection), experiment_id, location, rows)
+                sqlite_writer.fill(PostgresTables(connection), experiment_id, location, rows)
 
-        self._asked(write)
+        self._transaction(write)
         return ids
 
-    def _asked(self, ask: Callable[[psycopg.Connection[Any]], Found]) -> Found:
-        """What the database answers, in a transaction; a connection that is lost is made again for
-        `AGAIN_SEC`.
+    def _transaction(self, ask: Callable[[psycopg.Connection[Any]], Answer]) -> Answer:
+        """Return the answer of the database, in a transaction. A lost connection is opened again
+        for `AGAIN_SEC`.
         """
         import psycopg
 
@@ -115,9 +116,9 @@ class Database:
 
 def _final(error: psycopg.Error) -> bool:
     """Whether a connection was refused for a reason that does not pass: a password, a name."""
-    said = str(error)
+    text = str(error)
     return any(
-        reason in said
+        reason in text
         for reason in (
             "authentication failed",
             "does not exist",
@@ -139,8 +140,8 @@ def _refused(error: psycopg.Error) -> StoreError:
 
 
 @dataclass(frozen=True)
-class Tables:
-    """`bulk.Tables` by COPY: one stream a table."""
+class PostgresTables:
+    """`sqlite_writer.Tables` by COPY: one stream a table."""
 
     connection: psycopg.Connection[Any]
 
@@ -169,11 +170,11 @@ class Tables:
         self.put("metrics", columns, rows)
         self.put("latest_metrics", columns, latest)
 
-    def dataset_id(self, experiment_id: int, dataset: Dataset) -> str:
+    def dataset_id(self, experiment_id: int, dataset: RunDataset) -> str:
         d, key = dataset, (experiment_id, dataset.name, dataset.digest)
         self.connection.execute(
             INSERT_DATASET, (uuid.uuid4().hex, *key, d.source_type, d.source, d.schema, d.profile)
         )
-        found = self.connection.execute(DATASET, key).fetchone()
-        assert found is not None  # noqa: S101 - it was inserted above, or before
-        return str(found[0])
+        row = self.connection.execute(DATASET, key).fetchone()
+        assert row is not None  # noqa: S101 - it was inserted above, or before
+        return str(row[0])

@@ -1,5 +1,5 @@
-"""What makes a run repeatable: code, packages, repository state. All cheap enough to collect for
-every run.
+"""The provenance of a run: code, packages and state of the repository. All of it is cheap enough to
+collect for every run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mcl.metrics.overfit import Luck
 from mcl.report.format import metric_rows, verdict
 from mcl.strategy import builtin, user_strategies
 from mcl.tracking import trial_ledger
-from mcl.tracking.naming import EXPERIMENT, RUN, Dataset
+from mcl.tracking.naming import EXPERIMENT, RUN, RunDataset
 
 PACKAGES = (
     *("numpy", "pandas", "scipy", "numba", "llvmlite", "pyarrow", "hydra-core"),
@@ -41,12 +41,16 @@ HEADLINES = (
 # the files that can change a number: what the engine, the strategies, the metrics and the reading
 # of data import
 DECIDING = (
-    *("engine", "strategy", "metrics"),
-    *("risk", "market", "base/jit.py"),
-    *("config/schema.py", "config/base_model.py", "config/broker_schema.py"),
-    *("data/__init__.py", "data/bars.py", "data/build.py", "data/continuous.py", "data/dataset.py"),
-    *("data/dbn.py", "data/load.py", "data/roll.py", "data/table.py", "data/truncation.py"),
-    *("data/sources", "data/synthetic"),
+    *("engine", "strategy", "metrics", "base/jit.py"),
+    *("config/__init__.py", "config/schema.py", "config/base_model.py", "config/broker_schema.py"),
+    *("market/__init__.py", "market/calendar.py", "market/contract_master.py"),
+    *("market/instruments.py", "risk/__init__.py", "risk/gates.py", "risk/limits.py"),
+    *("risk/protection.py", "risk/sizing.py"),
+    *("data/__init__.py", "data/bars.py", "data/columns.py", "data/continuous.py"),
+    *("data/dataset.py", "data/dbn.py", "data/loader.py", "data/roll.py", "data/table.py"),
+    *("data/truncation.py", "data/sources", "data/synthetic/__init__.py"),
+    *("data/synthetic/calibration.py", "data/synthetic/defects.py"),
+    *("data/synthetic/generator.py", "data/synthetic/price_process.py"),
 )
 # of these: they measure and explain what was decided
 NO_TRIAL = ("metrics/", "engine/diagnostics.py", "engine/level_lines.py")
@@ -62,7 +66,7 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
     """The tags of a run on these bars: fingerprints, repository state, versions, and the mark of
     synthetic data.
     """
-    found = {
+    run_tags = {
         "mcl.kind": "backtest",
         "mcl.strategy": run.strategy["name"],
         "mcl.source": run.data.source,
@@ -78,20 +82,20 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
         **{f"git.{k}": v for k, v in repository(composition.root()).items()},
         **{f"version.{k}": v for k, v in versions().items()},
     }
-    return found | ({"watermark": watermark(bars)} if bars.synthetic else {})
+    return run_tags | ({"watermark": watermark(bars)} if bars.synthetic else {})
 
 
 def label(params: Mapping[str, Any]) -> str:
     """`f10 s30` for {fast: 10, slow: 30}: each value behind the shortest beginning of its name that
     tells it from the others.
     """
-    said = [
+    words = [
         f"{name}{_short(params[key])}"
         for key, name in _beginnings(tuple(params)).items()
         if not isinstance(params[key], str)
     ]
-    shown = " ".join(said)
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST].rpartition(' ')[0]} …"
+    text = " ".join(words)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rpartition(' ')[0]} …"
 
 
 @lru_cache
@@ -113,12 +117,12 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def dataset(run: schema.Config, bars: Bars) -> Dataset:
+def dataset(run: schema.Config, bars: Bars) -> RunDataset:
     """The bars as the data set that MLflow shows with the run, and by which it finds all runs on
     the same data.
     """
     data = run.data.model_dump(mode="json")
-    told = [
+    words = [
         data[key]
         for key in ("instrument", "interval", "source", "world", "symbol", "path")
         if data.get(key)
@@ -135,8 +139,8 @@ def dataset(run: schema.Config, bars: Bars) -> Dataset:
         "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}",
         "rolls": int(bars.roll.sum()),
     }
-    return Dataset(
-        name=" ".join(map(str, told))[:500],
+    return RunDataset(
+        name=" ".join(map(str, words))[:500],
         digest=bars.fingerprint[:36],
         source_type=str(data["source"])[:36],
         source=json.dumps(data | {"fingerprint": bars.fingerprint, "synthetic": bars.synthetic}),
@@ -148,26 +152,26 @@ def dataset(run: schema.Config, bars: Bars) -> Dataset:
 def note(
     measured: Mapping[str, float],
     luck: Luck,
-    found: Mapping[str, str],
+    run_tags: Mapping[str, str],
     run: schema.Config,
     overrides: Sequence[str],
-    above: str | None,
+    search_id: str | None,
 ) -> str:
     """A run's description in MLflow: verdict, headline metrics, where its page is, and how to make
     it again. Markdown.
 
     `above` is the id of the search that the run belongs to.
     """
-    said, here = verdict(dict(measured) | luck.metrics), f"#/experiments/{EXPERIMENT}/runs"
-    shown = dict(measured) | luck.at_run
+    judgement, here = verdict(dict(measured) | luck.metrics), f"#/experiments/{EXPERIMENT}/runs"
+    metrics = dict(measured) | luck.at_run
     rows = [
-        f"| {label} | {text} |" for label, text, name in metric_rows(shown) if name in HEADLINES
+        f"| {label} | {text} |" for label, text, name in metric_rows(metrics) if name in HEADLINES
     ]
-    search = f" · [the search it came from]({here}/{above})" if above else ""
+    search = f" · [the search it came from]({here}/{search_id})" if search_id else ""
     parts = [
-        f"**{said.word}.** {said.text}",
+        f"**{judgement.word}.** {judgement.text}",
         f"As of this run: {luck.sentence}. `mcl report` counts again.",
-        *([f"**{found['watermark']}**"] if "watermark" in found else []),
+        *([f"**{run_tags['watermark']}**"] if "watermark" in run_tags else []),
         *([run.notes] if run.notes else []),
         "\n".join(["| | |", "|---|---:|", *rows]),
         f"[Report]({here}/{RUN}/artifacts/report.html){search}",
@@ -177,13 +181,13 @@ def note(
 
 
 def versions() -> dict[str, str]:
-    found = {"mcl": __version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in PACKAGES}
+    own = {"mcl": __version__, "python": platform.python_version()}
+    return own | {name: metadata.version(name) for name in PACKAGES}
 
 
 def code_digests(strategy: Mapping[str, Any] | None = None) -> dict[str, str]:
     """sha256 of every source file that decides a result: those of the package by their path inside
-    it, and a person's own strategies that `strategy`, the configuration of the run, names.
+    it, and the user's own strategies that `strategy`, the configuration of the run, names.
     """
     return _package_digests() | (user_strategies.digests(strategy) if strategy else {})
 
@@ -236,9 +240,10 @@ def _decision(names: frozenset[str], used: frozenset[str]) -> dict[str, str]:
         for name, digest in base.items()
         if not name.startswith("strategy/") or name in SHARED
     }
-    modules = {known[name].__module__ for known in [builtin()] for name in names if name in known}
-    found = imported(sorted(modules | used), besides=(*shared, *WORDS))
-    return shared | {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
+    strategies = builtin()
+    modules = {strategies[name].__module__ for name in names if name in strategies}
+    sources = imported(sorted(modules | used), besides=(*shared, *WORDS))
+    return shared | {name: hashlib.sha256(content).hexdigest() for name, content in sources.items()}
 
 
 @cache
@@ -282,14 +287,14 @@ def commits(folder: Path, file: Path) -> list[Commit]:
     """The commits that changed `file` (its path below `folder`), oldest first; none where there is
     no git.
     """
-    found = []
+    history = []
     for line in _git(
         folder, "log", "--reverse", "--format=%h%x09%aI%x09%an%x09%s", "--", str(file)
     ).splitlines():
         short, at, by, subject = line.split("\t", 3)
         text = _git(folder, "show", f"{short}:./{file.as_posix()}")
-        found.append(Commit(short, at, by, subject, f"{text.partition(chr(10))[0]}\n"))
-    return found
+        history.append(Commit(short, at, by, subject, f"{text.partition(chr(10))[0]}\n"))
+    return history
 
 
 def instant(at: str) -> datetime:

@@ -16,7 +16,7 @@ RUN_ID = 32  # hexadecimal digits
 
 
 class Waste(NamedTuple):
-    """What nobody can reach any more. `remove` does it."""
+    """Files or rows that nobody can reach any more. `remove` deletes them."""
 
     what: str
     where: str
@@ -38,8 +38,8 @@ def deleted_runs(store: Store, before_ms: int) -> Iterator[Waste]:
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         query = """SELECT run_uuid FROM runs WHERE lifecycle_stage = 'deleted' AND deleted_time < ?
             AND run_uuid NOT IN (SELECT run_id FROM model_versions WHERE run_id IS NOT NULL)"""
-        found = [str(row[0]) for row in connection.execute(query, (before_ms,))]
-    for run_id in found:
+        run_ids = [str(row[0]) for row in connection.execute(query, (before_ms,))]
+    for run_id in run_ids:
         folder = store.artifacts(run_id)
         inside = folder.is_relative_to(store.folder) and folder.parent.name == run_id
         yield Waste(
@@ -57,9 +57,9 @@ def orphans(store: Store, before_sec: float) -> Iterator[Waste]:
     if (database := _database(store)) is None:
         return
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-        known = {str(row[0]) for row in connection.execute("SELECT run_uuid FROM runs")}
+        run_ids = {str(row[0]) for row in connection.execute("SELECT run_uuid FROM runs")}
     for folder in sorted((store.folder / "artifacts").glob(f"*/{'[0-9a-f]' * RUN_ID}")):
-        if folder.name not in known and folder.stat().st_mtime < before_sec:
+        if folder.name not in run_ids and folder.stat().st_mtime < before_sec:
             yield Waste(
                 "artifacts without a run",
                 str(folder.relative_to(store.root)),

@@ -34,11 +34,11 @@ def files(
         from mlflow.pyfunc import add_to_model
         from mlflow.types import ColSpec, Schema
 
-    given, made = (
+    input_schema, output_schema = (
         Schema([ColSpec(kind, name) for name, kind in columns.items()])
         for columns in (inputs, outputs)
     )
-    model = Model(signature=ModelSignature(given, made))
+    model = Model(signature=ModelSignature(input_schema, output_schema))
     model.saved_input_example_info = {
         "artifact_path": EXAMPLE,
         "type": "dataframe",

@@ -1,4 +1,4 @@
-"""What goes into the run store and what comes out of it."""
+"""The records that go into the run store, and the runs that come out of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from mcl.base.errors import StoreError
 from mcl.base.redact import blotted, blotter
-from mcl.tracking.naming import Dataset
+from mcl.tracking.naming import RunDataset
 
 # a trial on a server has its configuration as a tag
 CONFIG_FILE, CONFIG_TAG = "config.json", "mcl.config"
@@ -19,7 +19,7 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True)
 class Record:
-    """What one tracked run consists of. `files` maps an artifact path to its bytes; `series` holds
+    """The content of one tracked run. `files` maps an artifact path to its bytes; `series` holds
     step metrics of a few hundred points.
 
     Metrics have their flat names here and in `StoredRun`; the store files them in groups
@@ -35,7 +35,7 @@ class Record:
     series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     parent: str | None = None
     status: Status = "FINISHED"
-    dataset: Dataset | None = None
+    dataset: RunDataset | None = None
     seconds: float = 0.0  # that it took until it was given to the store
 
 
@@ -89,21 +89,21 @@ class StoredVersion:
 
     @cached_property
     def folder(self) -> Path:
-        """Where its files lie; as `StoredRun.artifacts`."""
+        """The folder of its files; as `StoredRun.artifacts`."""
         return self.place()
 
     def files(self) -> dict[str, bytes]:
         """By path. What MLflow and Python leave in the folder when somebody loads the model there
         does not count.
         """
-        found = (
+        paths = (
             (p.relative_to(self.folder).as_posix(), p)
             for p in sorted(self.folder.rglob("*"))
             if p.is_file()
         )
         return {
             name: p.read_bytes()
-            for name, p in found
+            for name, p in paths
             if "__pycache__" not in p.parts and name != "registered_model_meta"
         }
 
@@ -111,7 +111,7 @@ class StoredVersion:
 Late = Callable[[str], dict[str, bytes]]
 
 
-def without_secrets(given: list[Record]) -> list[Record]:
+def without_secrets(records: list[Record]) -> list[Record]:
     """Without the secrets that got into a parameter, a tag or a file: an override on a command
     line, an address with a password.
     """
@@ -126,7 +126,7 @@ def without_secrets(given: list[Record]) -> list[Record]:
             tags={key: blot(value) for key, value in record.tags.items()},
             files={path: blotted(path, content) for path, content in record.files.items()},
         )
-        for record in given
+        for record in records
     ]
 
 

@@ -35,17 +35,19 @@ class Column(NamedTuple):
     key: bool  # part of the primary key
 
 
-class Table(NamedTuple):
-    """What mcl writes into a table: a kind by column, and the primary key."""
+class TableSchema(NamedTuple):
+    """The columns that mcl writes into a table: a kind by column, and the primary key."""
 
     columns: dict[str, str]
     key: frozenset[str]
 
 
-def _table(key: str, text: str = "", integer: str = "", real: str = "", boolean: str = "") -> Table:
+def _table(
+    key: str, text: str = "", integer: str = "", real: str = "", boolean: str = ""
+) -> TableSchema:
     kinds = {TEXT: text, INTEGER: integer, REAL: real, BOOLEAN: boolean}
     columns = {name: kind for kind, names in kinds.items() for name in names.split()}
-    return Table(columns, frozenset(key.split()))
+    return TableSchema(columns, frozenset(key.split()))
 
 
 TABLES = {
@@ -99,14 +101,14 @@ def kind(declared: str) -> str:
     return next((value for word, value in KINDS.items() if word in words), declared.lower())
 
 
-def differences(found: Mapping[str, Iterable[Column]]) -> list[str]:
+def differences(columns_by_table: Mapping[str, Iterable[Column]]) -> list[str]:
     """One clause for each way in which the tables of a database are not those that mcl writes.
 
     A column more is none, as long as a row may leave it out.
     """
     clauses = []
     for name, table in TABLES.items():
-        columns = {column.name: column for column in found.get(name, ())}
+        columns = {column.name: column for column in columns_by_table.get(name, ())}
         if not columns:
             clauses.append(f"there is no table {name}")
             continue
@@ -133,7 +135,7 @@ def differences(found: Mapping[str, Iterable[Column]]) -> list[str]:
 def sqlite_differences(connection: sqlite3.Connection) -> list[str]:
     """The differences of an SQLite store; a trigger on one of the tables is one too."""
     rows = {name: connection.execute(f"PRAGMA table_info({name})") for name in TABLES}
-    found = {
+    columns_by_table = {
         name: [
             Column(column, kind(declared), bool(required) and default is None, key > 0)
             for _, column, declared, required, default, key in columns
@@ -141,7 +143,7 @@ def sqlite_differences(connection: sqlite3.Connection) -> list[str]:
         for name, columns in rows.items()
     }
     triggers = connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
-    return differences(found) + [
+    return differences(columns_by_table) + [
         f"{table} has a trigger {name}" for name, table in triggers if table in TABLES
     ]
 
@@ -152,10 +154,12 @@ FROM information_schema.columns WHERE table_schema = current_schema() AND table_
 POSTGRES_KEYS = """SELECT tables.relname, columns.attname FROM pg_index AS keys
 JOIN pg_class AS tables ON tables.oid = keys.indrelid
 JOIN pg_attribute AS columns ON columns.attrelid = tables.oid AND columns.attnum = ANY(keys.indkey)
-WHERE keys.indisprimary AND tables.relnamespace = current_schema()::regnamespace AND tables.relname = ANY(%s)"""
+WHERE keys.indisprimary AND tables.relnamespace = current_schema()::regnamespace
+    AND tables.relname = ANY(%s)"""
 POSTGRES_TRIGGERS = """SELECT tables.relname, triggers.tgname FROM pg_trigger AS triggers
 JOIN pg_class AS tables ON tables.oid = triggers.tgrelid
-WHERE NOT triggers.tgisinternal AND tables.relnamespace = current_schema()::regnamespace AND tables.relname = ANY(%s)"""
+WHERE NOT triggers.tgisinternal AND tables.relnamespace = current_schema()::regnamespace
+    AND tables.relname = ANY(%s)"""
 
 
 def postgres_differences(
@@ -166,22 +170,24 @@ def postgres_differences(
     """
     names = (list(TABLES),)
     keys = set(ask(POSTGRES_KEYS, names))
-    found: dict[str, list[Column]] = {name: [] for name in TABLES}
+    columns_by_table: dict[str, list[Column]] = {name: [] for name in TABLES}
     for table, column, declared, required in ask(POSTGRES_COLUMNS, names):
-        found[table].append(Column(column, kind(declared), required, (table, column) in keys))
-    return differences(found) + [
+        columns_by_table[table].append(
+            Column(column, kind(declared), required, (table, column) in keys)
+        )
+    return differences(columns_by_table) + [
         f"{table} has a trigger {name}" for table, name in ask(POSTGRES_TRIGGERS, names)
     ]
 
 
 def revision(connection: sqlite3.Connection) -> str:
     """The revision that MLflow wrote into an SQLite store; empty where there is none."""
-    found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    return " and ".join(str(row[0]) for row in found)
+    rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    return " and ".join(str(row[0]) for row in rows)
 
 
 def origin(revision: str) -> str:
-    """Where a revision comes from, in words."""
+    """Name the MLflow release of a revision, in words."""
     if revision in TESTED:
         return f"schema {revision} of MLflow {TESTED[revision]}"
     return f"schema {revision}, which mcl was not tested with (it was with {tested()})"

@@ -1,7 +1,7 @@
 """Finished runs in one transaction, straight into the tables of an MLflow store: of a local one
 here, of a server's in `postgres`.
 
-MLflow's client needs two seconds to import and open a store, and 20 ms for a run; a person waits
+MLflow's client needs two seconds to import and open a store, and 20 ms for a run. A user waits
 for the one, a search writes thousands of the other. The tables are not a public interface, so this
 path is taken only where they have the columns that it writes (`supported`); `tracking` falls back
 to the client otherwise. A row appears with its last artifact in place, as everywhere.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mcl.tracking import schema
-from mcl.tracking.naming import Dataset, linked
+from mcl.tracking.naming import RunDataset, linked
 
 WAIT_SEC = 60.0  # for another writer
 PRAGMAS = (
@@ -38,8 +38,8 @@ Texts = dict[str, dict[str, str]]  # by run id and key
 # run, metric, step, value, whether it is the metric's last
 Point = tuple[str, str, int, float, bool]
 
-RUN = """run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, end_time, source_version,
-lifecycle_stage, artifact_uri, experiment_id"""
+RUN = """run_uuid, name, source_type, source_name, entry_point_name, user_id, status,
+start_time, end_time, source_version, lifecycle_stage, artifact_uri, experiment_id"""
 TEXTS = (
     "SELECT run.key, entry.key, entry.value FROM json_each(?) AS run, json_each(run.value) AS entry"
 )
@@ -53,7 +53,8 @@ SELECT run_uuid, key, ifnull(value, 0), value IS NULL, 0, step FROM points"""
 INSERT_LATEST = """INSERT INTO latest_metrics (run_uuid, key, value, is_nan, timestamp, step)
 SELECT run_uuid, key, ifnull(value, 0), value IS NULL, 0, step FROM points WHERE last"""
 INSERT_DATASET = """INSERT OR IGNORE INTO datasets
-(dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source, dataset_schema, dataset_profile)
+(dataset_uuid, experiment_id, name, digest,
+ dataset_source_type, dataset_source, dataset_schema, dataset_profile)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 INPUT = "input_uuid, source_type, source_id, destination_type, destination_id, step"
 CONTEXT = "mlflow.data.context"
@@ -68,7 +69,7 @@ def _run_id() -> str:
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """One finished run, its values already as the store holds them: texts short enough, no infinite
     metric.
     """
@@ -81,13 +82,13 @@ class Row:
     # step metrics, steps increasing
     series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
-    dataset: Dataset | None = None
+    dataset: RunDataset | None = None
     seconds: float = 0.0  # that it took
     run_id: str = field(default_factory=_run_id)
 
 
 @dataclass(frozen=True)
-class Place:
+class Experiment:
     """An experiment: its id, its artifact URI, and where that lies on this machine."""
 
     experiment_id: int
@@ -101,7 +102,9 @@ def supported(database: Path) -> bool:
 
 
 def objections(database: Path) -> list[str]:
-    """Why these statements do not fit an existing store, one clause each; empty when they do."""
+    """Return the reasons why these statements do not fit an existing store, one clause each; empty
+    when they do.
+    """
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
         try:
             connection.execute("SELECT key FROM json_each('{}')")  # an SQLite without JSON
@@ -126,16 +129,16 @@ def experiment(database: Path, name: str) -> tuple[int, str] | None:
         " lifecycle_stage = 'active'"
     )
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
-        found = connection.execute(query, (name,)).fetchone()
-    return (int(found[0]), str(found[1])) if found else None
+        row = connection.execute(query, (name,)).fetchone()
+    return (int(row[0]), str(row[1])) if row else None
 
 
 def artifact_uri(database: Path, run_id: str) -> str | None:
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
-        found = connection.execute(
+        row = connection.execute(
             "SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)
         ).fetchone()
-    return str(found[0]) if found else None
+    return str(row[0]) if row else None
 
 
 def trials(database: Path, parent: str, kind: str) -> dict[int, str]:
@@ -143,7 +146,8 @@ def trials(database: Path, parent: str, kind: str) -> dict[int, str]:
     query = """SELECT number.value, number.run_uuid FROM tags AS above
     JOIN tags AS number ON number.run_uuid = above.run_uuid AND number.key = 'trial'
     JOIN tags AS kind ON kind.run_uuid = above.run_uuid AND kind.key = 'mcl.kind' AND kind.value = ?
-    JOIN runs ON runs.run_uuid = above.run_uuid AND runs.lifecycle_stage = 'active' AND runs.status <> 'RUNNING'
+    JOIN runs ON runs.run_uuid = above.run_uuid
+        AND runs.lifecycle_stage = 'active' AND runs.status <> 'RUNNING'
     WHERE above.key = 'mlflow.parentRunId' AND above.value = ?"""
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
         return {
@@ -159,32 +163,32 @@ def analyze(database: Path) -> None:
         connection.execute("ANALYZE")
 
 
-def insert(database: Path, place: Place, rows: Sequence[Row]) -> list[str]:
+def insert(database: Path, experiment: Experiment, rows: Sequence[RunRow]) -> list[str]:
     """Write `rows` under an experiment and return their run ids in order; all of them or none.
     Raises sqlite3.Error or OSError.
     """
     ids = [row.run_id for row in rows]
-    with _whole(place.folder / run_id for run_id in ids):
+    with _whole(experiment.folder / run_id for run_id in ids):
         for row in rows:
-            write(place.folder / row.run_id / "artifacts", row.files)
+            write(experiment.folder / row.run_id / "artifacts", row.files)
         with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection, connection:
             for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute("BEGIN IMMEDIATE")
-            fill(SqliteTables(connection), place.experiment_id, place.location, rows)
+            fill(SqliteTables(connection), experiment.experiment_id, experiment.location, rows)
     return ids
 
 
 class Tables(Protocol):
-    """Where the rows of a transaction go."""
+    """The tables that take the rows of a transaction."""
 
     def put(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None: ...
     def put_texts(self, table: str, texts: Texts) -> None: ...
     def put_points(self, points: Iterable[Point]) -> None: ...
-    def dataset_id(self, experiment_id: int, dataset: Dataset) -> str: ...
+    def dataset_id(self, experiment_id: int, dataset: RunDataset) -> str: ...
 
 
-def fill(tables: Tables, experiment_id: int, location: str, rows: Sequence[Row]) -> None:
+def fill(tables: Tables, experiment_id: int, location: str, rows: Sequence[RunRow]) -> None:
     """Put finished runs into the tables, as MLflow's client would have left them."""
     now = int(time.time() * 1000)
     runs = []
@@ -263,7 +267,7 @@ class SqliteTables:
         self.connection.execute(INSERT_METRICS)
         self.connection.execute(INSERT_LATEST)
 
-    def dataset_id(self, experiment_id: int, dataset: Dataset) -> str:
+    def dataset_id(self, experiment_id: int, dataset: RunDataset) -> str:
         """That of the data set in this experiment, which holds it once."""
         d, key = dataset, (experiment_id, dataset.name, dataset.digest)
         self.connection.execute(
@@ -275,30 +279,30 @@ class SqliteTables:
         return str(self.connection.execute(query, key).fetchone()[0])
 
 
-def _points(row: Row) -> list[Point]:
+def _points(row: RunRow) -> list[Point]:
     """All points of a run; a series comes before a metric of its name."""
-    found = [
+    all_points = [
         (row.run_id, key, 0, value, True)
         for key, value in row.metrics.items()
         if not row.series.get(key)
     ]
     for key, points in row.series.items():
-        found += [
-            (row.run_id, key, step, value, place == len(points))
-            for place, (step, value) in enumerate(points, 1)
+        all_points += [
+            (row.run_id, key, step, value, number == len(points))
+            for number, (step, value) in enumerate(points, 1)
         ]
-    return found
+    return all_points
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:
     """Files by their path below `folder`."""
-    made: set[str] = set()
+    folders: set[str] = set()
     for path, content in files.items():
         target = f"{folder}/{path}"
         parent = target.rpartition("/")[0]
-        if parent not in made:
+        if parent not in folders:
             os.makedirs(parent, exist_ok=True)  # noqa: PTH103 - a search comes here for every trial
-            made.add(parent)
+            folders.add(parent)
         with open(target, "wb") as file:  # noqa: PTH123
             file.write(content)
 
@@ -306,10 +310,10 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 @contextmanager
 def _whole(folders: Iterator[Path]) -> Iterator[None]:
     """Artifacts without a run do not stay behind."""
-    made = list(folders)
+    new_folders = list(folders)
     try:
         yield
     except BaseException:
-        for folder in made:
+        for folder in new_folders:
             shutil.rmtree(folder, ignore_errors=True)
         raise

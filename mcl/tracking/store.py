@@ -21,8 +21,8 @@ from typing import Any
 from mcl.base.errors import StoreError, nearest
 from mcl.base.files import below
 from mcl.tracking import filesystem, postgres, sqlite_writer
-from mcl.tracking.client import Door, cannot_write
-from mcl.tracking.naming import NOTE, Dataset, filed, linked, plain
+from mcl.tracking.client import StoreConnection, cannot_write
+from mcl.tracking.naming import NOTE, RunDataset, flat_name, linked, stored_name
 from mcl.tracking.records import (
     CONFIG_FILE,
     CONFIG_TAG,
@@ -61,15 +61,19 @@ class Store:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.door = Door(root)
-        self.root, self.uri, self.folder = self.door.root, self.door.uri, self.door.folder
+        self.connection = StoreConnection(root)
+        self.root, self.uri, self.folder = (
+            self.connection.root,
+            self.connection.uri,
+            self.connection.folder,
+        )
         self._studies: dict[str, str] = {}  # names by MLflow's experiment id
         self._ids: dict[str, str] = {}  # and the other way round
 
     @property
     def exists(self) -> bool:
         """Whether there is anything to open: a local store is made by the first run."""
-        return self.door.exists
+        return self.connection.exists
 
     # ----------------------------------------------------------------------------------------- runs
 
@@ -80,13 +84,13 @@ class Store:
         `late` makes the files that must name the run, given its id.
         """
         record, late = without_secrets([record])[0], late_files(late)
-        place = self._place(record.study)
-        if place is not None:
-            return self._insert(place, [_row(record)], late)[0]
+        experiment = self._local_experiment(record.study)
+        if experiment is not None:
+            return self._insert(experiment, [_row(record)], late)[0]
         run_id = self.start(record)
         if late is not None:
             self._fill(run_id, Record(record.study, record.name, files=self._late(run_id, late)))
-        with self.door.refusals(record.name):
+        with self.connection.refusals(record.name):
             self._terminate(run_id, record.status)
         return run_id
 
@@ -99,10 +103,10 @@ class Store:
         """
         records = without_secrets(records)
         studies = {record.study for record in records}
-        place = self._place(next(iter(studies))) if len(studies) == 1 else None
-        if place is not None:
-            return self._insert(place, [_row(r) for r in records])
-        served = not self.door.uri.startswith("sqlite:///")
+        experiment = self._local_experiment(next(iter(studies))) if len(studies) == 1 else None
+        if experiment is not None:
+            return self._insert(experiment, [_row(r) for r in records])
+        served = not self.connection.uri.startswith("sqlite:///")
         records = [_without_config(r) for r in records] if served else records
         direct = self._insert_served(records) if served and len(studies) == 1 else {}
         for study in studies:
@@ -114,22 +118,24 @@ class Store:
     def artifacts(self, run_id: str) -> Path:
         """The folder of a run's artifacts, without opening MLflow where the store is local."""
         uri = (
-            sqlite_writer.artifact_uri(self.door.database, run_id) if self.door.takes_bulk else None
+            sqlite_writer.artifact_uri(self.connection.database, run_id)
+            if self.connection.takes_bulk
+            else None
         )
-        return self.door.local(uri) if uri else self.run(run_id).artifacts
+        return self.connection.local(uri) if uri else self.run(run_id).artifacts
 
     def start(self, record: Record) -> str:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
         record = without_secrets([record])[0]
-        with self.door.refusals(record.name):
+        with self.connection.refusals(record.name):
             tags = record.tags | ({PARENT: record.parent} if record.parent else {})
             experiment = self._experiment(record.study)
             began = round(1000 * (time.time() - record.seconds))
             run_id = str(
-                self.door.client.create_run(experiment, began, tags, record.name).info.run_id
+                self.connection.client.create_run(experiment, began, tags, record.name).info.run_id
             )
             if NOTE in tags:
-                self.door.client.set_tag(run_id, NOTE, linked(tags, run_id, experiment)[NOTE])
+                self.connection.client.set_tag(run_id, NOTE, linked(tags, run_id, experiment)[NOTE])
         self._fill(run_id, record)
         return run_id
 
@@ -137,24 +143,24 @@ class Store:
         """Add what `record` holds to a started run and set its final status."""
         record = without_secrets([record])[0]
         self._fill(run_id, record)
-        with self.door.refusals(run_id):
-            experiment = str(self.door.client.get_run(run_id).info.experiment_id)
+        with self.connection.refusals(run_id):
+            experiment = str(self.connection.client.get_run(run_id).info.experiment_id)
             for key, value in linked(record.tags, run_id, experiment).items():
-                self.door.client.set_tag(run_id, key, value)
+                self.connection.client.set_tag(run_id, key, value)
             self._terminate(run_id, record.status)
 
     def reopen(self, run_id: str, name: str) -> None:
-        """Mark a parent as RUNNING again: a search that goes on, called by what it is to become."""
-        with self.door.refusals(run_id):
-            self.door.client.update_run(run_id, status="RUNNING", name=name)
+        """Mark a parent as RUNNING again: a search that continues, under its new name."""
+        with self.connection.refusals(run_id):
+            self.connection.client.update_run(run_id, status="RUNNING", name=name)
 
     def trials(self, parent: str, kind: str = "trial") -> dict[int, str]:
         """Run ids of the finished trials below a search by trial number; kind "backtest" names
         those that were run again in full.
         """
-        if self.door.takes_bulk:
-            with self.door.refusals(parent):
-                return sqlite_writer.trials(self.door.database, parent, kind)
+        if self.connection.takes_bulk:
+            with self.connection.refusals(parent):
+                return sqlite_writer.trials(self.connection.database, parent, kind)
         children = self._search(f"tags.`{PARENT}` = '{parent}'")
         tags = (
             (run.data.tags, str(run.info.run_id))
@@ -162,22 +168,22 @@ class Store:
             if run.info.status != "RUNNING"
         )
         return {
-            int(found["trial"]): run_id
-            for found, run_id in tags
-            if found.get("mcl.kind") == kind and "trial" in found
+            int(run_tags["trial"]): run_id
+            for run_tags, run_id in tags
+            if run_tags.get("mcl.kind") == kind and "trial" in run_tags
         }
 
     def discard(self, run_ids: Iterable[str]) -> None:
         """Take runs out of every list; MLflow keeps them as deleted."""
         for run_id in run_ids:
-            with self.door.refusals(run_id):
-                self.door.client.delete_run(run_id)
+            with self.connection.refusals(run_id):
+                self.connection.client.delete_run(run_id)
 
     def analyze(self) -> None:
         """After many runs were added: statistics that keep a local store's lists and sorts fast."""
-        if self.door.takes_bulk:
-            with self.door.refusals("ANALYZE"):
-                sqlite_writer.analyze(self.door.database)
+        if self.connection.takes_bulk:
+            with self.connection.refusals("ANALYZE"):
+                sqlite_writer.analyze(self.connection.database)
 
     def run(self, run_id: str) -> StoredRun:
         """The run with this id, or with this unique beginning of an id; `last` is the newest
@@ -186,9 +192,9 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._stored(self.door.client.get_run(run_id))
+            return self._stored(self.connection.client.get_run(run_id))
         except MlflowException:
-            return self._stored(self.door.client.get_run(self._completed_id(run_id)))
+            return self._stored(self.connection.client.get_run(self._completed_id(run_id)))
 
     def children(self, run_id: str) -> list[StoredRun]:
         return [self._stored(run) for run in self._search(f"tags.`{PARENT}` = '{run_id}'")]
@@ -197,11 +203,11 @@ class Store:
         """Every run filed under this study, newest first; with `tops` only those that are nobody's
         child.
         """
-        found = self.door.client.get_experiment_by_name(study)
+        experiment = self.connection.client.get_experiment_by_name(study)
         query = f"tags.`{PARENT}` IS NULL" if tops else ""
         return (
-            [self._stored(run) for run in self._search(query, [found.experiment_id])]
-            if found
+            [self._stored(run) for run in self._search(query, [experiment.experiment_id])]
+            if experiment
             else []
         )
 
@@ -216,14 +222,14 @@ class Store:
         """
         from mlflow.exceptions import MlflowException
 
-        client = self.door.client
+        client = self.connection.client
         content = content_sha256(files)
-        with self.door.refusals(name), filesystem.global_uri(self.uri):
+        with self.connection.refusals(name), filesystem.global_uri(self.uri):
             experiment = client.get_run(run_id).info.experiment_id
             model = client.create_logged_model(
                 experiment, name=name, source_run_id=run_id, model_type="trading-config", tags=tags
             )
-            self.door.put(
+            self.connection.put(
                 str(model.artifact_location),
                 files,
                 lambda folder: client.log_model_artifacts(model.model_id, folder),
@@ -236,27 +242,32 @@ class Store:
                     raise
             source = f"models:/{model.model_id}"
             tags = tags | {"content_sha256": content}
-            said = linked({NOTE: note}, run_id, str(experiment))[NOTE]
-            made = client.create_model_version(
-                name, source, run_id=run_id, model_id=model.model_id, tags=tags, description=said
+            description = linked({NOTE: note}, run_id, str(experiment))[NOTE]
+            version = client.create_model_version(
+                name,
+                source,
+                run_id=run_id,
+                model_id=model.model_id,
+                tags=tags,
+                description=description,
             )
-        return int(made.version)
+        return int(version.version)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
-        with self.door.refusals(name):
-            self.door.client.set_registered_model_alias(name, alias, str(version))
+        with self.connection.refusals(name):
+            self.connection.client.set_registered_model_alias(name, alias, str(version))
 
     def annotate(self, name: str, key: str, value: str) -> None:
         """A tag of the registered model itself, for what is true beyond one version."""
-        with self.door.refusals(name):
-            self.door.client.set_registered_model_tag(name, key, value)
+        with self.connection.refusals(name):
+            self.connection.client.set_registered_model_tag(name, key, value)
 
     def annotations(self, name: str) -> dict[str, str]:
         """All tags of a registered model; none when there is no such model."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return dict(self.door.client.get_registered_model(name).tags)
+            return dict(self.connection.client.get_registered_model(name).tags)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise StoreError(
@@ -268,11 +279,11 @@ class Store:
         """The version that an alias or a number names; StoreError with the nearest alias when there
         is none.
         """
-        known = self.versions(name)
-        for version in known:
+        versions = self.versions(name)
+        for version in versions:
             if alias_or_number == str(version.version) or alias_or_number in version.aliases:
                 return version
-        names = [a for v in known for a in v.aliases]
+        names = [a for v in versions for a in v.aliases]
         raise StoreError(
             f"the registry has no {alias_or_number!r} of model {name!r}:"
             f" {nearest(alias_or_number, names)}",
@@ -281,42 +292,48 @@ class Store:
 
     def versions(self, name: str) -> list[StoredVersion]:
         """All versions of a registered model, newest first."""
-        client = self.door.client
-        found = client.search_model_versions(f"name = '{name}'")
-        if not found:
+        client = self.connection.client
+        model_versions = client.search_model_versions(f"name = '{name}'")
+        if not model_versions:
             return []
         by_version: dict[str, list[str]] = {}
         for alias, number in client.get_registered_model(name).aliases.items():
             by_version.setdefault(str(number), []).append(alias)
         versions = [
             self._stored_version(v, tuple(sorted(by_version.get(str(v.version), []))))
-            for v in found
+            for v in model_versions
         ]
         return sorted(versions, key=lambda v: -v.version)
 
     # ------------------------------------------------------------------------------------ internals
 
-    def _place(self, study: str) -> sqlite_writer.Place | None:
-        """Where `bulk` writes the runs of a study; None sends them through the client."""
-        if not self.door.takes_bulk:
+    def _local_experiment(self, study: str) -> sqlite_writer.Experiment | None:
+        """Return the local experiment of a study, which `sqlite_writer` writes into; None sends its
+        runs through the client.
+        """
+        if not self.connection.takes_bulk:
             return None
-        with self.door.refusals(study):
-            found = sqlite_writer.experiment(self.door.database, study)
-            if found is None:
+        with self.connection.refusals(study):
+            location = sqlite_writer.experiment(self.connection.database, study)
+            if location is None:
                 self._experiment(study)
-                found = sqlite_writer.experiment(self.door.database, study)
-        return sqlite_writer.Place(*found, self.door.local(found[1])) if found else None
+                location = sqlite_writer.experiment(self.connection.database, study)
+        return (
+            sqlite_writer.Experiment(*location, self.connection.local(location[1]))
+            if location
+            else None
+        )
 
     def _insert(
         self,
-        place: sqlite_writer.Place,
-        rows: list[sqlite_writer.Row],
+        experiment: sqlite_writer.Experiment,
+        rows: list[sqlite_writer.RunRow],
         late: Callable[[str], dict[str, bytes]] | None = None,
     ) -> list[str]:
         if late is not None:
             rows = [replace(row, files=row.files | late(row.run_id)) for row in rows]
-        with self.door.refusals(rows[0].name if len(rows) == 1 else f"{len(rows)} runs"):
-            return sqlite_writer.insert(self.door.database, place, rows)
+        with self.connection.refusals(rows[0].name if len(rows) == 1 else f"{len(rows)} runs"):
+            return sqlite_writer.insert(self.connection.database, experiment, rows)
 
     def _insert_served(self, records: list[Record]) -> dict[int, str]:
         """Write the runs without files into the database of the server, where that is allowed: run
@@ -324,19 +341,19 @@ class Store:
 
         StoreError where the database is that of another server.
         """
-        database = self.door.server_database
+        database = self.connection.server_database
         bare = {i: _row(record) for i, record in enumerate(records) if not record.files}
         if database is None or not bare:
             return {}
         study = records[0].study
         experiment_id = self._experiment(study)
-        with self.door.refusals(study):
-            known = self.door.client.get_experiment(experiment_id)
-        there = database.experiment(study)
-        if there != (
-            int(known.experiment_id),
-            str(known.artifact_location),
-            int(known.creation_time or 0),
+        with self.connection.refusals(study):
+            experiment = self.connection.client.get_experiment(experiment_id)
+        database_experiment = database.experiment(study)
+        if database_experiment != (
+            int(experiment.experiment_id),
+            str(experiment.artifact_location),
+            int(experiment.creation_time or 0),
         ):
             raise StoreError(
                 f"the database of {postgres.ADDRESS} is not that of the server {self.uri}: they do"
@@ -344,21 +361,27 @@ class Store:
                 f"name the database of that server, or unset {postgres.ADDRESS}",
             )
         return dict(
-            zip(bare, database.insert(there[0], there[1], list(bare.values())), strict=True)
+            zip(
+                bare,
+                database.insert(
+                    database_experiment[0], database_experiment[1], list(bare.values())
+                ),
+                strict=True,
+            )
         )
 
     def _experiment(self, study: str) -> str:
         if study not in self._ids:
-            client = self.door.client
-            found = client.get_experiment_by_name(study)
+            client = self.connection.client
+            experiment = client.get_experiment_by_name(study)
             location = (
                 below(self.folder / "artifacts", study).as_uri()
                 if self.uri.startswith("sqlite:///")
                 else None
             )
             self._ids[study] = str(
-                found.experiment_id
-                if found
+                experiment.experiment_id
+                if experiment
                 else client.create_experiment(study, artifact_location=location, tags=KIND)
             )
         return self._ids[study]
@@ -366,17 +389,17 @@ class Store:
     def _fill(self, run_id: str, record: Record) -> None:
         from mlflow.entities import Metric, Param
 
-        client = self.door.client
+        client = self.connection.client
         try:
-            with self.door.refusals(record.name):
+            with self.connection.refusals(record.name):
                 params = [Param(k, short(v)) for k, v in record.params.items()]
                 metrics = [
-                    Metric(filed(k), float(v), 0, 0)
+                    Metric(stored_name(k), float(v), 0, 0)
                     for k, v in record.metrics.items()
                     if not math.isinf(v)
                 ]
                 steps = [
-                    Metric(filed(k), v, 0, step)
+                    Metric(stored_name(k), v, 0, step)
                     for k, points in record.series.items()
                     for step, v in points
                 ]
@@ -391,7 +414,7 @@ class Store:
                     client.log_inputs(run_id, datasets=[_input(record.dataset)])
                 if record.files:
                     uri = str(client.get_run(run_id).info.artifact_uri)
-                    self.door.put(
+                    self.connection.put(
                         uri, record.files, lambda folder: client.log_artifacts(run_id, folder)
                     )
         except (StoreError, OSError) as error:
@@ -411,15 +434,15 @@ class Store:
         """Best effort, since the disk may be full: a run that cannot be marked FAILED stays
         RUNNING, which does not look whole either.
         """
-        with self.door.refusals(run_id):
-            self.door.client.set_tag(run_id, "mcl.error", why[:1000])
+        with self.connection.refusals(run_id):
+            self.connection.client.set_tag(run_id, "mcl.error", why[:1000])
             self._terminate(run_id, "FAILED")
 
     def _terminate(self, run_id: str, status: str) -> None:
-        self.door.client.set_terminated(run_id, status)
+        self.connection.client.set_terminated(run_id, status)
 
     def _search(self, query: str, experiments: list[str] | None = None) -> Iterator[Any]:
-        client = self.door.client
+        client = self.connection.client
         ids = experiments or [e.experiment_id for e in client.search_experiments()]
         token: str | None = None
         while ids:
@@ -449,29 +472,29 @@ class Store:
                 "type more of it",
             )
         if usable and (
-            named := next(
+            sweep := next(
                 self._search(f"tags.sweep = '{beginning}' AND tags.`mcl.kind` = 'sweep'"), None
             )
         ):
-            return str(named.info.run_id)  # newest first
+            return str(sweep.info.run_id)  # newest first
         raise StoreError(
             f"no run has the id {beginning!r}, and no search that name, in {self.uri}",
             "mcl runs lists them",
         )
 
     def _recent_id(self, word: str, back: int) -> str:
-        ids = [e.experiment_id for e in self.door.client.search_experiments()]
+        ids = [e.experiment_id for e in self.connection.client.search_experiments()]
         query = "tags.`mcl.kind` = 'backtest' AND attributes.status = 'FINISHED'"
-        found = self.door.client.search_runs(
+        runs = self.connection.client.search_runs(
             ids, query, max_results=back + 1, order_by=["attributes.end_time DESC"]
         )
-        if len(found) <= back:
+        if len(runs) <= back:
             raise StoreError(
                 f"{word} needs {back + 1} finished backtest{'s' if back else ''} in {self.uri};"
-                f" there are {len(found)}",
+                f" there are {len(runs)}",
                 "mcl runs lists all runs",
             )
-        return str(found[back].info.run_id)
+        return str(runs[back].info.run_id)
 
     def _stored(self, run: Any) -> StoredRun:
         tags = dict(run.data.tags)
@@ -482,20 +505,24 @@ class Store:
             name=tags.get("mlflow.runName", ""),
             status=str(run.info.status),
             params=dict(run.data.params),
-            metrics={plain(name): value for name, value in run.data.metrics.items()},
+            metrics={flat_name(name): value for name, value in run.data.metrics.items()},
             tags=tags,
             parent=tags.get(PARENT),
-            place=partial(self.door.local, str(run.info.artifact_uri)),
+            place=partial(self.connection.local, str(run.info.artifact_uri)),
         )
 
     def _study_name(self, experiment_id: str) -> str:
         if experiment_id not in self._studies:
-            self._studies[experiment_id] = str(self.door.client.get_experiment(experiment_id).name)
+            self._studies[experiment_id] = str(
+                self.connection.client.get_experiment(experiment_id).name
+            )
         return self._studies[experiment_id]
 
     def _stored_version(self, version: Any, aliases: tuple[str, ...]) -> StoredVersion:
-        model = self.door.client.get_logged_model(str(version.source).removeprefix("models:/"))
-        place = partial(self.door.local, str(model.artifact_location))
+        model = self.connection.client.get_logged_model(
+            str(version.source).removeprefix("models:/")
+        )
+        place = partial(self.connection.local, str(model.artifact_location))
         return StoredVersion(
             str(version.name),
             int(version.version),
@@ -506,18 +533,18 @@ class Store:
         )
 
 
-def _row(record: Record) -> sqlite_writer.Row:
-    return sqlite_writer.Row(
+def _row(record: Record) -> sqlite_writer.RunRow:
+    return sqlite_writer.RunRow(
         name=record.name,
         status=record.status,
         tags=record.tags | ({PARENT: record.parent} if record.parent else {}),
         params={key: short(value) for key, value in record.params.items()},
         metrics={
-            filed(key): float(value)
+            stored_name(key): float(value)
             for key, value in record.metrics.items()
             if not math.isinf(value)
         },
-        series={filed(key): points for key, points in record.series.items()},
+        series={stored_name(key): points for key, points in record.series.items()},
         files=record.files,
         dataset=record.dataset,
         seconds=record.seconds,
@@ -535,8 +562,8 @@ def _without_config(record: Record) -> Record:
     return replace(record, files=others, tags=record.tags | {CONFIG_TAG: content.decode()})
 
 
-def _input(dataset: Dataset) -> Any:
-    from mlflow.entities import Dataset as Known
+def _input(dataset: RunDataset) -> Any:
+    from mlflow.entities import Dataset as MlflowDataset
     from mlflow.entities import DatasetInput, InputTag
 
     facts = (
@@ -547,7 +574,7 @@ def _input(dataset: Dataset) -> Any:
         dataset.schema,
         dataset.profile,
     )
-    return DatasetInput(Known(*facts), [InputTag(sqlite_writer.CONTEXT, "backtest")])
+    return DatasetInput(MlflowDataset(*facts), [InputTag(sqlite_writer.CONTEXT, "backtest")])
 
 
 def short(value: Any) -> str:

@@ -57,16 +57,16 @@ IDENTITY = {  # what tells one market from another, by data source
 Days = npt.NDArray[np.int64]
 
 
-class Place(NamedTuple):
-    """Where trials compete with each other."""
+class TrialPool(NamedTuple):
+    """Trials that compete with each other: one strategy family on one market."""
 
     family: str
     market: str
 
     @property
-    def everywhere(self) -> Place:
+    def everywhere(self) -> TrialPool:
         """The market with all that was tried on it, of whatever family."""
-        return Place(EVERY, self.market)
+        return TrialPool(EVERY, self.market)
 
     def __str__(self) -> str:
         return f"{'all strategies' if self.family == EVERY else self.family} on {self.market}"
@@ -78,7 +78,7 @@ class Trial:
     simulated.
     """
 
-    place: Place
+    pool: TrialPool
     run_id: str
     kind: str  # hand, search
     study: str
@@ -95,10 +95,10 @@ class Trial:
     @property
     def identity(self) -> str:
         """Equal for the same configuration run twice by the same code."""
-        asked = self.config_sha256 or composition.digest(
-            [*self.place, {k: str(v) for k, v in self.params.items()}]
+        config_digest = self.config_sha256 or composition.digest(
+            [*self.pool, {k: str(v) for k, v in self.params.items()}]
         )
-        return identity(asked, self.code_sha256)
+        return identity(config_digest, self.code_sha256)
 
 
 def identity(config_sha256: str, code_sha256: str) -> str:
@@ -115,11 +115,11 @@ def stored_identity(tags: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Tally:
-    """The distinct trials of one place. `sharpes` per session, of those that have one, by
+    """The distinct trials of one pool. `sharpes` per session, of those that have one, by
     identity.
     """
 
-    place: Place
+    pool: TrialPool
     sharpes: Mapping[str, float]
 
     @property
@@ -127,16 +127,20 @@ class Tally:
         return len(self.sharpes)
 
     @cached_property
-    def known(self) -> Floats:
+    def finite_sharpes(self) -> Floats:
         values = np.fromiter(self.sharpes.values(), np.float64, len(self.sharpes))
         return values[np.isfinite(values)]
 
     def luck(self, measured: Mapping[str, float]) -> Luck:
-        """The deflation of a result of this place by all its trials, counted now. `measured` as for
+        """The deflation of a result of this pool by all its trials, counted now. `measured` as for
         `overfit.luck`.
         """
         return overfit.luck(
-            self.known, self.count, measured, str(self.place), f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+            self.finite_sharpes,
+            self.count,
+            measured,
+            str(self.pool),
+            f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         )
 
     def threshold(self, observations: int) -> float:
@@ -144,7 +148,7 @@ class Tally:
         many sessions.
         """
         return overfit.deflated_threshold(
-            max(1, self.count), overfit.luck_variance(self.known, observations)
+            max(1, self.count), overfit.luck_variance(self.finite_sharpes, observations)
         )
 
     def deflated(self, measured: Mapping[str, float]) -> float:
@@ -152,9 +156,9 @@ class Tally:
         return self.luck(measured).deflated
 
 
-def place(flat: Mapping[str, Any]) -> Place | None:
-    """The place of a run from its flat parameters (`strategy.name`, `data.source` …); None where
-    they do not say it.
+def trial_pool(flat: Mapping[str, Any]) -> TrialPool | None:
+    """Return the pool of a run from its flat parameters (`strategy.name`, `data.source` …); None
+    where they do not say it.
     """
     source = flat.get("data.source")
     if source is None or flat.get("strategy.name") is None:
@@ -162,7 +166,7 @@ def place(flat: Mapping[str, Any]) -> Place | None:
     facts = {key: flat.get(f"data.{key}") for key in IDENTITY.get(source, ("path", "symbol"))}
     if facts.get("world") == "zero_edge":
         facts = {key: facts[key] for key in ("world", "seed")}
-    shown = (
+    words = (
         (
             Path(str(value)).name
             if key == "path"
@@ -172,25 +176,25 @@ def place(flat: Mapping[str, Any]) -> Place | None:
         )
         for key, value in facts.items()
     )
-    return Place(
+    return TrialPool(
         str(flat["strategy.name"]),
-        " ".join([str(flat.get("data.instrument")), str(source), *shown]),
+        " ".join([str(flat.get("data.instrument")), str(source), *words]),
     )
 
 
 def append(root: Path, trials: Sequence[Trial]) -> None:
     """Add rows; all of them are on disk afterwards, or a StoreError says why."""
-    by_place: dict[Place, list[Trial]] = {}
+    by_pool: dict[TrialPool, list[Trial]] = {}
     for trial in trials:
-        by_place.setdefault(trial.place, []).append(trial)
-    for where, rows in by_place.items():
+        by_pool.setdefault(trial.pool, []).append(trial)
+    for where, rows in by_pool.items():
         folder = _folder(root, where)
         write_whole(folder / _part_name(), _encoded(_table(rows)))
         _merge(folder)
 
 
-def tally(root: Path, where: Place, including: Mapping[str, float] | None = None) -> Tally:
-    """Every distinct trial of a place; `including` adds trials (identity to Sharpe ratio per
+def tally(root: Path, where: TrialPool, including: Mapping[str, float] | None = None) -> Tally:
+    """Every distinct trial of a pool; `including` adds trials (identity to Sharpe ratio per
     session) that are not written yet.
 
     Of a trial that was repeated the newest ratio counts: its data may have grown.
@@ -204,7 +208,7 @@ def tally(root: Path, where: Place, including: Mapping[str, float] | None = None
     return Tally(where, {key: score.ratio for key, score in newest.items()} | dict(including or {}))
 
 
-def rows(root: Path, where: Place | None = None, *, returns: bool = False) -> pd.DataFrame:
+def rows(root: Path, where: TrialPool | None = None, *, returns: bool = False) -> pd.DataFrame:
     """The ledger as a table, oldest first, every row once; with `returns` also its session returns
     as lists.
     """
@@ -227,11 +231,11 @@ def rows(root: Path, where: Place | None = None, *, returns: bool = False) -> pd
     )
 
 
-def distinct(found: pd.DataFrame) -> pd.DataFrame:
+def distinct(frame: pd.DataFrame) -> pd.DataFrame:
     """Of rows of the ledger those that are trials, each once: its newest row, but one with returns
     before one without.
     """
-    counted = found[~found["reason"].isin(NEVER_A_TRIAL) | (found["observations"] > 0)]
+    counted = frame[~frame["reason"].isin(NEVER_A_TRIAL) | (frame["observations"] > 0)]
     ordered = counted.assign(simulated=counted["observations"] > 0).sort_values(
         ["simulated", "at", "row_id"], kind="stable"
     )
@@ -239,14 +243,14 @@ def distinct(found: pd.DataFrame) -> pd.DataFrame:
     return last.sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
 
 
-def beyond(root: Path, where: Place, day: date) -> int:
-    """How many distinct trials of a place have seen sessions from `day` on: a hold-out may have
-    been seen by others.
+def beyond(root: Path, where: TrialPool, day: date) -> int:
+    """Count the distinct trials of a pool with sessions from `day` on: others may have looked at a
+    hold-out.
     """
-    found = rows(root, where, returns=True)
+    frame = rows(root, where, returns=True)
     edge = int(np.datetime64(day, "D").astype(np.int64))
-    seen = [len(session) > 0 and int(session[-1]) >= edge for session in found["session"]]
-    return int(found[np.array(seen, bool)]["identity"].nunique())
+    overlaps = [len(session) > 0 and int(session[-1]) >= edge for session in frame["session"]]
+    return int(frame[np.array(overlaps, bool)]["identity"].nunique())
 
 
 def matrix(frame: pd.DataFrame) -> tuple[Days, Floats]:
@@ -273,20 +277,20 @@ def matrix(frame: pd.DataFrame) -> tuple[Days, Floats]:
 class Score(NamedTuple):
     """Of one row; the largest is the newest one that has a ratio."""
 
-    known: bool
+    has_ratio: bool
     at: int
     ratio: float
 
 
 # folder -> part -> identity -> score: a part never changes
-_known: dict[Path, dict[str, dict[str, Score]]] = {}
+_scores: dict[Path, dict[str, dict[str, Score]]] = {}
 
 
 def _home(root: Path) -> Path:
     return root / "mlruns" / "trials"
 
 
-def _folder(root: Path, where: Place) -> Path:
+def _folder(root: Path, where: TrialPool) -> Path:
     return below(_home(root), where.family, _market_folder(where.market))
 
 
@@ -295,9 +299,9 @@ def _market_folder(market: str) -> str:
     return f"{slug}-{composition.digest(market)[:8]}"
 
 
-def _folders(root: Path, where: Place | None) -> list[Path]:
-    """The folders of a place; of a whole market one per family, and without a place all that there
-    are.
+def _folders(root: Path, where: TrialPool | None) -> list[Path]:
+    """Return the folders of a pool; of a whole market one per family, and without a pool all
+    that there are.
     """
     if where is not None and where.family != EVERY:
         return [_folder(root, where)]
@@ -315,11 +319,11 @@ def _parts(folder: Path) -> list[Path]:
 
 def _refreshed(folder: Path) -> dict[str, dict[str, Score]]:
     """Identities and ratios of every part; only parts that are new since the last call are read."""
-    known = _known.setdefault(folder, {})
+    cached = _scores.setdefault(folder, {})
     present = {path.name: path for path in _parts(folder)}
-    for name in known.keys() - present.keys():
-        del known[name]
-    for name in present.keys() - known.keys():
+    for name in cached.keys() - present.keys():
+        del cached[name]
+    for name in present.keys() - cached.keys():
         try:
             part = distinct(
                 _read(
@@ -331,10 +335,10 @@ def _refreshed(folder: Path) -> dict[str, dict[str, Score]]:
         scores = zip(
             part["identity"], part["at"].astype("int64"), part["sharpe"].astype(float), strict=True
         )
-        known[name] = {
+        cached[name] = {
             key: Score(not math.isnan(ratio), int(at), ratio) for key, at, ratio in scores
         }
-    return known
+    return cached
 
 
 def _merge(folder: Path) -> None:
@@ -401,8 +405,8 @@ def _row(trial: Trial, at: datetime, row_id: str) -> dict[str, Any]:
         "row_id": row_id,
         "at": at,
         "writer": os.getpid(),
-        "family": trial.place.family,
-        "market": trial.place.market,
+        "family": trial.pool.family,
+        "market": trial.pool.market,
         "run_id": trial.run_id,
         "group": trial.group,
         "study": trial.study,

@@ -12,8 +12,8 @@ UP = "opens while mcl ui runs"
 
 
 def server() -> str:
-    """Where MLflow's pages are: at the server that MLFLOW_TRACKING_URI names, without its password,
-    else where `mcl ui` puts them.
+    """Return the address of MLflow's pages: the server that MLFLOW_TRACKING_URI names, without its
+    password, else the port of `mcl ui`.
     """
     parts = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if parts.scheme not in ("http", "https"):

@@ -90,7 +90,7 @@ def ask(
         subject=about,
         tally=trial_ledger.tally(
             root,
-            backtest_run.placed(about.run),
+            backtest_run.trial_pool(about.run),
             {
                 trial_ledger.stored_identity(about.stored.tags): perf.per_session(
                     about.metrics["sharpe"]

@@ -158,7 +158,7 @@ def _luck(about: Subject, root: Path) -> Iterator[RedFlag]:
     own, m = about.metrics, perf.moments(about.result.session_returns)
     tally = trial_ledger.tally(
         root,
-        backtest_run.placed(about.run),
+        backtest_run.trial_pool(about.run),
         {trial_ledger.stored_identity(about.stored.tags): m.sharpe},
     )
     sample = f"{many(m.count, 'session')}, {many(tally.count, 'trial')} in the ledger"
@@ -207,7 +207,7 @@ def _luck(about: Subject, root: Path) -> Iterator[RedFlag]:
             "use a longer history or try fewer things",
         )
     fence = about.run.data.holdout_start
-    peeped = trial_ledger.beyond(root, backtest_run.placed(about.run), fence) if fence else 0
+    peeped = trial_ledger.beyond(root, backtest_run.trial_pool(about.run), fence) if fence else 0
     if peeped:
         text = (
             f"{peeped} trials on this market have sessions from {fence} on: its hold-out is no"

@@ -24,7 +24,7 @@ from mcl.base.errors import StoreError
 from mcl.base.files import private_file
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
 from mcl.metrics.performance import Floats, sharpe_interval
@@ -67,7 +67,7 @@ def look(config: schema.Config, run_id: str, root: Path) -> Look:
     if config.data.holdout_start is None:
         return NONE
     bars = load(config.data, root, holdout=True)
-    place = backtest_run.placed(config)
+    place = backtest_run.trial_pool(config)
     entry = _entry(run_id, place.market, bars, bars.between(config.data.holdout_start))
     record(root, entry)
     same = [earlier for earlier in looks(root) if _same(earlier, entry)]

@@ -217,11 +217,11 @@ def _window_at(
 
 def _computation(config: schema.Config, bars: Bars) -> Computation:
     strategy, result = build(config.strategy), backtest(config, bars)
-    return Computation(strategy.signal(bars.known), exposed(strategy, bars), result)
+    return Computation(strategy.signal(bars.point_in_time), exposed(strategy, bars), result)
 
 
 def _same_twice(config: schema.Config, bars: Bars, signal: Floats) -> None:
-    changed = _differ(signal, build(config.strategy).signal(bars.known))
+    changed = _differ(signal, build(config.strategy).signal(bars.point_in_time))
     if changed.any():
         first = bars.times[int(np.argmax(changed))]
         raise ConfigError(
@@ -352,7 +352,7 @@ def warmup(
             )
     wanted = lengths or [round(memory * share) for share in SHARES]
     columns = tuple(sorted({n for n in (*wanted, memory) if 1 <= n <= len(bars) - 2}))
-    full = _values(strategy, bars.known)
+    full = _values(strategy, bars.point_in_time)
     rows = _rows(full["signal"], samples, columns[-1] + 1, seed)
     worst = {name: [0.0] * len(columns) for name in full}
     step = progress.begin("cutting the past off", len(columns) * len(rows))

@@ -186,7 +186,7 @@ def _tally(stored: StoredRun, eligible: pd.DataFrame, store: Store, root: Path) 
             f"search {stored.run_id} has no best run: nothing in it has a score",
             "mcl report shows why",
         )
-    where = backtest_run.placed(backtest_run.stored_config(store.run(best)))
+    where = backtest_run.trial_pool(backtest_run.stored_config(store.run(best)))
     # the latter in searches of version 0.1
     identities = (
         eligible["trial_sha256"] if "trial_sha256" in eligible else eligible["config_sha256"]

@@ -16,7 +16,7 @@ import pandas as pd
 from mcl import composition, metrics
 from mcl.base import progress
 from mcl.base.errors import MclError
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import Result
 from mcl.metrics import performance as perf

@@ -18,7 +18,7 @@ from mcl.base import progress
 from mcl.base.errors import ConfigError, StoreError
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import Result
 from mcl.search import space as spaces

@@ -48,7 +48,8 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         )
     trial_ledger.append(
-        root, [trial_ledger.Trial(trial_ledger.Place("ema", "MCL"), "r1", "hand", "s", "COMPLETE")]
+        root,
+        [trial_ledger.Trial(trial_ledger.TrialPool("ema", "MCL"), "r1", "hand", "s", "COMPLETE")],
     )
     with closing(Journal(root / "live" / "paper" / "2026-01-08.sqlite")) as journal:
         journal.append(Draft("begin", {"version": 1}))

@@ -21,8 +21,8 @@ from tws_harness import SESSION_OPEN_NS, RawClient, eventually, run, walk
 
 from mcl.base.errors import BrokerError
 from mcl.config import schema
-from mcl.data import build
-from mcl.data.depth_loader import load as load_books
+from mcl.data import loader
+from mcl.data.depth import load_depth
 from mcl.data.synthetic import generator, order_books
 from mcl.market import calendar
 from mcl.simulators.tws import SimulatedTWS, quotes, tape_loader
@@ -353,7 +353,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[schema.Data, Path
     data = schema.DatabentoData(
         source="databento", symbol="MCL.FUT", path=str(home), roll=schema.Roll(rule="calendar")
     )
-    build.stored_dataset(data, root)
+    loader.stored_dataset(data, root)
     return data, root
 
 
@@ -379,7 +379,7 @@ def test_books_of_the_store_are_replayed_and_their_trades_are_the_bars(
         BrokerError, match=r"holds no trades of MCL.* in session 2024-01-09; the last books: MCL"
     ):
         tape_loader.tapes(data, root, date(2024, 1, 9), detail="ticks")
-    assert len(load_books(data, root, lambda _: DAYS).held) == 4
+    assert len(load_depth(data, root, lambda _: DAYS).book_keys) == 4
 
 
 def test_a_session_of_quotes_in_lock_step_fills_inside_the_book(

@@ -13,7 +13,7 @@ import pytest
 from mcl.config import schema
 from mcl.data import dbn
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.synthetic import generator
 
 FIRST, LAST = date(2024, 1, 2), date(2024, 2, 23)

@@ -12,13 +12,13 @@ from typing import Any
 
 from comparisons import digest
 
-from mcl.data.download.plan import CERTIFICATE, Order, Terms, download
-from mcl.data.download.retry import Patience
+from mcl.data.download.plan import CERTIFICATE, DownloadOrder, DownloadTerms, download
+from mcl.data.download.retry import RetryPolicy
 from mcl.simulators.databento.api import Vendor
 from mcl.simulators.databento.server import serving
 from mcl.simulators.databento.tls import certificate
 
-SWIFT = Patience(tries=4, first_sec=0.01, cap_sec=0.05)
+SWIFT = RetryPolicy(tries=4, first_sec=0.01, cap_sec=0.05)
 
 
 @contextmanager
@@ -34,10 +34,12 @@ def fetch(
     vendor: Vendor, root: Path, start: str = "2024-01-01", end: str | None = None, **choices: Any
 ) -> dict[str, Any]:
     """Download from a gateway, impatiently."""
-    order = Order(choices.pop("symbol", "MCL.FUT"), choices.pop("schema", "ohlcv-1m"), start, end)
-    watch = choices.pop("watch", None)
-    terms = {"gateway": vendor.url, "patience": SWIFT} | choices
-    return download(order, root, Terms(**terms), watch=watch)
+    order = DownloadOrder(
+        choices.pop("symbol", "MCL.FUT"), choices.pop("schema", "ohlcv-1m"), start, end
+    )
+    listener = choices.pop("listener", None)
+    terms = {"gateway": vendor.url, "retry_policy": SWIFT} | choices
+    return download(order, root, DownloadTerms(**terms), listener=listener)
 
 
 def sold(vendor: Vendor) -> Counter[tuple[str, str]]:

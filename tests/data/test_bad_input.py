@@ -17,8 +17,8 @@ import pytest
 
 from mcl.base.errors import DataError, StoreError
 from mcl.config import schema
-from mcl.data import build, dbn
-from mcl.data.load import load
+from mcl.data import dbn, loader
+from mcl.data.loader import load
 
 from .conftest import databento_data, rewrite
 
@@ -106,7 +106,7 @@ def test_a_bar_on_a_day_without_session_is_counted_out(world_copy: Path, tmp_pat
         return np.concatenate([r[:at], extra, r[at:]])
 
     rewrite(world_copy / JANUARY, weekend)
-    stored = build.stored_dataset(databento_data(world_copy), tmp_path)
+    stored = loader.stored_dataset(databento_data(world_copy), tmp_path)
     assert stored.manifest["counts"]["excluded_no_session"] == 1
     assert saturday + 60 * 10**9 not in load(databento_data(world_copy), tmp_path).close_time
 
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_nothing_behind(small_world: Path, tmp_path: Path) ->
         load(databento_data(small_world), tmp_path)
     assert "disk space" in refused.value.hint
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
-    stored = build.stored_dataset(databento_data(small_world), tmp_path)
+    stored = loader.stored_dataset(databento_data(small_world), tmp_path)
     with no_file_larger_than(20_000), pytest.raises(StoreError, match="cannot write"):
         load(databento_data(small_world), tmp_path)
     assert not list(stored.folder.glob("front/*"))

@@ -14,9 +14,9 @@ import pytest
 from walks import make_bars, random_bars
 
 from mcl.base.errors import DataError
-from mcl.data import build, continuous
+from mcl.data import continuous, loader
 from mcl.data.bars import MOST, WHOLE, Bars, ticks_of
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.table import PRICES
 from mcl.market.instruments import INSTRUMENTS, Instrument
 
@@ -115,8 +115,8 @@ def test_the_fingerprint_is_that_of_the_wide_columns(n: int) -> None:
         "roll": bars.roll,
         "outgoing_open": np.where(bars.roll, bars.left_at[bars.contract], np.nan),
     }
-    said = repr(("MCL", 100.0, 0.01, "1m", symbols, starts.tolist())).encode()
-    whole = said + b"".join(
+    header = repr(("MCL", 100.0, 0.01, "1m", symbols, starts.tolist())).encode()
+    whole = header + b"".join(
         name.encode() + b"\0" + values.tobytes() for name, values in wide.items()
     )
     assert continuous.fingerprint(bars) == hashlib.sha256(whole).hexdigest()
@@ -127,7 +127,7 @@ def test_a_cache_that_is_damaged_or_of_another_layout_is_refused(
 ) -> None:
     data = databento_data(small_world)
     whole = load(data, tmp_path)
-    (file,) = build.stored_dataset(data, tmp_path).folder.glob("front/*.arrow")
+    (file,) = loader.stored_dataset(data, tmp_path).folder.glob("front/*.arrow")
     content = file.read_bytes()
     for at in (
         content.index(whole.close_ticks.tobytes()) + 400,
@@ -138,7 +138,7 @@ def test_a_cache_that_is_damaged_or_of_another_layout_is_refused(
             load(data, tmp_path)
     table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
     wide = table.rename_columns([name.removesuffix("_ticks") for name in table.column_names])
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, wide.schema) as writer:
+    with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_file(stream, wide.schema) as writer:
         writer.write_table(wide)
     with pytest.raises(DataError, match=r"\.arrow cannot be read: .*open_ticks"):
         load(data, tmp_path)

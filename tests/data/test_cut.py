@@ -23,7 +23,7 @@ from mcl.base.errors import MclError
 from mcl.config import schema
 from mcl.data import dbn
 from mcl.data.bars import COLUMNS, Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.market.calendar import NS
 from mcl.strategy import build, builtin
 
@@ -54,10 +54,10 @@ def truncated(home: Path, folder: Path, until: int) -> Path:
     """The raw files as they were at `until`: no record that was known later, whatever it is."""
     for path in sorted(home.rglob("*.dbn.zst")):
         header, records = dbn.read(path)
-        known = (
+        listed = (
             records["ts_event"] + 60 * NS if path.parent.name == "ohlcv-1m" else records["ts_recv"]
         )
-        left = records[known.astype(np.int64) <= until]
+        left = records[listed.astype(np.int64) <= until]
         if len(left):
             (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
             dbn.write(folder / path.parent.name / path.name, left, header)
@@ -191,15 +191,15 @@ def compare(home: Path, scratch: Path, bars: Bars, count: int, data: schema.Data
         truncated(home, folder / "raw", until)
     short = load(data.model_copy(update={"path": str(folder / "raw")}), folder)
     assert len(short) == count
-    assert_same(bars.rows(0, count), short.known, "bars")
+    assert_same(bars.rows(0, count), short.point_in_time, "bars")
     for name in sorted(builtin()):
         strategy = build({"name": name} | SMALL.get(name, {}))
-        signal = answer(strategy.signal, bars.known)
+        signal = answer(strategy.signal, bars.point_in_time)
         if isinstance(signal, str):
             assert "data.interval" in signal, name  # it needs finer bars
         else:
             np.testing.assert_array_equal(
-                signal[:count], strategy.signal(short.known), err_msg=name
+                signal[:count], strategy.signal(short.point_in_time), err_msg=name
             )
 
 
@@ -222,9 +222,9 @@ def test_a_fence_leaves_nothing_behind_it(small_world: Path, scratch: Path, inte
     assert (
         fenced.session[-1] < np.datetime64("2024-02-06").astype(np.int64) <= everything.session[-1]
     )
-    assert_same(fenced.known, everything.rows(0, len(fenced)), "bars")
-    assert fenced.known.provenance == {}
-    assert fenced.known.fingerprint == ""
+    assert_same(fenced.point_in_time, everything.rows(0, len(fenced)), "bars")
+    assert fenced.point_in_time.provenance == {}
+    assert fenced.point_in_time.fingerprint == ""
     if interval == "30m":
         assert fenced.finer is not None
         assert fenced.finer().close_time[-1] <= fenced.close_time[-1]
@@ -236,7 +236,7 @@ def test_no_array_of_cut_bars_lies_in_the_memory_of_longer_ones(
 ) -> None:
     data = databento_data(small_world, interval="30m", holdout_start="2024-02-06")
     for bars in (
-        load(data, scratch / "whole").known,
+        load(data, scratch / "whole").point_in_time,
         whole(small_world, scratch, "30m", 0).rows(0, 500),
     ):
         for name, value in offered(bars):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mcl.base.errors import DataError
 from mcl.config import schema
 from mcl.data import dbn
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.synthetic import generator
 from mcl.data.synthetic.watermark import watermark
 
@@ -82,10 +82,10 @@ def test_a_damaged_file_is_refused_by_name_or_gives_the_same_bars(
     root = tmp_path_factory.mktemp("root")
     whole = (tiny / name).read_bytes()
     (scratch / name).write_bytes(damaged(whole, kind, at, other))
-    found = outcome(scratch, root)
+    answer = outcome(scratch, root)
     (scratch / name).write_bytes(whole)
-    assert found == fingerprint(tiny, root) or name in found or f"{scratch} " in found
-    assert found == fingerprint(tiny, root) or not list((root / "data").glob("mcl-MCL_FUT-*"))
+    assert answer == fingerprint(tiny, root) or name in answer or f"{scratch} " in answer
+    assert answer == fingerprint(tiny, root) or not list((root / "data").glob("mcl-MCL_FUT-*"))
 
 
 def outcome(home: Path, root: Path) -> str:

@@ -24,10 +24,10 @@ from mcl.base.errors import DataError, StoreError
 from mcl.cli.main import main
 from mcl.data import dbn
 from mcl.data.download.dbn_check import sha256
-from mcl.data.download.fetcher import Tally
-from mcl.data.download.plan import Order, Terms, download
-from mcl.data.download.retry import Patience
-from mcl.data.load import load
+from mcl.data.download.fetcher import DownloadProgress
+from mcl.data.download.plan import DownloadOrder, DownloadTerms, download
+from mcl.data.download.retry import RetryPolicy
+from mcl.data.loader import load
 from mcl.simulators.databento.api import Vendor
 
 from .conftest import databento_data
@@ -57,12 +57,12 @@ def undisturbed(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return content(root)
 
 
-class Watched:
+class Recorder:
     """Remembers what a person would have seen."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.tallies: list[tuple[int, int, float]] = []
+        self.progress_marks: list[tuple[int, int, float]] = []
         self.costs: list[float] = []
 
     def planned(self, plan: Any) -> None:
@@ -71,8 +71,8 @@ class Watched:
     def tell(self, line: str) -> None:
         self.lines.append(line)
 
-    def moved(self, tally: Tally) -> None:
-        self.tallies.append((tally.chunks, tally.records, tally.paid_usd))
+    def moved(self, progress: DownloadProgress) -> None:
+        self.progress_marks.append((progress.chunks, progress.records, progress.paid_usd))
 
 
 def ledger(root: Path, event: str) -> list[dict[str, Any]]:
@@ -94,8 +94,8 @@ def below(folder: Path) -> list[str]:
 def test_a_parent_brings_definitions_and_statistics_along_in_whole_sessions(
     vendor: Vendor, root: Path, small_world: Path
 ) -> None:
-    watch = Watched()
-    done = fetch(vendor, root, watch=watch)
+    listener = Recorder()
+    done = fetch(vendor, root, listener=listener)
     folder = root / "data" / "raw" / "MCL_FUT"
     assert done["files"] == [
         str(folder / s / f"MCL_FUT_{s}_{month}.dbn.zst") for s in SCHEMAS for month in MONTHS
@@ -122,8 +122,8 @@ def test_a_parent_brings_definitions_and_statistics_along_in_whole_sessions(
     # 18:00 New York: the first session of February opens
     edge = np.datetime64("2024-01-31T23:00", "ns").astype(np.int64)
     assert bars[MONTHS[0]]["ts_event"].max() < edge <= bars[MONTHS[1]]["ts_event"].min()
-    assert watch.costs == [pytest.approx(done["cost_usd"])]
-    chunks, records, paid = watch.tallies[-1]
+    assert listener.costs == [pytest.approx(done["cost_usd"])]
+    chunks, records, paid = listener.progress_marks[-1]
     assert (chunks, records) == (6, done["records"])
     assert paid == pytest.approx(done["cost_usd"])
 
@@ -236,15 +236,15 @@ def test_the_price_is_asked_first_and_limited(vendor: Vendor, root: Path) -> Non
     ):
         fetch(vendor, root, max_cost_usd=0.05)
     assert vendor.sales == []
-    asked = []
+    plans = []
     order, terms = (
-        Order("MCLH4", "ohlcv-1m", "2024-01-01", "2024-02-01"),
-        Terms(gateway=vendor.url, max_cost_usd=0.0),
+        DownloadOrder("MCLH4", "ohlcv-1m", "2024-01-01", "2024-02-01"),
+        DownloadTerms(gateway=vendor.url, max_cost_usd=0.0),
     )
     with pytest.raises(DataError, match="above the limit of 0"):
-        download(order, root, terms, agree=lambda plan: bool(asked.append(plan.cost_usd)))
+        download(order, root, terms, agree=lambda plan: bool(plans.append(plan.cost_usd)))
     assert (
-        len(download(order, root, terms, agree=lambda plan: plan.cost_usd == asked[0])["files"])
+        len(download(order, root, terms, agree=lambda plan: plan.cost_usd == plans[0])["files"])
         == 1
     )
     assert len(fetch(vendor, root, max_cost_usd=0.0, yes=True)["files"]) == 6
@@ -275,15 +275,15 @@ def test_damage_goes_to_quarantine_and_is_fetched_again(
     vendor: Vendor, root: Path, undisturbed: dict[str, bytes], fault: str, reason: str
 ) -> None:
     vendor.faults.add(f"{fault},times=1,schema=ohlcv-1m")
-    watch = Watched()
-    done = fetch(vendor, root, watch=watch, workers=1)
+    listener = Recorder()
+    done = fetch(vendor, root, listener=listener, workers=1)
     assert done["quarantined"] == 1
     assert digests(content(root)) == digests(undisturbed)
     bad = root / "data" / "raw" / "MCL_FUT" / ".quarantine"
     (note,) = bad.glob("*.reason.json")
     assert re.search(reason, json.loads(note.read_text())["reason"])
     assert len(list(bad.glob("*.bad"))) == 1
-    assert any("in quarantine, fetching it again" in line for line in watch.lines)
+    assert any("in quarantine, fetching it again" in line for line in listener.lines)
     # the damaged one is paid for twice, and the ledger says so
     assert sum(sold(vendor).values()) == 7
     assert len(ledger(root, "quarantined")) == 1
@@ -308,10 +308,10 @@ def test_a_broken_connection_is_tried_again(
     vendor: Vendor, root: Path, undisturbed: dict[str, bytes]
 ) -> None:
     vendor.faults.add("drop=0.5,times=3")
-    watch = Watched()
-    fetch(vendor, root, watch=watch)
+    listener = Recorder()
+    fetch(vendor, root, listener=listener)
     assert digests(content(root)) == digests(undisturbed)
-    assert sum("the connection to databento broke" in line for line in watch.lines) == 3
+    assert sum("the connection to databento broke" in line for line in listener.lines) == 3
     assert len(ledger(root, "broken")) == 3
 
 
@@ -375,28 +375,33 @@ def test_retry_after_is_honoured(vendor: Vendor, root: Path) -> None:
 
 def test_the_pace_stays_within_the_vendors_limits(small_world: Path, root: Path) -> None:
     with gateway(small_world, root) as vendor:
-        watch = Watched()
-        fetch(vendor, root, schema="ohlcv-1h", workers=8, watch=watch)
-    assert watch.lines == []  # no 429
+        listener = Recorder()
+        fetch(vendor, root, schema="ohlcv-1h", workers=8, listener=listener)
+    assert listener.lines == []  # no 429
 
 
 def test_nobody_listens_and_nobody_trusts(vendor: Vendor, root: Path, tmp_path: Path) -> None:
-    order = Order("MCL.FUT", "ohlcv-1m", "2024-01-01")
+    order = DownloadOrder("MCL.FUT", "ohlcv-1m", "2024-01-01")
     with pytest.raises(DataError, match=r"databento cannot be reached.*\(2 tries"):
         download(
             order,
             root,
-            Terms(gateway="https://127.0.0.1:9", patience=Patience(tries=2, first_sec=0.01)),
+            DownloadTerms(
+                gateway="https://127.0.0.1:9", retry_policy=RetryPolicy(tries=2, first_sec=0.01)
+            ),
         )
     with pytest.raises(DataError, match="certificate is not trusted"):
-        download(order, tmp_path / "elsewhere", Terms(gateway=vendor.url))
+        download(order, tmp_path / "elsewhere", DownloadTerms(gateway=vendor.url))
     with pytest.raises(DataError, match="there is no certificate file"):
-        download(order, root, Terms(gateway=vendor.url, gateway_ca=tmp_path / "none.pem"))
+        download(order, root, DownloadTerms(gateway=vendor.url, gateway_ca=tmp_path / "none.pem"))
     for address in ("https://", "https://127.0.0.1:x", "https://127.0.0.1/v0"):
         with pytest.raises(DataError, match="is no address of a gateway"):
-            download(order, root, Terms(gateway=address))
+            download(order, root, DownloadTerms(gateway=address))
     port = vendor.url.rsplit(":", 1)[1]
-    assert download(order, root, Terms(gateway=f"localhost:{port}/", estimate=True))["records"] > 0
+    assert (
+        download(order, root, DownloadTerms(gateway=f"localhost:{port}/", estimate=True))["records"]
+        > 0
+    )
 
 
 def test_bad_words_are_refused_before_anything_is_asked(vendor: Vendor, root: Path) -> None:
@@ -564,7 +569,7 @@ def test_the_command_line_works_against_the_gateway_verb(
         command, env=environment(root), stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
-        told = json.loads(server.stdout.readline())
+        greeting = json.loads(server.stdout.readline())
         words = [
             "data",
             "download",
@@ -574,19 +579,19 @@ def test_the_command_line_works_against_the_gateway_verb(
             "2024-01-01",
             "--end",
             "2024-02-01",
-            f"data.gateway={told['gateway']}",
+            f"data.gateway={greeting['gateway']}",
         ]
         assert main(["--json", *words, "--estimate"]) == 0
         estimate = json.loads(capsys.readouterr().out)
         assert main([*words, "data.workers=2"]) == 0
-        shown = capsys.readouterr().out
+        output = capsys.readouterr().out
         assert main(["--json", *words]) == 0
         again = json.loads(capsys.readouterr().out)
         server.send_signal(signal.SIGINT)
     assert server.returncode == 0
-    assert "what is missing, and what it costs" in shown
-    assert "trying again in" in shown
-    assert f"1/1 chunks · {estimate['records']:,} of {estimate['records']:,} rows" in shown
+    assert "what is missing, and what it costs" in output
+    assert "trying again in" in output
+    assert f"1/1 chunks · {estimate['records']:,} of {estimate['records']:,} rows" in output
     assert (again["cost_usd"], len(again["files"])) == (0, 1)
     assert main([*words, "data.gatway=x"]) == 1
     assert (

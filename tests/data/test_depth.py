@@ -25,7 +25,7 @@ from mcl.config import schema
 from mcl.data import dbn, depth, slippage_model
 from mcl.data.bars import Bars
 from mcl.data.depth import Book, Depth
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.synthetic import generator, order_books
 from mcl.market.calendar import NS, to_day
 
@@ -39,10 +39,10 @@ DAYS = (date(2024, 1, 10), date(2024, 1, 15))
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    made = generator.generate(
+    world = generator.generate(
         spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 19)
     )
-    return order_books.generate(made, DAYS)
+    return order_books.generate(world, DAYS)
 
 
 @pytest.fixture(scope="module")
@@ -61,20 +61,20 @@ def test_trades_add_up_to_the_bars(home: Path) -> None:
     )
     trades = trades[(trades["action"] == "T") & (trades["symbol"] == "MCLG4")]
     bars = bars[bars["symbol"] == "MCLG4"]
-    made = trades.groupby(trades["ts_event"].dt.floor("min")).agg(
+    minutes = trades.groupby(trades["ts_event"].dt.floor("min")).agg(
         {"price": ["first", "max", "min", "last"], "size": "sum"}
     )
-    real = bars.loc[made.index]
+    real = bars.loc[minutes.index]
     assert (
-        len(made)
+        len(minutes)
         == ((bars.index >= trades.index[0].floor("min")) & (bars.index <= trades.index[-1])).sum()
     )
     for i, name in enumerate(("open", "high", "low", "close", "volume")):
-        assert np.allclose(made.iloc[:, i], real[name]), name
+        assert np.allclose(minutes.iloc[:, i], real[name]), name
 
 
 def test_the_book_stands_around_every_trade(stored: Depth) -> None:
-    for symbol, day in stored.held:
+    for symbol, day in stored.book_keys:
         book = stored.book(symbol, day)
         assert book.sound.all()
         assert (np.diff(book.bid, axis=0) < 0).all()
@@ -101,7 +101,7 @@ def test_books_are_found_again_and_deterministic(home: Path, stored: Depth, tmp_
     again = depth.build(home, "MCL", stored.folder.parents[1])
     assert again.folder == stored.folder
     assert again.synthetic
-    assert again.held == [(symbol, day) for day in DAYS for symbol in ("MCLG4", "MCLH4")]
+    assert again.book_keys == [(symbol, day) for day in DAYS for symbol in ("MCLG4", "MCLH4")]
 
 
 def test_only_the_wanted_levels_are_read(stored: Depth) -> None:
@@ -173,9 +173,9 @@ def test_features_know_nothing_that_came_after_the_bar_closed(
     assert (frame["microprice_ticks"].abs() <= frame["spread_ticks"] / 2 + 1e-9)[inside].all()
     row = int(np.flatnonzero(inside)[500])
     book = stored.book("MCLG4", DAYS[0])
-    known = int(np.searchsorted(book.ts, bars.close_time[row], "right")) - 1
-    assert frame["spread_ticks"].iloc[row] == pytest.approx(book.spread[known] / 0.01)
-    assert book.ts[known] <= bars.close_time[row] < book.ts[known + 1]
+    row_at_close = int(np.searchsorted(book.ts, bars.close_time[row], "right")) - 1
+    assert frame["spread_ticks"].iloc[row] == pytest.approx(book.spread[row_at_close] / 0.01)
+    assert book.ts[row_at_close] <= bars.close_time[row] < book.ts[row_at_close + 1]
 
 
 def test_the_cost_config_is_written_with_its_provenance_and_composes(
@@ -251,11 +251,15 @@ def test_real_samples_are_stored_and_read(
     shared_data: Path, tmp_path: Path, schema_name: str
 ) -> None:
     path = shared_data / "databento_python_apache2" / f"GLBX.MDP3__test_data.{schema_name}.dbn.zst"
-    found = depth.build(path, "ES", tmp_path)
+    stored_books = depth.build(path, "ES", tmp_path)
     records = dbn.read(path)[1]
-    symbol, day = found.held[0]
-    assert (symbol, day, found.levels) == ("ESH1", date(2020, 12, 28), depth.LEVELS[schema_name])
-    book = found.book(symbol, day)
+    symbol, day = stored_books.book_keys[0]
+    assert (symbol, day, stored_books.levels) == (
+        "ESH1",
+        date(2020, 12, 28),
+        depth.LEVELS[schema_name],
+    )
+    book = stored_books.book(symbol, day)
     assert np.array_equal(book.ts, records["ts_recv"].astype(np.int64))
     assert np.array_equal(book.bid[0], records["bid_px_00"] / 1e9)
-    assert not found.synthetic
+    assert not stored_books.synthetic

@@ -17,8 +17,8 @@ from mcl.base.errors import DataError
 from mcl.data import dbn
 from mcl.data.download import chunks
 from mcl.data.download.dbn_check import inspect
-from mcl.data.download.retry import Pace, Patience, Transient, patiently
-from mcl.data.download.thread_pool import abreast
+from mcl.data.download.plan import run_in_threads
+from mcl.data.download.retry import RateLimiter, RetryPolicy, Transient, with_retries
 from mcl.market import calendar
 
 DAYS = st.dates(date(2021, 7, 12), date(2026, 12, 31))
@@ -58,7 +58,7 @@ def test_no_session_is_cut_in_two(span: chunks.Span, schema: str) -> None:
     except DataError:  # a holiday or a weekend
         return
     pieces = [
-        chunks.Chunk("MCL.FUT", "parent", schema, *piece)
+        chunks.DownloadChunk("MCL.FUT", "parent", schema, *piece)
         for piece in chunks.split(schema, span, batch=False)
     ]
     edges = [
@@ -112,8 +112,8 @@ def test_only_whole_sessions_are_there(schema: str, available: str, end: date) -
 def test_backoff_is_capped_jittered_and_never_shorter_than_asked(
     attempt: int, asked: float | None
 ) -> None:
-    patience = Patience(first_sec=1.0, cap_sec=60.0)
-    wait = patience.delay_sec(attempt, asked)
+    policy = RetryPolicy(first_sec=1.0, cap_sec=60.0)
+    wait = policy.delay_sec(attempt, asked)
     own = min(60.0, 2.0 ** (attempt - 1))
     assert max(own / 2, asked or 0) <= wait <= max(own, asked or 0)
 
@@ -127,29 +127,31 @@ def test_a_final_error_is_not_tried_again_and_a_transient_one_is() -> None:
             raise error
         return len(calls)
 
-    told: list[str] = []
-    swift, pace = Patience(tries=5, first_sec=0.001), Pace(FREE)
+    lines: list[str] = []
+    swift, limiter = RetryPolicy(tries=5, first_sec=0.001), RateLimiter(FREE)
     assert (
-        patiently(lambda: call(Transient("gone for a moment"), 3), swift, pace, told.append, "call")
+        with_retries(
+            lambda: call(Transient("gone for a moment"), 3), swift, limiter, lines.append, "call"
+        )
         == 3
     )
-    assert len(told) == 2
+    assert len(lines) == 2
     calls.clear()
     with pytest.raises(DataError, match="no"):
-        patiently(lambda: call(DataError("no"), 3), swift, pace, told.append, "call")
+        with_retries(lambda: call(DataError("no"), 3), swift, limiter, lines.append, "call")
     assert len(calls) == 1
     calls.clear()
     with pytest.raises(Transient, match=r"gone \(5 tries in 0 s\)"):
-        patiently(lambda: call(Transient("gone"), 99), swift, pace, told.append, "call")
+        with_retries(lambda: call(Transient("gone"), 99), swift, limiter, lines.append, "call")
     assert len(calls) == 5
 
 
 def test_the_pace_holds_over_threads_and_a_pause_stops_everybody() -> None:
-    pace, starts = Pace({"call": (100.0, 3)}), []
+    limiter, starts = RateLimiter({"call": (100.0, 3)}), []
 
     def turn() -> None:
         for _ in range(4):
-            pace.wait("call")
+            limiter.wait("call")
             starts.append(time.monotonic())
 
     threads = [threading.Thread(target=turn) for _ in range(3)]
@@ -157,26 +159,26 @@ def test_the_pace_holds_over_threads_and_a_pause_stops_everybody() -> None:
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert max(starts) - began > 0.09  # twelve starts, three of them at once
-    pace.pause(0.2)
+    limiter.pause(0.2)
     began = time.monotonic()
-    pace.wait("call")
+    limiter.wait("call")
     assert time.monotonic() - began > 0.15
 
 
 def test_the_first_error_stops_new_work_and_lets_the_rest_finish() -> None:
-    begun, finished, stop = [], [], threading.Event()
+    started, finished, stop = [], [], threading.Event()
 
     def work(n: int) -> None:
-        begun.append(n)
+        started.append(n)
         if n == 0:
             raise IndexError("the first")
         time.sleep(0.1)
         finished.append(n)
 
     with pytest.raises(IndexError, match="the first"):
-        abreast(range(20), work, workers=3, stop=stop, tick=lambda: None, wait=lambda: None)
-    assert sorted(finished) == sorted(n for n in begun if n)
-    assert len(begun) <= 4
+        run_in_threads(range(20), work, workers=3, stop=stop, tick=lambda: None, wait=lambda: None)
+    assert sorted(finished) == sorted(n for n in started if n)
+    assert len(started) <= 4
 
 
 @given(st.data())

@@ -115,10 +115,10 @@ def test_continuous_contracts_hold_until_their_rule_says(
     client: databento.Historical, small_world: Path
 ) -> None:
     def holds(symbol: str) -> list[tuple[str, str, str]]:
-        told = client.symbology.resolve(
+        mapping = client.symbology.resolve(
             "GLBX.MDP3", symbol, "continuous", "instrument_id", "2024-01-10", "2024-02-10"
         )
-        return [(i["d0"], i["d1"], i["s"]) for i in told["result"][symbol]]
+        return [(i["d0"], i["d1"], i["s"]) for i in mapping["result"][symbol]]
 
     calendar = holds("MCL.c.0")
     # the 19th is its last trade
@@ -205,8 +205,10 @@ def test_metadata(client: databento.Historical) -> None:
     )
     with pytest.warns(BentoWarning, match="SYNTHETIC DATA"):
         assert ask.get_dataset_range("GLBX.MDP3")["start"] == "2024-01-01T00:00:00.000000000Z"
-    told = ask.get_dataset_condition("GLBX.MDP3", start_date="2024-01-16", end_date="2024-01-18")
-    assert [(day["date"], day["condition"]) for day in told] == [
+    conditions = ask.get_dataset_condition(
+        "GLBX.MDP3", start_date="2024-01-16", end_date="2024-01-18"
+    )
+    assert [(day["date"], day["condition"]) for day in conditions] == [
         ("2024-01-16", "available"),
         ("2024-01-17", "degraded"),
         ("2024-01-18", "available"),

@@ -16,9 +16,9 @@ from chromium import Chromium
 from mcl.base.errors import DataError
 from mcl.cli import main
 from mcl.config import schema
-from mcl.data import build
+from mcl.data import loader
 from mcl.data.coverage import Coverage
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.quality import Finding, Health, examine
 from mcl.data.synthetic import defects, generator
 from mcl.market.calendar import to_day
@@ -36,7 +36,7 @@ def blemished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("blemished"),
         first=FIRST,
         last=LAST,
-        blemishes=defects.BLEMISHES,
+        blemishes=defects.DEFECTS,
     )
 
 
@@ -73,14 +73,14 @@ def test_a_clean_world_is_fit(small_world: Path, tmp_path: Path) -> None:
 def test_every_blemish_is_found_once_and_placed(
     health: Health, kind: str, severity: str, place: str
 ) -> None:
-    found = finding(health, kind)
-    assert (found.severity, found.count) == (severity, 1)
-    assert place in found.places[0]
-    assert found.action
+    entry = finding(health, kind)
+    assert (entry.severity, entry.count) == (severity, 1)
+    assert place in entry.places[0]
+    assert entry.action
 
 
 def test_nothing_else_is_accused(health: Health) -> None:
-    known = {
+    kinds = {
         "duplicate",
         "off tick",
         "missing session",
@@ -89,7 +89,7 @@ def test_nothing_else_is_accused(health: Health) -> None:
         "outlier",
         "forced roll",
     }
-    assert {f.kind for f in health.findings} <= known
+    assert {f.kind for f in health.findings} <= kinds
     severities = [f.severity for f in health.findings]
     assert severities == sorted(severities, key=("error", "warning", "note").index)
 
@@ -103,7 +103,7 @@ def test_coverage_is_a_plain_count(health: Health) -> None:
     coverage, bars = health.coverage, health.bars
     assert coverage is not None
     assert bars is not None
-    assert coverage.held.sum() == len(bars)
+    assert coverage.covered.sum() == len(bars)
     row = int(np.searchsorted(coverage.sessions, to_day(date(2024, 1, 31))))
     slots = coverage.by_slot()
     assert slots[row, 30] == 0  # 09:00
@@ -119,10 +119,10 @@ def test_a_session_without_bars_is_no_gap(health: Health) -> None:
 def test_thin_hours_are_not_gaps() -> None:
     rng = np.random.default_rng(3)
     probability = np.where(np.arange(1380) < 480, 0.3, 0.99)
-    held = rng.random((60, 1380)) < probability
-    coverage = Coverage(np.arange(60), np.arange(60) * 10**14, 60, held, np.ones_like(held))
+    has_bar = rng.random((60, 1380)) < probability
+    coverage = Coverage(np.arange(60), np.arange(60) * 10**14, 60, has_bar, np.ones_like(has_bar))
     assert coverage.gaps() == ()
-    held[7, 900:912] = False
+    has_bar[7, 900:912] = False
     assert [(g.session, g.minutes) for g in coverage.gaps()] == [(7, pytest.approx(12, abs=2))]
 
 
@@ -138,16 +138,16 @@ def test_degraded_sessions_can_be_left_out(
         )
     ]
     (world_copy / "condition.json").write_text(json.dumps(days))
-    kept, cut = (
+    whole, cut = (
         load(databento_data(world_copy, exclude_degraded=flag), tmp_path) for flag in (False, True)
     )
     plain = load(databento_data(small_world), tmp_path)
-    assert kept.fingerprint == plain.fingerprint != cut.fingerprint
+    assert whole.fingerprint == plain.fingerprint != cut.fingerprint
     # Sunday the 28th belongs to Monday's session
     absent = {to_day(date(2024, 1, 16)), to_day(date(2024, 1, 29))}
-    assert set(kept.session) - set(cut.session) == absent
+    assert set(whole.session) - set(cut.session) == absent
     assert cut.roll.sum() == plain.roll.sum()
-    assert build.info(databento_data(world_copy), tmp_path)["conditions"] == {
+    assert loader.dataset_facts(databento_data(world_copy), tmp_path)["conditions"] == {
         "2024-01-16": "degraded",
         "2024-01-28": "degraded",
     }
@@ -224,7 +224,7 @@ def test_a_truncated_file_does_not_hide_the_rest(world_copy: Path, tmp_path: Pat
 
 def test_a_damaged_store_is_an_error(small_world: Path, tmp_path: Path) -> None:
     data = databento_data(small_world)
-    folder = build.stored_dataset(data, tmp_path).folder
+    folder = loader.stored_dataset(data, tmp_path).folder
     stats = folder / "statistics.parquet"
     stats.write_bytes(stats.read_bytes() + b"x")
     assert finding(examine(data, tmp_path), "store").places == ("statistics.parquet",)
@@ -282,11 +282,11 @@ def test_the_page_shows_what_was_found_to_everybody(
     health: Health, browser: Chromium, tmp_path: Path
 ) -> None:
     browser.show(tmp_path, health_page(health, title="Check", synthetic="SYNTHETIC DATA"))
-    shown = browser.run(
+    text = browser.run(
         "return [...document.querySelectorAll('#findings tbody tr')].map(r => [...r.cells].slice(0,"
         " 3).map(c => c.textContent))"
     )
-    assert shown == [[f.severity, f.kind, f"{f.count:,}"] for f in health.findings]
+    assert text == [[f.severity, f.kind, f"{f.count:,}"] for f in health.findings]
     assert health.coverage is not None
     assert health.bars is not None
     heat = "document.getElementById('chart-coverage').data[0]"

@@ -17,9 +17,9 @@ from comparisons import digest
 
 from mcl.base.errors import DataError
 from mcl.config import schema
-from mcl.data import build, continuous, dataset
+from mcl.data import continuous, dataset, loader
 from mcl.data.bars import COLUMNS, ROLL_COLUMNS, Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.synthetic import generator
 from mcl.market.calendar import NS, sessions
 
@@ -183,13 +183,15 @@ def test_finer_than_the_data_is_refused(small_bars: Bars) -> None:
 
 def test_the_holdout_is_fenced(small_world: Path, tmp_path: Path, small_bars: Bars) -> None:
     data = databento_data(small_world, holdout_start=date(2024, 2, 12))
-    seen, all_of_it = load(data, tmp_path), load(data, tmp_path, holdout=True)
+    visible, all_of_it = load(data, tmp_path), load(data, tmp_path, holdout=True)
     assert (
-        seen.session.max() < np.datetime64("2024-02-12", "D").astype(int) <= all_of_it.session.max()
+        visible.session.max()
+        < np.datetime64("2024-02-12", "D").astype(int)
+        <= all_of_it.session.max()
     )
-    assert np.array_equal(seen.adjusted["close"], all_of_it.adjusted["close"][: len(seen)])
-    assert len(seen.roll_table) == 1
-    assert all_of_it.fingerprint == small_bars.fingerprint != seen.fingerprint
+    assert np.array_equal(visible.adjusted["close"], all_of_it.adjusted["close"][: len(visible)])
+    assert len(visible.roll_table) == 1
+    assert all_of_it.fingerprint == small_bars.fingerprint != visible.fingerprint
 
 
 def test_an_empty_range_is_refused(small_world: Path, tmp_path: Path) -> None:
@@ -262,7 +264,7 @@ def test_a_second_call_reads_what_the_first_one_made(
 
 
 def test_the_manifest_accounts_for_every_row(small_world: Path, tmp_path: Path) -> None:
-    stored = build.stored_dataset(databento_data(small_world), tmp_path)
+    stored = loader.stored_dataset(databento_data(small_world), tmp_path)
     manifest = json.loads((stored.folder / "manifest.json").read_text())
     counts = manifest["counts"]
     assert (
@@ -280,7 +282,7 @@ def test_the_manifest_accounts_for_every_row(small_world: Path, tmp_path: Path) 
 
 
 def test_a_range_of_a_contract_reads_only_that(small_world: Path, tmp_path: Path) -> None:
-    stored = build.stored_dataset(databento_data(small_world), tmp_path)
+    stored = loader.stored_dataset(databento_data(small_world), tmp_path)
     index = [c.symbol for c in stored.contracts].index("MCLH4")
     low, high = (int(np.datetime64(d, "D").astype(int)) for d in ("2024-01-10", "2024-01-12"))
     part, whole = stored.rows(index, low, high), stored.rows(index)
@@ -293,7 +295,7 @@ def test_a_range_of_a_contract_reads_only_that(small_world: Path, tmp_path: Path
 def test_a_damaged_store_is_refused(small_world: Path, tmp_path: Path, name: str) -> None:
     data = databento_data(small_world)
     load(data, tmp_path)
-    folder = build.stored_dataset(data, tmp_path).folder
+    folder = loader.stored_dataset(data, tmp_path).folder
     if name == "bars":
         for cached in (folder / "front").iterdir():
             cached.unlink()
@@ -325,24 +327,24 @@ def test_a_world_stays_marked_wherever_the_path_points(small_world: Path, tmp_pa
 def test_the_synthetic_source_makes_its_world_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = []
+    calls = []
     real = generator.generate
 
     def short(spec: schema.SyntheticData, folder: Path) -> Path:
-        made.append(real(spec, folder, first=FIRST, last=LAST))
-        return made[-1]
+        calls.append(real(spec, folder, first=FIRST, last=LAST))
+        return calls[-1]
 
     monkeypatch.setattr(generator, "generate", short)  # seven weeks instead of two years
     data = schema.SyntheticData(source="synthetic", seed=3, holdout_start=date(2024, 2, 1))
     first, second = load(data, tmp_path), load(data, tmp_path)
-    assert made[0] == made[1]
+    assert calls[0] == calls[1]
     assert first.fingerprint == second.fingerprint
     assert first.synthetic
     assert first.provenance["request"]["seed"] == 3
 
 
 def test_info_says_what_there_is(small_world: Path, tmp_path: Path, small_bars: Bars) -> None:
-    facts = build.info(databento_data(small_world), tmp_path)
+    facts = loader.dataset_facts(databento_data(small_world), tmp_path)
     assert (facts["bars"], facts["fingerprint"]) == (len(small_bars), small_bars.fingerprint)
     assert facts["contracts"] == ["MCLG4", "MCLH4", "MCLJ4"]
     assert [r["to_symbol"] for r in facts["rolls"]] == ["MCLH4", "MCLJ4"]

@@ -14,9 +14,9 @@ import pytest
 from comparisons import digest
 
 from mcl.config import schema
-from mcl.data import build, continuous, dbn
+from mcl.data import continuous, dbn, loader
 from mcl.data.bars import COLUMNS, Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.synthetic import generator, order_books
 from mcl.market.calendar import NS, sessions, to_day
 
@@ -28,10 +28,10 @@ DAY = date(2024, 1, 10)
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    made = generator.generate(
+    world = generator.generate(
         spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 11)
     )
-    return order_books.generate(made, [DAY])
+    return order_books.generate(world, [DAY])
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_seconds_make_the_same_bars_as_minutes(
 ) -> None:
     fine = load(databento_data(seconds, interval=interval), tmp_path)
     coarse = of_day(load(databento_data(home, interval=interval), tmp_path))
-    assert build.stored_dataset(databento_data(seconds), tmp_path).interval == "1s"
+    assert loader.stored_dataset(databento_data(seconds), tmp_path).interval == "1s"
     for name in ("close_time", "open", "high", "low", "close", "volume", "session", "to_close_sec"):
         assert np.array_equal(getattr(fine, name), getattr(coarse, name)), name
 
@@ -117,18 +117,18 @@ def test_the_way_does_not_matter(small_bars: Bars, steps: list[str]) -> None:
 
 def test_missing_minutes_become_no_bars(small_bars: Bars) -> None:
     table = sessions(date(2024, 1, 1), date(2024, 3, 1))
-    kept = np.ones(len(small_bars), bool)
+    mask = np.ones(len(small_bars), bool)
     at = int(np.flatnonzero(small_bars.session == to_day(DAY))[600])
-    kept[at : at + 12] = False
-    columns = {name: getattr(small_bars, name)[kept] for name in COLUMNS}
+    mask[at : at + 12] = False
+    columns = {name: getattr(small_bars, name)[mask] for name in COLUMNS}
     fine, holed = (
         continuous.resample(b, "5m", table) for b in (small_bars, replace(small_bars, **columns))
     )
-    gone = set(fine.close_time) - set(holed.close_time)
-    assert 1 <= len(gone) <= 3
+    missing = set(fine.close_time) - set(holed.close_time)
+    assert 1 <= len(missing) <= 3
     assert not set(holed.close_time) - set(fine.close_time)
     assert (holed.volume > 0).all()
-    assert holed.volume.sum() == small_bars.volume[kept].sum()
+    assert holed.volume.sum() == small_bars.volume[mask].sum()
 
 
 def test_settlements_are_those_of_the_active_contract(home: Path, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ import pytest
 from mcl import composition
 from mcl.base.errors import DataError
 from mcl.config import schema
-from mcl.data import build
+from mcl.data import loader
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.market.calendar import last_trade_date
 
 
@@ -65,11 +65,11 @@ def test_forty_years_of_ranks_become_dated_contracts(eia: Bars, eia_file: Path) 
     day = date(2008, 7, 22)
     assert last_trade_date("CL", 2008, 8) == day
     assert at(eia, str(day))[["contract", "close"]].tolist() == ["CLU8", frame.loc[str(day), "c2"]]
-    held = eia.frame()
+    prices = eia.frame()
     symbol_of = {c.symbol + str(c.year): c for c in eia.contracts}
     assert len(symbol_of) == len(eia.contracts)
     last = [eia.contracts[i].last_trade_date for i in eia.contract]
-    assert all(t.date() < expiry for t, expiry in zip(held.index, last, strict=True))
+    assert all(t.date() < expiry for t, expiry in zip(prices.index, last, strict=True))
 
 
 def test_settlements_fill_at_the_next_settlement(eia: Bars) -> None:
@@ -137,7 +137,7 @@ def test_gold_rolls_to_the_month_that_trades(lean_folder: Path, tmp_path: Path) 
     assert [str(d) for d in bars.roll_table["session"].dt.date] == ["2013-10-08", "2013-10-09"]
     assert (bars.roll_table["known_at"] < bars.times[np.flatnonzero(bars.roll)]).all()
     assert (bars.instrument.symbol, bars.synthetic, len(bars)) == ("GC", False, 4200)
-    assert build.info(data, tmp_path)["counts"]["read"] == 7887
+    assert loader.dataset_facts(data, tmp_path)["counts"]["read"] == 7887
 
 
 def test_the_clock_of_the_sample_shows_in_its_daily_break(

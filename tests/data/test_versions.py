@@ -15,7 +15,7 @@ import zstandard
 
 from mcl.base.errors import DataError
 from mcl.data import dbn
-from mcl.data.load import load
+from mcl.data.loader import load
 
 from .conftest import databento_data
 

@@ -263,10 +263,10 @@ def test_settlement_is_the_price_at_half_past_two(
     both = minute.set_index("day").join(settled["price"], how="inner")
     assert len(both) > 30
     assert (both["close"] - both["price"]).abs().median() <= 0.02
-    known = settled["ts_recv"].dt.tz_convert("America/New_York")
-    assert (known.dt.date == settled.index).all()
-    assert set(known.dt.strftime("%H:%M")) == {"15:00", "14:15", "15:15"} & set(
-        known.dt.strftime("%H:%M")
+    known_at = settled["ts_recv"].dt.tz_convert("America/New_York")
+    assert (known_at.dt.date == settled.index).all()
+    assert set(known_at.dt.strftime("%H:%M")) == {"15:00", "14:15", "15:15"} & set(
+        known_at.dt.strftime("%H:%M")
     )
 
 
@@ -274,9 +274,9 @@ def test_volume_and_open_interest_are_known_on_the_next_business_day(
     statistics: pd.DataFrame,
 ) -> None:
     published = statistics[statistics["stat_type"].isin((6, 9))]
-    known = published["ts_recv"].dt.tz_convert("America/New_York").dt.date
-    assert (known > published["session"]).all()
-    assert all(calendar.is_business_day(day) for day in set(known))
+    known_on = published["ts_recv"].dt.tz_convert("America/New_York").dt.date
+    assert (known_on > published["session"]).all()
+    assert all(calendar.is_business_day(day) for day in set(known_on))
     friday = published[published["session"] == date(2025, 11, 7)]
     assert set(friday["ts_recv"].dt.tz_convert("America/New_York").astype(str)) == {
         "2025-11-10 10:00:00-05:00"
@@ -325,17 +325,17 @@ def test_a_half_session_holiday_clears_with_the_next_day(
 
 
 def test_the_world_says_that_it_is_synthetic(small_world: Path) -> None:
-    told = json.loads((small_world / "world.json").read_text())
-    assert told["synthetic"] is True
-    assert "SYNTHETIC" in told["notice"]
-    assert told["edge"]["words"].startswith("none")
-    assert told["parameters"]["seed"] == 7
-    assert told["request"]["symbols"] == ["MCL.FUT"]
-    assert told["sessions"] == 47
-    assert told["rows"] == {
+    world = json.loads((small_world / "world.json").read_text())
+    assert world["synthetic"] is True
+    assert "SYNTHETIC" in world["notice"]
+    assert world["edge"]["words"].startswith("none")
+    assert world["parameters"]["seed"] == 7
+    assert world["request"]["symbols"] == ["MCL.FUT"]
+    assert world["sessions"] == 47
+    assert world["rows"] == {
         schema: len(client_frame(small_world, schema)) for schema in generator.SCHEMAS
     }
-    assert sorted(told["files"]) == sorted(
+    assert sorted(world["files"]) == sorted(
         str(p.relative_to(small_world)) for p in small_world.rglob("*.zst")
     )
 
@@ -362,13 +362,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
 def test_a_finished_world_is_reused_and_a_damaged_one_made_again(tmp_path: Path) -> None:
     span = {"first": date(2025, 12, 15), "last": date(2025, 12, 17)}
     home = generator.generate(ZERO, tmp_path, **span)
-    stamp, told = (home / "world.json").stat().st_mtime_ns, (home / "world.json").read_text()
+    stamp, text = (home / "world.json").stat().st_mtime_ns, (home / "world.json").read_text()
     assert generator.generate(ZERO, tmp_path, **span) == home
     assert (home / "world.json").stat().st_mtime_ns == stamp
     (home / "definition" / "2025-12.dbn.zst").write_bytes(b"cut")
-    (home / "world.json").write_text(told)
+    (home / "world.json").write_text(text)
     assert generator.generate(ZERO, tmp_path, **span) == home
-    assert (home / "world.json").read_text() == told
+    assert (home / "world.json").read_text() == text
     assert dbn.read(home / "definition" / "2025-12.dbn.zst")[0].schema == "definition"
     assert [p.name for p in (tmp_path / "synthetic").iterdir()] == [home.name]
 
@@ -414,7 +414,7 @@ class Front:
         return np.bincount(self.session[1:], sign[:-1] * np.diff(self.close))
 
 
-def active(tapes: Iterator[price_process.Tape]) -> Front:
+def active(tapes: Iterator[price_process.SyntheticSession]) -> Front:
     closes, sessions, offset, last = [], [], 0.0, None
     for tape in tapes:
         now = int(np.searchsorted(tape.to_last_trade, price_process.ROLL_SESSIONS, "right"))

@@ -111,11 +111,11 @@ class Slow:
 
     def roll(self, i: int) -> None:
         self.waiting = self.given_up = None
-        held, gap = self.held, self.gap(i)
-        if not held:
+        position, gap = self.held, self.gap(i)
+        if not position:
             return
-        self.pay(i, -held, self.ticks["open"][i] - gap, "roll")
-        self.pay(i, held, self.ticks["open"][i], "roll")
+        self.pay(i, -position, self.ticks["open"][i] - gap, "roll")
+        self.pay(i, position, self.ticks["open"][i], "roll")
         self.average += gap
         self.stop = None if self.stop is None else self.stop + gap
         self.take_profit = None if self.take_profit is None else self.take_profit + gap
@@ -219,16 +219,16 @@ class Slow:
         """What was decided goes to the market or waits; whether something was entered after the
         open.
         """
-        made, ask = self.arrived(i), self.flow.execution
-        if made is None:
+        decision, ask = self.arrived(i), self.flow.execution
+        if decision is None:
             return False
-        open_, goal = self.ticks["open"][i], made.target
+        open_, goal = self.ticks["open"][i], decision.target
         limits = self.flow.limits
         # without what opens or adds
         least = sign(goal) * min(abs(goal), max(0, sign(goal) * self.held))
         full = self.trades >= (limits.max_trades_per_session or math.inf)
         allowed = not (ask.latency_bars and (self.locked or self.halted or full))
-        decided_at = made.close + sum(self.gap(row) for row in range(made.row + 1, i + 1))
+        decided_at = decision.close + sum(self.gap(row) for row in range(decision.row + 1, i + 1))
         near = (
             limits.price_collar_ticks is None
             or abs(open_ - decided_at) <= limits.price_collar_ticks
@@ -241,11 +241,11 @@ class Slow:
         if quantity:
             quantity = sign(quantity) * min(abs(quantity), self.share(i))
         if quantity:
-            self.reach(i, quantity, open_, "risk" if made.forced else "target", made)
+            self.reach(i, quantity, open_, "risk" if decision.forced else "target", decision)
         if ask.entry == "market" or not adds or not near or not allowed or self.held != least:
             self.waiting = self.given_up = None
             return False
-        return self.wait(i, made, goal, decided_at)
+        return self.wait(i, decision, goal, decided_at)
 
     def share(self, i: int) -> int:
         frac = self.flow.execution.participation_frac
@@ -329,7 +329,7 @@ class Slow:
         )
         if self.finer and met[0] == "stop" and (up or down) and not entered_inside:
             met = next(
-                found for row in self.inside(i) if (found := self.met(*row, False)) is not None
+                touch for row in self.inside(i) if (touch := self.met(*row, False)) is not None
             )
         self.out(i, met[1], met[0])
 
@@ -375,23 +375,23 @@ class Slow:
     # ------------------------------------------------------------------------------------- decision
 
     def decide(self, i: int, close: float) -> None:
-        plan, lim, held, equity = self.flow.plan, self.flow.limits, self.held, self.equity[-1]
+        plan, lim, position, equity = self.flow.plan, self.flow.limits, self.held, self.equity[-1]
         self.peak = max(self.peak, equity)
         if self.stopped_side and sign(plan.wanted[i]) != self.stopped_side:
             self.stopped_side = 0
-        losing = bool(held) and self.opened_with - equity >= (
+        losing = bool(position) and self.opened_with - equity >= (
             lim.max_loss_per_trade_usd or math.inf
         )
         if losing:
-            self.stopped_side = sign(held) if sign(plan.wanted[i]) == sign(held) else 0
+            self.stopped_side = sign(position) if sign(plan.wanted[i]) == sign(position) else 0
         self.goal, self.why = self.wish(i), Block.PRICE_COLLAR if self.collared else Block.NONE
         gate = Block(int(plan.gate[i])) if len(plan.gate) else Block.NONE
         to_close = int(self.flow.bars.to_close_sec[i])
         self.at_most(lim.max_position, Block.MAX_POSITION)
-        if lim.initial_margin_usd and self.goal != held:
+        if lim.initial_margin_usd and self.goal != position:
             carried = max(0, whole(equity * lim.max_margin_frac / lim.initial_margin_usd))
-            kept = min(abs(held), abs(self.goal)) if sign(held) == sign(self.goal) else 0
-            self.at_most(max(carried, kept), Block.MARGIN)
+            reduced = min(abs(position), abs(self.goal)) if sign(position) == sign(self.goal) else 0
+            self.at_most(max(carried, reduced), Block.MARGIN)
         self.within_order(lim.max_order)
         self.no_new_risk(
             next(
@@ -408,7 +408,7 @@ class Slow:
         closing = [block for block, holds in self.closing(gate, to_close, losing).items() if holds]
         if closing:
             self.set(0, closing[-1])
-        if self.goal not in (held, self.target[-1] if self.target else 0):
+        if self.goal not in (position, self.target[-1] if self.target else 0):
             self.orders += 1
         self.target.append(self.goal)
         self.block.append(int(self.why))

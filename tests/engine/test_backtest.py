@@ -46,10 +46,12 @@ def test_the_same_config_on_the_same_bars_gives_the_same_bits() -> None:
 
 def test_flat_does_nothing_and_always_long_pays_for_every_roll() -> None:
     assert backtest(config(strategy={"name": "flat"}), BARS).net_pnl_usd == 0
-    held = backtest(config(strategy={"name": "always_long"}), BARS)
+    always_long = backtest(config(strategy={"name": "always_long"}), BARS)
     moved = BARS.adjusted["close"][-1] - BARS.adjusted["open"][1]
-    assert len(held.fills) == 1 + 2 * int(BARS.roll.sum())
-    assert held.net_pnl_usd == pytest.approx(moved * 100 - len(held.fills) * (1 + 0.77))
+    assert len(always_long.fills) == 1 + 2 * int(BARS.roll.sum())
+    assert always_long.net_pnl_usd == pytest.approx(
+        moved * 100 - len(always_long.fills) * (1 + 0.77)
+    )
 
 
 def test_more_fills_than_there_was_room_for() -> None:

@@ -25,9 +25,10 @@ bars = random_bars(300, rolls=1)
 for params in ({"name": "ema_cross"}, {"name": "ema_cross", "fast": 3}, {"name": "always_long"}):
     for rule in (schema.Protection(), schema.Protection(unit="ticks", stop=5.0)):
         risk = schema.Risk(size=schema.FixedSize(method="fixed"), protection=rule)
-        result = simulate(bars, plan(bars, build(params), risk, 1e4), risk.limits, schema.Costs(), 1e4)
+        trading_plan = plan(bars, build(params), risk, 1e4)
+        result = simulate(bars, trading_plan, risk.limits, schema.Costs(), 1e4)
 stats = kernel.plain.stats
-print([len(way.signatures) for way in kernel.WAYS] == [1, 0, 0], end=" ")
+print([len(variant.signatures) for variant in kernel.VARIANTS] == [1, 0, 0], end=" ")
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), result.net_pnl_usd)
 """
 

@@ -48,14 +48,14 @@ def carried(draw: Any) -> tuple[Flow, Ledger]:
     return flow._replace(costs=costs), ledger
 
 
-def simulated(flow: Flow, ledger: Ledger) -> tuple[Result, kernel.State]:
+def simulated(flow: Flow, ledger: Ledger) -> tuple[Result, kernel.KernelState]:
     """The result, and what the kernel itself knew after the last bar."""
     states, real = [], kernel.run
 
-    def remembered(*told: Any) -> Any:
-        found = real(*told)
-        states.append(found[2])
-        return found
+    def remembered(*arguments: Any) -> Any:
+        outcome = real(*arguments)
+        states.append(outcome[2])
+        return outcome
 
     with patch.object(kernel, "run", remembered):
         result = engine.simulate(
@@ -104,9 +104,9 @@ def test_ends_of_sessions_and_the_deepest_drawdown_have_the_bits_of_the_whole_cu
 ) -> None:
     result, _ = simulated(*told)
     usd, frac = drawdown(result.equity, result.capital_usd)
-    valley = result.curve.valley(result.capital_usd)
-    assert (valley.deepest_usd, valley.deepest_frac) == (usd.min(), frac.min())
-    assert valley.mean_usd == pytest.approx(result.equity.mean(), rel=1e-12)
+    drawdowns = result.curve.drawdown_summary(result.capital_usd)
+    assert (drawdowns.deepest_usd, drawdowns.deepest_frac) == (usd.min(), frac.min())
+    assert drawdowns.mean_usd == pytest.approx(result.equity.mean(), rel=1e-12)
     assert (result.session_equity.to_numpy() == result.equity[result.bars.session_ends]).all()
     assert result.net_pnl_usd == result.equity[-1] - result.capital_usd
 

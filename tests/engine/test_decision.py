@@ -14,7 +14,7 @@ from mcl.config import schema
 from mcl.engine.decision import FORCED, Account, Intent, Target, decide, whole_contracts
 from mcl.risk.limits import Block, LimitsRecord, limits_record
 
-CALM = Account(0, 10_000.0, 10_000.0, 10_000.0, 0, False, False, 0, 3_600)
+QUIET = Account(0, 10_000.0, 10_000.0, 10_000.0, 0, False, False, 0, 3_600)
 ALL = schema.Limits(
     max_position=2,
     max_order=2,
@@ -28,7 +28,7 @@ RECORD = limits_record(ALL, "1m")
 
 
 def target(wanted: float, limits: LimitsRecord = RECORD, **changes: object) -> Target:
-    return decide(Intent(wanted), CALM._replace(**changes), limits)  # type: ignore[arg-type]
+    return decide(Intent(wanted), QUIET._replace(**changes), limits)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_wanting_nothing_is_not_blocked() -> None:
 
 
 accounts = st.builds(
-    CALM._replace,
+    QUIET._replace,
     position=st.integers(-2, 2),
     trades=st.integers(0, 5),
     to_close_sec=st.integers(0, 2_000),
@@ -106,16 +106,16 @@ accounts = st.builds(
 
 @given(wanted=st.floats(-9, 9), account=accounts)
 def test_no_state_lets_a_limit_be_broken(wanted: float, account: Account) -> None:
-    held = account.position
+    position = account.position
     decision = decide(Intent(wanted, 0.0, 5.0, 9.0), account, RECORD)
     assert abs(decision.position) <= ALL.max_position
-    assert decision.position == 0 or abs(decision.position - held) <= ALL.max_order
+    assert decision.position == 0 or abs(decision.position - position) <= ALL.max_order
     assert (
         not (account.locked or account.halted or account.equity_usd <= 9_500.0)
         or decision.position == 0
     )
     assert (decision.stop_ticks, decision.take_profit_ticks) == (5.0, 9.0)
     adds = decision.position != 0 and (
-        decision.position * held <= 0 or abs(decision.position) > abs(held)
+        decision.position * position <= 0 or abs(decision.position) > abs(position)
     )
     assert not adds or (account.trades < 3 and account.to_close_sec > 600)

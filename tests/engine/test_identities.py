@@ -127,10 +127,13 @@ def test_the_past_does_not_depend_on_the_future(flow: Flow, data: st.DataObject)
 
 @given(limited())
 @settings(max_examples=120)
-def test_each_way_through_the_kernel_gives_the_bits_of_the_longer_ones(flow: Flow) -> None:
-    result, shortest = flow.run(), engine.way(flow.plan, flow.limits, flow.costs, flow.execution)
+def test_each_variant_of_the_kernel_gives_the_bits_of_the_slower_ones(flow: Flow) -> None:
+    result, shortest = (
+        flow.run(),
+        engine.kernel_variant(flow.plan, flow.limits, flow.costs, flow.execution),
+    )
     for longer in range(shortest, kernel.FULL + 1):
-        with patch.object(engine, "way", return_value=longer):
+        with patch.object(engine, "kernel_variant", return_value=longer):
             again = flow.run()
         for name in ("equity", "position", "target", "block", "fills", "trades"):
             assert digest(getattr(result, name)) == digest(getattr(again, name))
@@ -138,15 +141,16 @@ def test_each_way_through_the_kernel_gives_the_bits_of_the_longer_ones(flow: Flo
 
 @given(plain(), anything())
 @settings(max_examples=20)
-def test_the_shortest_way_is_taken(flow: Flow, other: Flow) -> None:
-    assert engine.way(flow.plan, flow.limits, flow.costs, flow.execution) == kernel.PLAIN
+def test_the_fastest_variant_is_taken(flow: Flow, other: Flow) -> None:
+    assert engine.kernel_variant(flow.plan, flow.limits, flow.costs, flow.execution) == kernel.PLAIN
     gated = replace(flow.plan, gate=np.zeros(len(flow.bars), np.int8))
-    assert engine.way(gated, flow.limits, flow.costs, flow.execution) == kernel.RULED
+    assert engine.kernel_variant(gated, flow.limits, flow.costs, flow.execution) == kernel.RULED
     assert (
-        engine.way(gated, flow.limits, flow.costs, schema.Execution(latency_bars=1)) == kernel.FULL
+        engine.kernel_variant(gated, flow.limits, flow.costs, schema.Execution(latency_bars=1))
+        == kernel.FULL
     )
     assert (
-        engine.way(
+        engine.kernel_variant(
             replace(other.plan, trail_ticks=np.ones(1)), other.limits, other.costs, other.execution
         )
         == kernel.FULL

@@ -78,6 +78,6 @@ def test_levels_by_hand() -> None:
 
 def test_no_levels_where_there_is_no_protection_or_a_fill_does_not_tell_its_decision() -> None:
     result, intent, execution = run({"unit": "none"})
-    assert all(len(found) == 0 for found in levels(result, intent, execution))
+    assert all(len(level) == 0 for level in levels(result, intent, execution))
     protected, intent, waits = run({"unit": "atr", "stop": 2.0}, entry="limit", offset_ticks=2)
-    assert all(len(found) == 0 for found in levels(protected, intent, waits))
+    assert all(len(level) == 0 for level in levels(protected, intent, waits))

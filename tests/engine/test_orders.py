@@ -35,17 +35,22 @@ def send(
     wanted: list[float],
     limits: schema.Limits = WIDE,
     costs: dict[str, Any] | None = None,
-    **asked: Any,
+    **settings: Any,
 ) -> Result:
     """`stop`, `take_profit` and `trail` are distances in ticks; the rest is `schema.Execution`."""
     n = len(bars)
     distances = [
         np.full(n if d else 0, float(d))
-        for d in (asked.pop(name, 0) for name in ("stop", "take_profit", "trail"))
+        for d in (settings.pop(name, 0) for name in ("stop", "take_profit", "trail"))
     ]
     plan = Plan(np.array(wanted, float), *distances, gate=gates(bars, limits))
     return simulate(
-        bars, plan, limits, COSTS.model_copy(update=costs or {}), CAPITAL, schema.Execution(**asked)
+        bars,
+        plan,
+        limits,
+        COSTS.model_copy(update=costs or {}),
+        CAPITAL,
+        schema.Execution(**settings),
     )
 
 
@@ -197,15 +202,15 @@ def test_a_stop_limit_pays_slippage_up_to_its_limit(limit: int, price: int, paid
 @covers("stop_limit_gap")
 def test_a_stop_limit_that_is_gapped_waits_at_its_limit() -> None:
     # triggers at 7005, pays 7007 at most
-    asked = {"entry": "stop_limit", "offset_ticks": 5, "limit_ticks": 2}
+    settings = {"entry": "stop_limit", "offset_ticks": 5, "limit_ticks": 2}
     same_bar = bars_of(STILL, (7010, 7012, 7006, 7008))
     later = bars_of(
         STILL, (7010, 7012, 7008, 7009), (7009, 7009, 7007, 7008), (7008, 7008, 7002, 7003)
     )
-    assert fills_of(send(same_bar, [1, 1], **asked)) == [(1, 1, 7007, "target")]
+    assert fills_of(send(same_bar, [1, 1], **settings)) == [(1, 1, 7007, "target")]
     # no trigger is needed any more
-    assert fills_of(send(later, [1] * 4, **asked)) == [(3, 1, 7007, "target")]
-    assert fills_of(send(later, [1] * 4, **asked, fill="touch")) == [(2, 1, 7007, "target")]
+    assert fills_of(send(later, [1] * 4, **settings)) == [(3, 1, 7007, "target")]
+    assert fills_of(send(later, [1] * 4, **settings, fill="touch")) == [(2, 1, 7007, "target")]
 
 
 @covers("entry_bar")
@@ -395,10 +400,16 @@ def test_no_contract_is_added_beyond_the_stop_of_those_held(opening: int) -> Non
     bars = bars_of(STILL, STILL, (7000, 7000, 6997, 6999), (opening, 6998, 6980, 6985))
     plan = Plan(np.array([1.0, 1.0, 2.0, 2.0]), np.full(4, 5.0), np.empty(0))
     execution = schema.Execution(entry="limit", offset_ticks=7, fill="touch")
-    held = Ledger(Money(CAPITAL, 1.0, 0.77, 0.0))
-    held.fill(1, 7000, Target(1, 5.0, np.nan, 0, False, False, 0))
+    ledger = Ledger(Money(CAPITAL, 1.0, 0.77, 0.0))
+    ledger.fill(1, 7000, Target(1, 5.0, np.nan, 0, False, False, 0))
     result = simulate(
-        bars, plan, WIDE, COSTS.model_copy(update={"slippage_ticks": 0.0}), CAPITAL, execution, held
+        bars,
+        plan,
+        WIDE,
+        COSTS.model_copy(update={"slippage_ticks": 0.0}),
+        CAPITAL,
+        execution,
+        ledger,
     )
     assert fills_of(result) == [(3, -1, min(opening, 6995), "stop")]
 
@@ -435,22 +446,22 @@ FINE = [
 
 
 def resolved(
-    fine: list[tuple[int, int, int, int]], wanted: list[float], **asked: Any
+    fine: list[tuple[int, int, int, int]], wanted: list[float], **settings: Any
 ) -> list[tuple[int, int, float, str]]:
     return fills_of(
         send(
             coarse_of(bars_of(*fine)),
             wanted,
-            **{"bracket": "finer", "stop": 20, "take_profit": 40} | asked,
+            **{"bracket": "finer", "stop": 20, "take_profit": 40} | settings,
         )
     )
 
 
 @covers("bracket_finer")
 def test_both_levels_in_one_bar_are_resolved_on_finer_bars() -> None:
-    stopped, taken = (2, -1, 6980, "stop"), (2, -1, 7040, "take_profit")
+    stopped, profit = (2, -1, 6980, "stop"), (2, -1, 7040, "take_profit")
     assert resolved(FINE, [1] * 4, bracket="pessimistic")[1] == stopped
-    assert resolved(FINE, [1] * 4)[1] == taken
+    assert resolved(FINE, [1] * 4)[1] == profit
     assert resolved([*FINE[:6], FINE[8], FINE[7], FINE[6], *FINE[9:]], [1] * 4)[1] == stopped
     both_at_once = [*FINE[:7], (7004, 7042, 6975, 7030), *FINE[8:]]
     assert resolved(both_at_once, [1] * 4)[1] == stopped
@@ -644,8 +655,8 @@ def test_flat_before_a_roll_that_is_known() -> None:
         (4, -1, 6999, "risk"),
         (6, 1, 7101, "target"),
     ]
-    told = pd.Timestamp("2024-01-05", tz="UTC")  # after the last close of the session before
-    row = dict.fromkeys(ROLL_COLUMNS) | {"session": date(2024, 1, 5), "known_at": told}
+    known_at = pd.Timestamp("2024-01-05", tz="UTC")  # after the last close of the session before
+    row = dict.fromkeys(ROLL_COLUMNS) | {"session": date(2024, 1, 5), "known_at": known_at}
     late = flat_bars(
         *[7000] * 5,
         *[7100] * 5,

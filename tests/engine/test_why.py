@@ -54,11 +54,11 @@ def test_every_bar_and_every_fill_is_counted_once(flow: Flow) -> None:
 @given(limited())
 @settings(max_examples=60)
 def test_at_the_market_every_order_but_the_last_is_a_fill(flow: Flow) -> None:
-    result, found = flow.run(), counts(flow.run())
-    filled = sum(found.get(("fill", reason), 0) for reason in ("target", "risk"))
-    assert found["order", "sent"] - found["order", "too late"] == filled
-    assert found["order", "standing"] == 0
-    assert found["order", "of these forced"] >= found.get(("fill", "risk"), 0)
+    result, by_step = flow.run(), counts(flow.run())
+    filled = sum(by_step.get(("fill", reason), 0) for reason in ("target", "risk"))
+    assert by_step["order", "sent"] - by_step["order", "too late"] == filled
+    assert by_step["order", "standing"] == 0
+    assert by_step["order", "of these forced"] >= by_step.get(("fill", "risk"), 0)
     assert result.fills["reason"].max(initial=0) < FILL_REASONS.index("end")
 
 

@@ -19,7 +19,7 @@ from real_time import DAY, OFF, RANDOM, STRIDE_SEC, TEN, Desk
 
 from mcl.broker.feed import GRACE_NS, Feed
 from mcl.broker.protocol import Bar
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.live.journal import read
 from mcl.live.ops.metrics import Tally, exposition
 from mcl.live.status import State

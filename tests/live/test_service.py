@@ -38,8 +38,8 @@ from mcl.broker import guards
 from mcl.broker.feed import Clock
 from mcl.composition import run_config
 from mcl.config import schema
-from mcl.data.download.plan import CERTIFICATE, Order, Terms, download
-from mcl.data.load import load
+from mcl.data.download.plan import CERTIFICATE, DownloadOrder, DownloadTerms, download
+from mcl.data.loader import load
 from mcl.data.synthetic.generator import generate
 from mcl.live import journal_queries
 from mcl.live.journal import Draft, Journal, read
@@ -190,9 +190,9 @@ def downloads(desk: Project, world: Path) -> Iterator[Downloads]:
     config = run_config({"data": data, "strategy": RANDOM, "risk": risk, "study": "test"})
     with serving(world, certificate((desk.root / CERTIFICATE).parent)) as vendor:
         download(
-            Order("MCL.FUT", "ohlcv-1m", str(OLDEST), "2025-03-21"),
+            DownloadOrder("MCL.FUT", "ohlcv-1m", str(OLDEST), "2025-03-21"),
             desk.root,
-            Terms(gateway=vendor.url),
+            DownloadTerms(gateway=vendor.url),
         )
         promote(desk.run(config), store=desk.store, root=desk.root, gates=OPEN_GATES)
         vendor.sales.clear()
@@ -397,7 +397,9 @@ def test_sigterm_during_the_audit_ends_the_process_in_order_and_the_audit_is_kep
     """The audit waits for the run store, which another writer holds, until the process is told to
     end.
     """
-    with closing(sqlite3.connect(market.shop.store.door.database, isolation_level=None)) as writer:
+    with closing(
+        sqlite3.connect(market.shop.store.connection.database, isolation_level=None)
+    ) as writer:
         process = multiprocessing.get_context("spawn").Process(
             target=stay_alone,
             args=(market.shop.root, market.tape, calendar.ns_of(FIRST, 12)),
@@ -454,7 +456,7 @@ def test_sigterm_during_a_download_ends_the_process_in_order_and_the_download_go
     paid = downloads.ranges_paid()
     assert len(paid) == 1
     rest.set()
-    download(missing(downloads.config.data, root), root, Terms(gateway=vendor.url))
+    download(missing(downloads.config.data, root), root, DownloadTerms(gateway=vendor.url))
     again = downloads.ranges_paid() - paid
     assert len(again) == len(files_of(folder) - before - arrived) >= 5
     assert bool(paid.keys() & again.keys()) != patient
@@ -516,7 +518,7 @@ def stay_to_fetch(root: Path, gateway: str) -> None:
         {"kind": "tws", "port": 1, "account": ACCOUNT, "guards": OFF}
     )
     operations = Operations(telemetry=schema.Telemetry(port=0))
-    terms = Terms(gateway=gateway, workers=1)
+    terms = DownloadTerms(gateway=gateway, workers=1)
     service = Service(
         "paper", broker, operations, Store(root), root, terms, MarketClock(lambda: now)
     )
@@ -609,10 +611,10 @@ def test_what_is_missing_is_downloaded_from_where_the_stored_bars_end(
     """A real download of a generated world from a vendor on loopback."""
     data = schema.DatabentoData(source="databento")
     with serving(world, certificate((tmp_path / CERTIFICATE).parent)) as vendor:
-        terms = Terms(gateway=vendor.url)
+        terms = DownloadTerms(gateway=vendor.url)
         with pytest.raises(LiveError, match="holds no bars to go on from"):
             missing(data, tmp_path)
-        download(Order("MCL.FUT", "ohlcv-1m", str(OLDEST), "2025-03-21"), tmp_path, terms)
+        download(DownloadOrder("MCL.FUT", "ohlcv-1m", str(OLDEST), "2025-03-21"), tmp_path, terms)
         order = missing(data, tmp_path)
         assert (order.symbol, order.schema, order.start) == ("MCL.FUT", "ohlcv-1m", "2025-03-11")
         download(order, tmp_path, terms)

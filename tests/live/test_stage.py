@@ -13,7 +13,7 @@ from mcl import composition
 from mcl.base.errors import LiveError
 from mcl.broker.protocol import Bar
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.engine.orders import live_supported
 from mcl.live import session_setup as staging
 from mcl.live.bar_window import Window

@@ -22,7 +22,7 @@ from deployments import OPEN_GATES, Project, empty_store, project
 
 from mcl import composition
 from mcl.base.errors import ConfigError, DataError, LiveError
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.engine.backtest import backtest
 from mcl.promotion import aliases, bundle, pyfunc_model
 from mcl.promotion.promote import promote, promoted

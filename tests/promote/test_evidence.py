@@ -12,7 +12,7 @@ from mcl.tracking import provenance
 
 
 def test_the_digests_are_those_of_all_that_the_decision_imports() -> None:
-    closure = set(needed("mcl.engine", "mcl.strategy", "mcl.metrics", "mcl.data.load"))
+    closure = set(needed("mcl.engine", "mcl.strategy", "mcl.metrics", "mcl.data.loader"))
     assert set(provenance.WORDS) <= closure
     assert set(provenance.code_digests()) == closure - set(provenance.WORDS)
 
@@ -28,7 +28,7 @@ def test_every_entry_of_the_list_is_there() -> None:
 
 @pytest.mark.parametrize("name", ["ema_cross", "donchian", "opening_range"])
 def test_a_trial_is_told_apart_by_the_code_that_decides_and_by_no_other(name: str) -> None:
-    closure = set(needed("mcl.engine.backtest", "mcl.data.load", f"mcl.strategy.{name}"))
+    closure = set(needed("mcl.engine.backtest", "mcl.data.loader", f"mcl.strategy.{name}"))
     decides = set(provenance._decision(frozenset({name}), frozenset()))
     assert decides == closure - set(provenance.WORDS)
     assert not {

@@ -25,7 +25,7 @@ from mcl.promotion.gates import Gate, at_least, at_most
 from mcl.promotion.promote import GatesMissed, promote
 from mcl.promotion.significance import GIVEN_UP, Rivals, Significance, judge, rivals
 from mcl.tracking import trial_ledger
-from mcl.tracking.trial_ledger import Place, Tally, Trial
+from mcl.tracking.trial_ledger import Tally, Trial, TrialPool
 from mcl.validation import holdout
 from mcl.validation.holdout import Look, looks
 
@@ -120,7 +120,7 @@ def test_the_names_are_those_of_the_gates(shop: Project) -> None:
 
 def simulated(shop: Project) -> tuple[schema.Config, object]:
     run = shop.config()
-    from mcl.data.load import load
+    from mcl.data.loader import load
     from mcl.engine.backtest import backtest
 
     return run, backtest(run, load(run.data, shop.root))
@@ -237,7 +237,7 @@ def test_looks_are_counted_by_sessions_and_market(shop: Project, tmp_path: Path)
     (alone.root / "mlruns" / "holdout_looks.jsonl").unlink(missing_ok=True)
     for part in (alone.root / "mlruns" / "trials").rglob("*.parquet"):
         part.unlink()
-    trial_ledger._known.clear()
+    trial_ledger._scores.clear()
     other = alone.config({"name": "tsmom", "lookback": 60})
     shorter = alone.config(end="2025-11-12")  # other bytes, the same sessions
     taken = [
@@ -284,7 +284,7 @@ def test_other_strategies_on_the_market_count_for_live(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     days = np.arange(20_000, 20_400)
     mine = rng.normal(0.0012, 0.01, 400)
-    where = Place("ema_cross", "MCL csv walk.csv")
+    where = TrialPool("ema_cross", "MCL csv walk.csv")
     own = [_trial(where, i, days, rng.normal(0.0, 0.01, 400)) for i in range(10)]
     own.append(
         replace(_trial(where, 99, days[:0], mine[:0]), state="PRUNED", reason=f"{GIVEN_UP}2")
@@ -292,10 +292,11 @@ def test_other_strategies_on_the_market_count_for_live(tmp_path: Path) -> None:
     # goes on into the hold-out
     late = _trial(where, 98, np.arange(20_390, 20_500), rng.normal(0.0, 0.01, 110))
     others = [
-        _trial(Place("macd", where.market), i, days, rng.normal(0.0, 0.01, 400)) for i in range(60)
+        _trial(TrialPool("macd", where.market), i, days, rng.normal(0.0, 0.01, 400))
+        for i in range(60)
     ]
     elsewhere = [
-        _trial(Place("ema_cross", "another market"), i, days, rng.normal(0.0, 0.01, 400))
+        _trial(TrialPool("ema_cross", "another market"), i, days, rng.normal(0.0, 0.01, 400))
         for i in range(40)
     ]
     itself = _trial(where, 50, days, mine)
@@ -329,9 +330,9 @@ def test_other_strategies_on_the_market_count_for_live(tmp_path: Path) -> None:
     assert alone.p_value < found.p_value
 
 
-def _trial(where: Place, number: int, days: np.ndarray, returns: np.ndarray) -> Trial:
+def _trial(where: TrialPool, number: int, days: np.ndarray, returns: np.ndarray) -> Trial:
     return Trial(
-        place=where,
+        pool=where,
         run_id=f"{where.family}{number}",
         kind="search",
         study="test",
@@ -346,7 +347,7 @@ def _trial(where: Place, number: int, days: np.ndarray, returns: np.ndarray) -> 
 def test_the_deflated_sharpe_is_shown_and_not_asked(shop: Project) -> None:
     _, result = simulated(shop)
     table = gates.searched(
-        DEFAULTS, result, Tally(Place("a", "b"), {"x": 0.1}), holdout.NONE, "paper"
+        DEFAULTS, result, Tally(TrialPool("a", "b"), {"x": 0.1}), holdout.NONE, "paper"
     )  # type: ignore[arg-type]
     shown = next(gate for gate in table if gate.name == "deflated_sharpe")
     assert (shown.word, shown.open, math.isfinite(shown.value)) == ("not asked", True, True)

@@ -102,7 +102,7 @@ def test_runs_are_found_described_compared_and_their_report_is_drawn(
     browser: Chromium, server: str, runs: tuple[Path, list[str]]
 ) -> None:
     root, ids = runs
-    experiment = Store(root).door.client.get_experiment_by_name("mcl").experiment_id
+    experiment = Store(root).connection.client.get_experiment_by_name("mcl").experiment_id
     place = f"{server}/#/experiments/{experiment}"
     with browser.seen_at(1800, height=1200):
         shows(

@@ -15,7 +15,7 @@ from mcl import composition
 from mcl.base.errors import DataError
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.synthetic import generator
 
 RULES, ADJUSTMENTS = ("volume", "open_interest", "calendar"), ("difference", "ratio", "none")

@@ -23,7 +23,7 @@ from comparisons import digest
 from mcl import composition, search
 from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.search import runner, status, trial_log, worker_pool
 from mcl.search.result import SweepResult
 from mcl.search.snapshot import take_snapshot

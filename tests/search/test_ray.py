@@ -239,7 +239,7 @@ def test_a_host_needs_no_data_to_look_inside_bars(
     expected = objective(0, point)
     assert expected.state in ("COMPLETE", "PRUNED"), expected
     sent = pickle.dumps(ray_workers.actor_setup(objective))
-    monkeypatch.setattr("mcl.data.build.StoredFiner.__call__", no_data)
+    monkeypatch.setattr("mcl.data.loader.StoredFiner.__call__", no_data)
     monkeypatch.setenv("MCL_HOME", str(tmp_path))  # which an actor sets, as the path
     monkeypatch.setattr(sys, "path", [*sys.path])
     actor = ray_workers._Actor(sent)

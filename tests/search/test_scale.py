@@ -122,7 +122,7 @@ def test_a_restart_of_postgresql_costs_no_trial(
             monkeypatch.setattr(Study, "tell", restart)
             monkeypatch.setattr("mcl.search.recorder.BATCH", 3)
             served = Project(project.root, Store(project.root))
-            assert served.store.door.server_database
+            assert served.store.connection.server_database
             sweep_result = served.sweep(
                 *TYPED, "search.storage=postgresql", "search.name=restarted"
             )

@@ -198,7 +198,7 @@ def test_the_sentence_names_one_that_can_be_taken() -> None:
 
 JOINS = re.compile(r"\.(yaml|py|sqlite|card|json)\"|name|alias|study|symbol|family|sweep_id")
 ALLOWED = {  # joins of names that no person types: each with what the name is
-    "data/build.py": "labels that were made plain, hashes",
+    "data/loader.py": "labels that were made plain, hashes",
     "tracking/provenance.py": "modules of the package",
     "base/import_closure.py": (
         "modules that a project's file imports: identifiers, read and never written"

@@ -15,7 +15,7 @@ from deployments import project as made
 from mcl.base import access_recorder
 from mcl.cli.main import main
 from mcl.config.promotion_rules import Promotion
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.promotion.promote import promote
 from mcl.search.trial import DataCache, Objective
 from mcl.validation import lookahead

@@ -16,7 +16,7 @@ from mcl import composition
 from mcl.base.errors import PromotionError
 from mcl.config import schema
 from mcl.config.promotion_rules import LiveRules, Promotion
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.data.synthetic import generator
 from mcl.promotion import live_gates
 from mcl.promotion.gates import check_waivers

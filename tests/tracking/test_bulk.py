@@ -43,9 +43,9 @@ def test_bulk_and_client_write_the_same(store: Store, text: str) -> None:
         )
     )
     by_client = Store(store.root)
-    by_client.door.__dict__["takes_bulk"] = False
+    by_client.connection.__dict__["takes_bulk"] = False
     ids = {"client": by_client.record(record), "bulk": store.record(record)}
-    runs = {how: store.door.client.get_run(run_id) for how, run_id in ids.items()}
+    runs = {how: store.connection.client.get_run(run_id) for how, run_id in ids.items()}
     assert runs["bulk"].data.params == runs["client"].data.params
     assert runs["bulk"].data.params["text"] == text
     assert runs["bulk"].data.tags == runs["client"].data.tags
@@ -82,16 +82,16 @@ def test_bulk_and_client_write_the_same(store: Store, text: str) -> None:
 
 def test_a_run_from_bulk_goes_on_living(store: Store) -> None:
     run_id = store.record_many([RECORD])[0]
-    client = store.door.client
+    client = store.connection.client
     client.set_tag(run_id, "note", "later")
     client.log_metric(run_id, "result/sharpe", 2.0, step=1)
     assert store.run(run_id).metrics["sharpe"] == 2.0
     assert [m.value for m in client.get_metric_history(run_id, "result/sharpe")] == [1.25, 2.0]
-    found = client.search_runs(
+    matches = client.search_runs(
         [client.get_experiment_by_name("bulk").experiment_id],
         "metrics.`result/sharpe` > 1.5 and tags.note = 'later'",
     )
-    assert [run.info.run_id for run in found] == [run_id]
+    assert [run.info.run_id for run in matches] == [run_id]
     client.delete_run(run_id)
     client.restore_run(run_id)
     assert store.run(run_id).status == "FINISHED"
@@ -127,4 +127,4 @@ def test_tables_that_do_not_fit_fall_back_to_the_client(
     store = Store(tmp_path)
     run_id = store.record_many([RECORD])[0]
     assert store.run(run_id).metrics["sharpe"] == 1.25
-    assert not store.door.takes_bulk
+    assert not store.connection.takes_bulk

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from mcl.report.format import INTERVALS, METRICS
 from mcl.tracking import provenance
-from mcl.tracking.naming import EXPERIMENT, NOTE, RUN, Dataset, filed, plain
+from mcl.tracking.naming import EXPERIMENT, NOTE, RUN, RunDataset, flat_name, stored_name
 from mcl.tracking.store import Record, Store
 
-DATASET = Dataset(
+DATASET = RunDataset(
     "MCL 1m synthetic planted_edge",
     "f" * 36,
     "synthetic",
@@ -41,7 +41,7 @@ RECORD = Record(
     | st.from_regex(r"[a-z]+(_[a-z0-9]+)*", fullmatch=True)
 )
 def test_every_name_comes_back(name: str) -> None:
-    assert plain(filed(name)) == name
+    assert flat_name(stored_name(name)) == name
 
 
 def test_groups() -> None:
@@ -57,7 +57,7 @@ def test_groups() -> None:
         "bars",
         "other",
     )
-    assert [filed(name) for name in names] == [
+    assert [stored_name(name) for name in names] == [
         *(
             "result/sharpe",
             "result/sharpe_low",
@@ -67,8 +67,8 @@ def test_groups() -> None:
         ),
         *("costs/commission_usd", "best/sharpe", "validate/pbo", "costs/bars", "other"),
     ]
-    assert plain("curve/equity_usd") == "curve/equity_usd"
-    assert plain("sharpe") == "sharpe"  # a run from before the groups
+    assert flat_name("curve/equity_usd") == "curve/equity_usd"
+    assert flat_name("sharpe") == "sharpe"  # a run from before the groups
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +80,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_both_ways_of_writing_show_the_same(store: Store, bulk: bool) -> None:
     writer = Store(store.root)
     if not bulk:
-        writer.door.__dict__["takes_bulk"] = False
+        writer.connection.__dict__["takes_bulk"] = False
     run_id = writer.record(RECORD)
-    run = store.door.client.get_run(run_id)
+    run = store.connection.client.get_run(run_id)
     assert set(run.data.metrics) == {
         "result/sharpe",
         "risk/max_drawdown_usd",
@@ -112,11 +112,11 @@ def test_a_data_set_is_kept_once_and_finds_its_runs(store: Store) -> None:
         assert database.execute(
             "SELECT count(*) FROM datasets WHERE name = ?", (DATASET.name,)
         ).fetchone() == (1,)
-    experiment = store.door.client.get_experiment_by_name("pages")
-    found = store.door.client.search_runs(
+    experiment = store.connection.client.get_experiment_by_name("pages")
+    matches = store.connection.client.search_runs(
         [experiment.experiment_id], f"dataset.digest = '{DATASET.digest}'"
     )
-    assert len(found) >= 2
+    assert len(matches) >= 2
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
@@ -142,9 +142,9 @@ def test_a_label_is_short_and_tells(params: dict[str, object], label: str) -> No
 
 
 def test_a_long_label_is_cut_between_values() -> None:
-    said = provenance.label({f"{chr(97 + k)}_value": 123_456 for k in range(20)})
-    assert len(said) <= 62
-    assert said.endswith("123456 …")
+    label = provenance.label({f"{chr(97 + k)}_value": 123_456 for k in range(20)})
+    assert len(label) <= 62
+    assert label.endswith("123456 …")
 
 
 def test_the_data_set_of_a_run(tmp_path: Path) -> None:
@@ -159,11 +159,11 @@ def test_the_data_set_of_a_run(tmp_path: Path) -> None:
             "risk": {"size": {"method": "fixed"}},
         }
     )
-    found = provenance.dataset(run, random_bars(500, rolls=2))
-    assert found.name == "MCL 1m synthetic zero_edge"
-    assert json.loads(found.profile)["num_rows"] == 500
-    assert len(found.digest) <= 36
-    assert {column["name"] for column in json.loads(found.schema)["mlflow_colspec"]} >= {
+    dataset = provenance.dataset(run, random_bars(500, rolls=2))
+    assert dataset.name == "MCL 1m synthetic zero_edge"
+    assert json.loads(dataset.profile)["num_rows"] == 500
+    assert len(dataset.digest) <= 36
+    assert {column["name"] for column in json.loads(dataset.schema)["mlflow_colspec"]} >= {
         "close_time",
         "open",
         "volume",

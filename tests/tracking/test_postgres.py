@@ -18,7 +18,7 @@ from servers import PostgresPort, mlflow, postgresql, without_postgresql
 
 from mcl.base.errors import ConfigError, StoreError
 from mcl.tracking import postgres, schema, sqlite_writer
-from mcl.tracking.naming import Dataset
+from mcl.tracking.naming import RunDataset
 from mcl.tracking.store import Record, Store
 
 RECORD = Record(
@@ -28,7 +28,7 @@ RECORD = Record(
     metrics={"sharpe": 1.25, "calmar": math.nan, "sortino": math.inf},
     tags={"mcl.kind": "trial", "state": "COMPLETE", "reason": ""},
     series={"curve/equity_usd": [(0, 1.0), (1, math.nan), (7, 2.0)]},
-    dataset=Dataset("walk", "abc", "local", '{"a": 1}', '{"b": 2}', '{"c": 3}'),
+    dataset=RunDataset("walk", "abc", "local", '{"a": 1}', '{"b": 2}', '{"c": 3}'),
     files={"config.json": b'{"capital_usd": 25000}'},
 )
 COMPARED = {
@@ -42,8 +42,10 @@ COMPARED = {
     "metrics": "key, value, is_nan, timestamp, step",
     "latest_metrics": "key, value, is_nan, timestamp, step",
 }
-INPUTS = """SELECT inputs.source_type, inputs.destination_type, inputs.step, datasets.*, input_tags.name, input_tags.value FROM inputs
-JOIN datasets ON datasets.dataset_uuid = inputs.source_id JOIN input_tags USING (input_uuid) WHERE inputs.destination_id = %s"""
+INPUTS = """SELECT inputs.source_type, inputs.destination_type, inputs.step, datasets.*,
+    input_tags.name, input_tags.value
+FROM inputs JOIN datasets ON datasets.dataset_uuid = inputs.source_id
+JOIN input_tags USING (input_uuid) WHERE inputs.destination_id = %s"""
 # MLflow keeps its connections open
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -69,11 +71,11 @@ class Served:
 
     def rows(self, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
         """All that the tables hold of a run, without its id."""
-        found = {
+        by_table = {
             t: sorted(self.ask(f"SELECT {columns} FROM {t} WHERE run_uuid = %s", run_id))
             for t, columns in COMPARED.items()
         }
-        return found | {"inputs": self.ask(INPUTS, run_id)}
+        return by_table | {"inputs": self.ask(INPUTS, run_id)}
 
     def requests(self) -> int:
         return self.log.read_text().count(" HTTP/1.1")
@@ -101,7 +103,7 @@ def by_client(served: Served, monkeypatch: pytest.MonkeyPatch) -> Store:
     with monkeypatch.context() as patch:
         patch.delenv(postgres.ADDRESS)
         store = Store(served.root)
-        assert store.door.server_database is None
+        assert store.connection.server_database is None
         return store
 
 
@@ -136,7 +138,7 @@ def test_bulk_and_client_write_the_same(
 def test_a_run_from_bulk_goes_on_living(served: Served) -> None:
     store = Store(served.root)
     [run_id] = store.record_many([RECORD])
-    client = store.door.client
+    client = store.connection.client
     client.set_tag(run_id, "note", "later")
     client.log_metric(run_id, "result/sharpe", 2.0, step=1)
     assert store.run(run_id).metrics["sharpe"] == 2.0
@@ -190,11 +192,11 @@ def test_a_database_that_restarts_gets_every_run_once(served: Served) -> None:
     ids = [run_id for i in range(1, 120, 7) for run_id in store.record_many(records[i : i + 7])]
     restarts.join()
     assert len(set(ids)) == 119
-    found = served.ask(
+    runs = served.ask(
         "SELECT runs.name FROM runs JOIN experiments USING (experiment_id) WHERE experiments.name ="
         " 'restarted'"
     )
-    assert sorted(name for (name,) in found) == sorted(names)
+    assert sorted(name for (name,) in runs) == sorted(names)
 
 
 def test_a_batch_that_was_written_is_not_written_again(served: Served) -> None:
@@ -202,29 +204,31 @@ def test_a_batch_that_was_written_is_not_written_again(served: Served) -> None:
     store = Store(served.root)
     store.record_many([RECORD])
     database = postgres.Database.at(served.address())
-    there = database.experiment("served")
-    assert there is not None
-    rows = [sqlite_writer.Row(f"twice {i}", "FINISHED", {"a": "b"}) for i in range(3)]
-    assert database.insert(there[0], there[1], rows) == database.insert(there[0], there[1], rows)
+    experiment = database.experiment("served")
+    assert experiment is not None
+    rows = [sqlite_writer.RunRow(f"twice {i}", "FINISHED", {"a": "b"}) for i in range(3)]
+    assert database.insert(experiment[0], experiment[1], rows) == database.insert(
+        experiment[0], experiment[1], rows
+    )
     assert served.ask("SELECT count(*) FROM runs WHERE name LIKE 'twice %%'") == [(3,)]
 
 
 def test_all_or_nothing(served: Served) -> None:
     database = postgres.Database.at(served.address())
     Store(served.root).record_many([RECORD])
-    there = database.experiment("served")
-    assert there is not None
+    experiment = database.experiment("served")
+    assert experiment is not None
     before = served.ask("SELECT count(*) FROM runs")
     with pytest.raises(
         StoreError,
         match=r"the database of MCL_STORE_URL refuses: StringDataRightTruncation value too long",
     ):
         database.insert(
-            there[0],
-            there[1],
+            experiment[0],
+            experiment[1],
             [
-                sqlite_writer.Row("good", "FINISHED"),
-                sqlite_writer.Row("bad", "FINISHED", {"k": "x" * 9000}),
+                sqlite_writer.RunRow("good", "FINISHED"),
+                sqlite_writer.RunRow("bad", "FINISHED", {"k": "x" * 9000}),
             ],
         )
     assert served.ask("SELECT count(*) FROM runs") == before

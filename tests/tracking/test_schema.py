@@ -75,8 +75,8 @@ def test_a_run_is_written_into_the_tables_of_every_tested_mlflow(
     )
     assert sqlite_writer.objections(path) == []
     assert schema.TESTED[sqlite_writer.revision(path)] == version
-    place = sqlite_writer.Place(1, "file:///nowhere", tmp_path / "artifacts")
-    row = sqlite_writer.Row(
+    place = sqlite_writer.Experiment(1, "file:///nowhere", tmp_path / "artifacts")
+    row = sqlite_writer.RunRow(
         "a run",
         "FINISHED",
         {"a": "b"},
@@ -111,7 +111,7 @@ def test_a_later_mlflow_with_the_same_columns_needs_no_release(project: Path) ->
         "ALTER TABLE metrics ADD COLUMN note TEXT",
         "ALTER TABLE params ADD COLUMN shown BOOLEAN NOT NULL DEFAULT 1",
     )
-    assert store.door.takes_bulk
+    assert store.connection.takes_bulk
     assert len(store.record_many([RECORD])) == 1
     [finding] = [f for f in doctor.examine(store.root) if f.subject == "run store"]
     assert finding.level == "note"

@@ -92,8 +92,8 @@ def ask(
         address + path, None if body is None else json.dumps(body).encode(), keys
     )
     with urllib.request.urlopen(request, timeout=60) as reply:
-        found: bytes = reply.read()
-        return found
+        content: bytes = reply.read()
+        return content
 
 
 def refused(address: str) -> bool:
@@ -119,11 +119,11 @@ def test_a_run_a_search_and_a_promotion_on_a_server(
     report = ask(address, f"/get-artifact?path=report.html&run_uuid={run['run_id']}")
     fetched = Path(verb(capsys, "report", run["run_id"])["report"]).read_bytes()
     assert sha256(fetched).hexdigest() == sha256(report).hexdigest()
-    swept = verb(
+    sweep = verb(
         capsys, "sweep", *BARS, "strategy.fast=range(5,20,5)", "strategy.slow=range(30,90,30)",
         "search.sampler=grid", "search.trials=6", "search.min_trades=1", "search.name=served",
     )  # fmt: skip
-    assert swept["trials"] == {"COMPLETE": 6}
+    assert sweep["trials"] == {"COMPLETE": 6}
     promoted = verb(capsys, "promote", run["run_id"], "--to", "paper")
     assert promoted["version"] == 1
     assert not (project / "mlruns/mlflow.db").exists()
@@ -143,7 +143,7 @@ def test_a_run_a_search_and_a_promotion_on_a_server(
         r
         for r in found
         if any(
-            t == {"key": "mlflow.parentRunId", "value": swept["sweep_id"]}
+            t == {"key": "mlflow.parentRunId", "value": sweep["sweep_id"]}
             for t in r["data"]["tags"]
         )
     ]
@@ -152,7 +152,7 @@ def test_a_run_a_search_and_a_promotion_on_a_server(
     )
 
     listed = verb(capsys, "runs")["runs"]
-    assert {entry["run_id"] for entry in listed} >= {run["run_id"], swept["sweep_id"]}
+    assert {entry["run_id"] for entry in listed} >= {run["run_id"], sweep["sweep_id"]}
     drawn_again = Path(verb(capsys, "report", run["run_id"])["report"])
     # the search has been counted since
     assert drawn_again.is_relative_to(project / "mlruns/reports")

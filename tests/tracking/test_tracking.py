@@ -126,7 +126,8 @@ try:
 except StoreError as error:
     print("REFUSED", error.message)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-print("STATES", sorted((r.name, r.status, (r.artifacts / "report.html").exists()) for r in store.in_study("s")))
+runs = store.in_study("s")
+print("STATES", sorted((r.name, r.status, (r.artifacts / "report.html").exists()) for r in runs))
 """
 
 
@@ -140,7 +141,9 @@ def test_a_full_disk_leaves_no_run_that_looks_whole(tmp_path: Path) -> None:
 
 def test_a_full_disk_fails_a_run_of_the_client(tmp_path: Path) -> None:
     through_client = FULL.replace(
-        "resource.setrlimit", "store.door.__dict__['takes_bulk'] = False\nresource.setrlimit", 1
+        "resource.setrlimit",
+        "store.connection.__dict__['takes_bulk'] = False\nresource.setrlimit",
+        1,
     )
     done = subprocess.run(
         [sys.executable, "-c", through_client, str(tmp_path)],
@@ -158,7 +161,7 @@ def test_a_page_that_cannot_be_made_leaves_no_run(store: Store) -> None:
 
     for quick in (True, False):
         other = Store(store.root)
-        other.door.__dict__["takes_bulk"] = quick
+        other.connection.__dict__["takes_bulk"] = quick
         with pytest.raises(RuntimeError):
             other.record(record(study="broken"), broken)
     assert [run.status for run in store.in_study("broken")] == ["FAILED"]
@@ -174,7 +177,9 @@ def test_a_run_shows_how_long_it_took_and_the_last_one_is_that_which_ended_last(
     )
     through_client = store.start(Record("s", "by the client", seconds=7.0))
     store.finish(through_client, Record("s", ""))
-    infos = [store.door.client.get_run(run_id).info for run_id in (short, long, through_client)]
+    infos = [
+        store.connection.client.get_run(run_id).info for run_id in (short, long, through_client)
+    ]
     took = [info.end_time - info.start_time for info in infos]
     assert took[:2] == [500, 90_000]
     assert took[2] >= 7_000

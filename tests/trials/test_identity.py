@@ -18,8 +18,8 @@ SHORT = ["data=synthetic", "data.end='2024-01-20'", "data.holdout_start=null"]
 def answer(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
     capsys.readouterr()
     assert main(["--json", *args]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    facts: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return facts
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -37,10 +37,10 @@ def test_three_versions_of_one_own_strategy_are_three_trials(
         edit(path, old, new)
         ratios.append(answer(capsys, "backtest", "strategy=mine", *SHORT)["metrics"]["sharpe"])
     assert len(set(ratios)) == 3
-    place = trial_ledger.Place("mine", str(trial_ledger.rows(project)["market"][0]))
-    found = trial_ledger.tally(project, place)
-    assert found.count == 3
-    assert sorted(found.known * 252**0.5) == pytest.approx(sorted(ratios))
+    place = trial_ledger.TrialPool("mine", str(trial_ledger.rows(project)["market"][0]))
+    tally = trial_ledger.tally(project, place)
+    assert tally.count == 3
+    assert sorted(tally.finite_sharpes * 252**0.5) == pytest.approx(sorted(ratios))
     answer(capsys, "backtest", "strategy=mine", *SHORT)  # the same again
     path.write_text("# a comment\n" + path.read_text())
     answer(capsys, "backtest", "strategy=mine", *SHORT)
@@ -65,7 +65,7 @@ def test_what_an_own_file_imports_decides_with_it(
     package.write_text("WIDTH = 1\n")
     monkeypatch.syspath_prepend(str(project))
     path.write_text("from helpers import WIDTH\n" + path.read_text())
-    seen = {provenance.decision_sha256({"mine"})}
+    digests = {provenance.decision_sha256({"mine"})}
     assert set(provenance.code_digests({"name": "mine"})) >= {
         "helpers.py",
         "lib/deep.py",
@@ -73,10 +73,10 @@ def test_what_an_own_file_imports_decides_with_it(
     }
     for edited in (path, helper, package):
         edited.write_text(edited.read_text() + "MORE = 1\n")
-        seen.add(provenance.decision_sha256({"mine"}))
-    assert len(seen) == 4
+        digests.add(provenance.decision_sha256({"mine"}))
+    assert len(digests) == 4
     package.write_text(package.read_text() + '\n"""Words."""  # and more\n')
-    assert provenance.decision_sha256({"mine"}) in seen
+    assert provenance.decision_sha256({"mine"}) in digests
 
 
 def test_an_own_file_that_builds_on_a_strategy_of_mcl_is_decided_by_that_one_too(

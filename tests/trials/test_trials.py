@@ -24,25 +24,25 @@ from mcl.metrics.performance import moments
 from mcl.report.format import metric
 from mcl.tracking import trial_ledger
 from mcl.tracking.trial_ledger import (
-    Place,
     Tally,
     Trial,
+    TrialPool,
     append,
     beyond,
     distinct,
     matrix,
-    place,
     rows,
     tally,
+    trial_pool,
 )
 
-HERE = Place("ema_cross", "MCL synthetic zero_edge 7")
+HERE = TrialPool("ema_cross", "MCL synthetic zero_edge 7")
 
 
 def trial(number: int, **changes: object) -> Trial:
     rng = np.random.default_rng(number)
     values: dict = {
-        "place": HERE,
+        "pool": HERE,
         "run_id": f"run{number}",
         "kind": "search",
         "study": "test",
@@ -62,12 +62,12 @@ def write_many(root: Path, first: int, count: int) -> None:
 
 def test_a_row_comes_back_with_its_session_returns(tmp_path: Path) -> None:
     append(tmp_path, [trial(1), trial(2)])
-    found = rows(tmp_path, HERE, returns=True)
-    assert list(found["run_id"]) == ["run1", "run2"]
-    days, returns = matrix(found)
+    frame = rows(tmp_path, HERE, returns=True)
+    assert list(frame["run_id"]) == ["run1", "run2"]
+    days, returns = matrix(frame)
     assert np.array_equal(days, np.arange(19_000, 19_050))
     assert np.array_equal(returns[:, 1], trial(2).returns)
-    assert found["sharpe"][0] == pytest.approx(
+    assert frame["sharpe"][0] == pytest.approx(
         trial(1).returns.mean() / trial(1).returns.std(ddof=1)
     )
     assert "session" not in rows(tmp_path)
@@ -88,9 +88,10 @@ def test_pruned_and_failed_ones_count_and_the_same_configuration_counts_once(
         ],
     )
     append(tmp_path, [trial(1, state="PRUNED", reason="duplicate", **nothing)])
-    found = tally(tmp_path, HERE)
-    assert found.count == 3  # one that a rule refused before it was simulated has seen no price
-    assert len(found.known) == 2
+    pool_tally = tally(tmp_path, HERE)
+    # one that a rule refused before it was simulated has seen no price
+    assert pool_tally.count == 3
+    assert len(pool_tally.finite_sharpes) == 2
     assert len(rows(tmp_path)) == 6
     # refused for its result: it was simulated
     append(tmp_path, [trial(5, state="PRUNED", reason="constraint")])
@@ -105,11 +106,13 @@ def test_the_same_configuration_is_another_trial_when_the_code_that_decides_is_a
         for n, code in enumerate(["one", "two", "three", "two"])
     ]
     append(tmp_path, versions)
-    found = tally(tmp_path, HERE)
-    assert found.count == 3
+    pool_tally = tally(tmp_path, HERE)
+    assert pool_tally.count == 3
     ratios = [float(moments(v.returns).sharpe) for v in versions]
     # of a repeated one the newest
-    assert sorted(found.known) == pytest.approx(sorted([ratios[0], ratios[2], ratios[3]]))
+    assert sorted(pool_tally.finite_sharpes) == pytest.approx(
+        sorted([ratios[0], ratios[2], ratios[3]])
+    )
 
 
 def test_parts_of_version_0_1_are_read_counted_and_merged(
@@ -122,9 +125,9 @@ def test_parts_of_version_0_1_are_read_counted_and_merged(
     pq.write_table(old, part)
     append(tmp_path, [trial(1, code_sha256="today's")])
     assert tally(tmp_path, HERE).count == 3
-    found = rows(tmp_path, HERE, returns=True)
-    assert list(found["code_sha256"]) == ["", "", "today's"]
-    assert found["return_frac"].map(len).eq(50).all()
+    frame = rows(tmp_path, HERE, returns=True)
+    assert list(frame["code_sha256"]) == ["", "", "today's"]
+    assert frame["return_frac"].map(len).eq(50).all()
     monkeypatch.setattr(trial_ledger, "MOST_PARTS", 1)
     append(tmp_path, [trial(3)])
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
@@ -132,9 +135,9 @@ def test_parts_of_version_0_1_are_read_counted_and_merged(
 
 
 def test_a_market_has_the_trials_of_all_families_each_once(tmp_path: Path) -> None:
-    other, elsewhere = Place("donchian", HERE.market), Place("donchian", "MCL csv walk.csv")
+    other, elsewhere = TrialPool("donchian", HERE.market), TrialPool("donchian", "MCL csv walk.csv")
     append(tmp_path, [trial(1), trial(1, run_id="again"), trial(2)])
-    append(tmp_path, [trial(3, place=other), trial(4, place=elsewhere)])
+    append(tmp_path, [trial(3, pool=other), trial(4, pool=elsewhere)])
     append(
         tmp_path,
         [
@@ -147,9 +150,9 @@ def test_a_market_has_the_trials_of_all_families_each_once(tmp_path: Path) -> No
             )
         ],
     )
-    found = tally(tmp_path, HERE.everywhere)
-    assert found.count == 3
-    assert str(found.place) == f"all strategies on {HERE.market}"
+    pool_tally = tally(tmp_path, HERE.everywhere)
+    assert pool_tally.count == 3
+    assert str(pool_tally.pool) == f"all strategies on {HERE.market}"
     each = distinct(rows(tmp_path, HERE.everywhere, returns=True))
     assert list(each["run_id"]) == ["again", "run2", "run3"]
     _, returns = matrix(each)
@@ -158,17 +161,17 @@ def test_a_market_has_the_trials_of_all_families_each_once(tmp_path: Path) -> No
     assert beyond(tmp_path, HERE.everywhere, date(2022, 3, 1)) == 0
 
 
-def test_places_do_not_mix(tmp_path: Path) -> None:
+def test_pools_do_not_mix(tmp_path: Path) -> None:
     append(
         tmp_path,
         [
             trial(1),
-            trial(2, place=Place("donchian", HERE.market)),
-            trial(3, place=Place("ema_cross", "MCL csv walk.csv")),
+            trial(2, pool=TrialPool("donchian", HERE.market)),
+            trial(3, pool=TrialPool("ema_cross", "MCL csv walk.csv")),
         ],
     )
     assert [
-        tally(tmp_path, Place(*p)).count
+        tally(tmp_path, TrialPool(*p)).count
         for p in (HERE, ("donchian", HERE.market), ("tsmom", HERE.market))
     ] == [1, 1, 0]
     assert len(rows(tmp_path)) == 3
@@ -183,16 +186,16 @@ def test_a_market_is_the_same_whatever_window_interval_and_roll_rule() -> None:
         "data.seed": 7,
     }
     assert (
-        place(
+        trial_pool(
             flat | {"data.start": "2025-01-01", "data.interval": "5m", "data.roll.rule": "calendar"}
         )
-        == place(flat)
+        == trial_pool(flat)
         == HERE
     )
-    assert place(flat | {"data.seed": 8}) != place(flat)
+    assert trial_pool(flat | {"data.seed": 8}) != trial_pool(flat)
     planted = flat | {"data.world": "planted_edge", "data.edge_sharpe": 4.0}
-    assert place(planted) != place(planted | {"data.edge_sharpe": 3.0})
-    assert place({"strategy.name": "x"}) is None
+    assert trial_pool(planted) != trial_pool(planted | {"data.edge_sharpe": 3.0})
+    assert trial_pool({"strategy.name": "x"}) is None
 
 
 def test_parallel_writers_lose_nothing(tmp_path: Path) -> None:
@@ -200,14 +203,14 @@ def test_parallel_writers_lose_nothing(tmp_path: Path) -> None:
     writers = [context.Process(target=write_many, args=(tmp_path, 100 * k, 40)) for k in range(3)]
     for writer in writers:
         writer.start()
-    seen = []
+    counts = []
     while any(writer.is_alive() for writer in writers):
-        seen.append(tally(tmp_path, HERE).count)
+        counts.append(tally(tmp_path, HERE).count)
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     assert tally(tmp_path, HERE).count == 120
-    assert seen == sorted(seen)  # a reader beside them never sees a trial vanish
+    assert counts == sorted(counts)  # a reader beside them never sees a trial vanish
 
 
 def test_many_small_parts_are_merged_and_still_counted(
@@ -241,11 +244,11 @@ def test_a_killed_writer_leaves_only_whole_rows(tmp_path: Path) -> None:
         time.sleep(0.02)
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
-    found = rows(tmp_path, returns=True)
-    assert len(found) >= 15
-    assert found["return_frac"].map(len).eq(50).all()
+    frame = rows(tmp_path, returns=True)
+    assert len(frame) >= 15
+    assert frame["return_frac"].map(len).eq(50).all()
     append(tmp_path, [trial(10**7)])
-    assert len(rows(tmp_path)) == len(found) + 1
+    assert len(rows(tmp_path)) == len(frame) + 1
 
 
 def test_a_damaged_part_is_an_error_and_not_a_lower_count(tmp_path: Path) -> None:
@@ -272,31 +275,31 @@ def test_the_deflated_ratio_falls_with_every_trial() -> None:
     )
     alike = of(100, 0.001)
     assert alike.deflated(measured) == dsr_2012(
-        ratio, 500, 0.0, 3.0, trials=100, trial_variance=float(np.var(alike.known, ddof=1))
+        ratio, 500, 0.0, 3.0, trials=100, trial_variance=float(np.var(alike.finite_sharpes, ddof=1))
     )
     assert of(1, 1.0).luck(measured).best_by_luck == 0  # one trial needs no deflation
 
 
 def test_a_deflation_names_its_trials_its_rule_and_its_moment() -> None:
     tally = Tally(HERE, {"a": 0.1, "b": 0.05, "c": -0.02})
-    found = tally.luck({"sharpe": 2.0, "sessions": 250.0, "skew": 0.0, "kurtosis": 3.0})
-    assert found.sentence.startswith(
+    luck = tally.luck({"sharpe": 2.0, "sessions": 250.0, "skew": 0.0, "kurtosis": 3.0})
+    assert luck.sentence.startswith(
         f"deflated by 3 trials of ema_cross on MCL synthetic zero_edge 7 (rule: {RULE}, counted"
         " at 20"
     )
     assert (
-        found.best_by_luck
+        luck.best_by_luck
         == pytest.approx(tally.threshold(250) * math.sqrt(252))
-        == pytest.approx(found.best_of(3))
+        == pytest.approx(luck.best_of(3))
     )
-    assert found.metrics == {
-        "dsr": found.deflated,
+    assert luck.metrics == {
+        "dsr": luck.deflated,
         "trials_counted": 3.0,
-        "best_by_luck": found.best_by_luck,
+        "best_by_luck": luck.best_by_luck,
     }
-    assert set(found.at_run) == {"dsr_at_run", "trials_at_run"}
+    assert set(luck.at_run) == {"dsr_at_run", "trials_at_run"}
     # who ranks ranks by today's
-    assert [metric(name).better for name in ("dsr", *found.at_run)] == [1, 0, 0]
+    assert [metric(name).better for name in ("dsr", *luck.at_run)] == [1, 0, 0]
     undefined = Tally(HERE, {"a": math.nan}).luck(
         {"sharpe": math.nan, "sessions": 250.0, "skew": math.nan, "kurtosis": math.nan}
     )

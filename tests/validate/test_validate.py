@@ -18,7 +18,7 @@ from planted import SETTINGS, SWEEP, Case, market
 from mcl import composition, metrics, search
 from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
-from mcl.data.load import load
+from mcl.data.loader import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.market.instruments import MCL, Contract
 from mcl.tracking import backtest_run
@@ -231,7 +231,7 @@ def test_no_part_of_the_subject_reaches_behind_the_fence(case: Case) -> None:
     whole = load(about.run.data, case.root, holdout=True)
     assert whole.session.max() >= fence
     assert len(case.validated.answers.sample.returns) == len(np.unique(about.bars.session))
-    assert backtest_run.placed(about.run).market == "MCL csv market.csv"
+    assert backtest_run.trial_pool(about.run).market == "MCL csv market.csv"
 
 
 def test_a_search_cannot_move_the_fence(case: Case) -> None:

@@ -1,4 +1,4 @@
-"""What a download consists of: trade dates cut into chunks, and what of them is still missing.
+"""The chunks of a download: trade dates cut into requests, and those that are still missing.
 
 Days are trade dates, start <= day < end. A chunk begins when the first of its sessions opens, 18:00
 New York on the evening before, and ends where the next one begins, so that no session is cut in
@@ -32,7 +32,7 @@ Span = tuple[date, date]
 
 
 @dataclass(frozen=True)
-class Chunk:
+class DownloadChunk:
     """One request and one file: what a symbol did in the sessions start <= trade date < end."""
 
     symbol: str
@@ -68,13 +68,13 @@ def symbology(symbol: str) -> str:
         "continuous": r"[A-Z0-9]+\.[cvn]\.\d+",
         "raw_symbol": r"[A-Z0-9]+[FGHJKMNQUVXZ]\d{1,2}",
     }
-    found = next((kind for kind, shape in shapes.items() if re.fullmatch(shape, symbol)), None)
-    if found is None:
+    stype = next((kind for kind, shape in shapes.items() if re.fullmatch(shape, symbol)), None)
+    if stype is None:
         raise DataError(
             f"{symbol!r} is no symbol that can be downloaded; for instance MCL.FUT (all expiries),"
             " MCL.v.0, MCLG6"
         )
-    return found
+    return stype
 
 
 def schemas(symbol: str, schema: str) -> list[str]:
@@ -122,10 +122,10 @@ def instant(text: str) -> datetime:
     return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
-def missing(wanted: Span, held: Iterable[Span]) -> list[Span]:
-    """The parts of `wanted` that no span of `held` covers."""
+def missing(wanted: Span, spans: Iterable[Span]) -> list[Span]:
+    """The parts of `wanted` that no one of `spans` covers."""
     gaps, at = [], wanted[0]
-    for start, end in sorted(held):
+    for start, end in sorted(spans):
         if start > at:
             gaps.append((at, min(start, wanted[1])))
         at = max(at, end)

@@ -51,23 +51,23 @@ class Request:
 
 
 @dataclass
-class Vendor:
+class VendorClient:
     """The client. `world` is what a synthetic gateway says about itself, {} for a vendor of
     recorded data.
     """
 
     client: Any
-    heard: _Heard
+    warning_log: _WarningLog
     world: dict[str, Any] = field(default_factory=dict)
 
     def spans(self) -> dict[str, tuple[str, str]]:
         """Start and end of what there is, by schema; "" is the dataset's own."""
         with self._calling() as notes:
-            told = self.client.metadata.get_dataset_range(DATASET)
+            ranges = self.client.metadata.get_dataset_range(DATASET)
         for note in notes:
             if note.startswith(_WORLD):
                 self.world = json.loads(note.removeprefix(_WORLD))
-        named = {"": told} | told.get("schema", {})
+        named = {"": ranges} | ranges.get("schema", {})
         return {schema: (str(span["start"]), str(span["end"])) for schema, span in named.items()}
 
     def cost_usd(self, request: Request) -> float:
@@ -141,7 +141,7 @@ class Vendor:
         """The warnings of this thread's call; errors as sentences."""
         import databento
 
-        notes = self.heard.listen()
+        notes = self.warning_log.listen()
         try:
             yield notes
         except databento.BentoHttpError as error:
@@ -197,7 +197,7 @@ def _unreachable(error: OSError) -> DataError:
     return Transient(f"databento cannot be reached: {error}", "check the network and the gateway")
 
 
-class _Heard:
+class _WarningLog:
     """The client's warnings, kept apart by thread: several downloads run at once."""
 
     def __init__(self) -> None:
@@ -208,14 +208,14 @@ class _Heard:
         self._local.notes = notes
         return notes
 
-    def hear(self, text: str) -> None:
+    def add(self, text: str) -> None:
         getattr(self._local, "notes", []).append(text)
 
 
 @contextlib.contextmanager
 def connected(
     key: str | None = None, gateway: str | None = None, ca: Path | None = None
-) -> Iterator[Vendor]:
+) -> Iterator[VendorClient]:
     """The vendor, or the gateway at an address such as https://127.0.0.1:8443, whose certificate is
     then trusted from the file `ca`.
 
@@ -238,9 +238,9 @@ def connected(
         )
     except ValueError as error:
         raise DataError(f"the databento client refuses the key or the gateway: {error}") from error
-    heard = _Heard()
-    with _environment(ca, address), _hearing(heard):
-        yield Vendor(client, heard)
+    warning_log = _WarningLog()
+    with _environment(ca, address), _capture_warnings(warning_log):
+        yield VendorClient(client, warning_log)
 
 
 def _address(gateway: str) -> str:
@@ -266,8 +266,8 @@ def is_loopback(gateway: str) -> bool:
 
 @contextlib.contextmanager
 def _environment(ca: Path | None, address: str | None) -> Iterator[None]:
-    """What the client's HTTP library reads: the certificate to trust, and no proxy on the way to a
-    loopback address.
+    """Set the environment of the client's HTTP library: the certificate to trust, and no proxy on
+    the way to a loopback address.
     """
     wanted: dict[str, str] = {}
     if ca is not None:
@@ -294,7 +294,7 @@ def _environment(ca: Path | None, address: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hearing(heard: _Heard) -> Iterator[None]:
+def _capture_warnings(warning_log: _WarningLog) -> Iterator[None]:
     """Catch the client's warnings in every thread; all others go where they went before."""
     from databento.common.error import BentoDeprecationWarning, BentoWarning
 
@@ -307,7 +307,7 @@ def _hearing(heard: _Heard) -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, BentoWarning):
-                heard.hear(str(message))
+                warning_log.add(str(message))
             else:
                 before(message, category, *place, **more)
 

@@ -1,5 +1,5 @@
-"""What arrived of a range, read in pieces so that a year of depth needs no memory: whole or
-damaged, how many records, which hash.
+"""Check a downloaded file in pieces, so that a year of depth needs no memory: whole or damaged, how
+many records, which hash.
 """
 
 from __future__ import annotations

@@ -12,30 +12,30 @@ from typing import Any, Protocol
 
 from mcl.base.errors import DataError
 from mcl.data.download import chunks
-from mcl.data.download.chunks import Chunk
-from mcl.data.download.client import DATASET, Request, Vendor
+from mcl.data.download.chunks import DownloadChunk
+from mcl.data.download.client import DATASET, Request, VendorClient
 from mcl.data.download.dbn_check import Arrived, inspect
 from mcl.data.download.receipts import Folder, Receipt
-from mcl.data.download.retry import Pace, Patience, patiently
+from mcl.data.download.retry import RateLimiter, RetryPolicy, with_retries
 
 ATTEMPTS = 3  # a chunk that arrives damaged this often is an error
 _DEGRADED = "reduced quality"
 _POLL_SEC = (0.5, 30.0)  # between two looks at a batch job: first, longest
 
 
-class Onlooker(Protocol):
-    """Who looks on while a download runs; called from several threads."""
+class ProgressListener(Protocol):
+    """Listen to the progress of a download; called from several threads."""
 
     def tell(self, line: str) -> None:
         """Something worth a line: a pause, a damaged file, a job."""
 
-    def moved(self, tally: Tally) -> None:
+    def moved(self, progress: DownloadProgress) -> None:
         """A chunk is finished, or some time has passed."""
 
 
 @dataclass
-class Tally:
-    """How far a download is: chunks and records finished, compressed bytes on disk, US dollars
+class DownloadProgress:
+    """The progress of a download: chunks and records finished, compressed bytes on disk, US dollars
     paid; and the totals announced.
     """
 
@@ -50,7 +50,7 @@ class Tally:
 
 
 @dataclass
-class Purse:
+class Budget:
     """Money spent, never above `limit_usd`."""
 
     limit_usd: float
@@ -68,34 +68,34 @@ class Purse:
                 )
             self.spent_usd = total
 
-    def take_back(self, cost_usd: float) -> None:
+    def refund(self, cost_usd: float) -> None:
         with self._lock:
             self.spent_usd -= cost_usd
 
 
 @dataclass
 class Fetcher:
-    """What the chunks of one download share."""
+    """Fetch the chunks of one download, with the budget, limits and progress that they share."""
 
-    vendor: Vendor
+    vendor: VendorClient
     folder: Folder
-    purse: Purse
-    patience: Patience
-    pace: Pace
-    watch: Onlooker
-    tally: Tally
+    budget: Budget
+    retry_policy: RetryPolicy
+    rate_limiter: RateLimiter
+    listener: ProgressListener
+    progress: DownloadProgress
     spans: dict[str, tuple[str, str]]  # what the vendor has, by schema
     conditions: dict[str, str]
     cost_per_record: dict[str, float]  # USD by schema, from the estimate
     batch: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fetch(self, chunk: Chunk) -> None:
+    def fetch(self, chunk: DownloadChunk) -> None:
         """Bring one chunk. DataError when the vendor refuses or the chunk arrives damaged
         `ATTEMPTS` times.
         """
         request = requested(chunk, self.spans)
-        records = self._patiently(lambda: self.vendor.count(request))
+        records = self._retried(lambda: self.vendor.count(request))
         cost = records * self.cost_per_record[chunk.schema]
         if records == 0:
             self._keep(chunk, request, Arrived(0, 0, ""), 0.0, [])
@@ -117,17 +117,17 @@ class Fetcher:
                 self._keep(chunk, request, arrived, cost, notes)
                 return
 
-    def _patiently(self, call: Callable[[], Any], kind: str = "metadata") -> Any:
-        return patiently(call, self.patience, self.pace, self.watch.tell, kind)
+    def _retried(self, call: Callable[[], Any], kind: str = "metadata") -> Any:
+        return with_retries(call, self.retry_policy, self.rate_limiter, self.listener.tell, kind)
 
     # ------------------------------------------------------------------------------------- arriving
 
-    def _streamed(self, chunk: Chunk, request: Request, cost: float) -> list[str]:
+    def _streamed(self, chunk: DownloadChunk, request: Request, cost: float) -> list[str]:
         part = self.folder.part(chunk)
 
         def attempt() -> list[str]:
             part.unlink(missing_ok=True)
-            self.purse.pay(cost, chunk)
+            self.budget.pay(cost, chunk)
             try:
                 return self.vendor.stream(request, part)
             except DataError as error:
@@ -140,27 +140,27 @@ class Fetcher:
                         reason=error.message,
                     )
                 else:
-                    self.purse.take_back(cost)
+                    self.budget.refund(cost)
                 raise
 
-        notes: list[str] = self._patiently(attempt, "timeseries")
+        notes: list[str] = self._retried(attempt, "timeseries")
         return notes
 
-    def _batched(self, chunk: Chunk, request: Request, cost: float) -> list[str]:
+    def _batched(self, chunk: DownloadChunk, request: Request, cost: float) -> list[str]:
         """The file of a batch job: one that an earlier call paid for, else a new one."""
-        job = self._patiently(lambda: self._job_of(chunk, request), "batch")
+        job = self._retried(lambda: self._job_of(chunk, request), "batch")
         if job is None:
-            self.purse.pay(cost, chunk)
-            job = self._patiently(lambda: self.vendor.submit(request), "submit")
+            self.budget.pay(cost, chunk)
+            job = self._retried(lambda: self.vendor.submit(request), "submit")
             self.folder.log("submitted", file=chunk.name, job=job, cost_usd=cost)
-            self.watch.tell(f"{chunk}: batch job {job} submitted")
+            self.listener.tell(f"{chunk}: batch job {job} submitted")
         self._await(job)
-        self._patiently(lambda: self.vendor.collect(job, self.folder.jobs), "batch").replace(
+        self._retried(lambda: self.vendor.collect(job, self.folder.jobs), "batch").replace(
             self.folder.part(chunk)
         )
         return []
 
-    def _job_of(self, chunk: Chunk, request: Request) -> str | None:
+    def _job_of(self, chunk: DownloadChunk, request: Request) -> str | None:
         """A job that was submitted for this chunk, here or by a process that died before it could
         write that down.
         """
@@ -168,16 +168,16 @@ class Fetcher:
         noted = {
             entry["job"] for entry in self.folder.logged("submitted") if entry["file"] == chunk.name
         }
-        known = [str(job["id"]) for job in listed if job["id"] in noted] or [
+        ids = [str(job["id"]) for job in listed if job["id"] in noted] or [
             str(job["id"]) for job in listed
         ]
-        return known[-1] if known else None
+        return ids[-1] if ids else None
 
     def _await(self, job: str) -> None:
         wait, longest = _POLL_SEC
         while True:
             states = {
-                str(j["id"]): str(j["state"]) for j in self._patiently(self.vendor.jobs, "batch")
+                str(j["id"]): str(j["state"]) for j in self._retried(self.vendor.jobs, "batch")
             }
             if states.get(job) == "done":
                 return
@@ -186,7 +186,7 @@ class Fetcher:
                     f"batch job {job} is no longer listed",
                     "run the same command again: it submits a new job",
                 )
-            if self.pace.stop.wait(wait):
+            if self.rate_limiter.stop.wait(wait):
                 raise DataError(
                     f"stopped while batch job {job} is {states[job]}",
                     "run the same command again: the job is paid for and kept",
@@ -195,7 +195,7 @@ class Fetcher:
 
     # -------------------------------------------------------------------------------------- judging
 
-    def _adopted(self, chunk: Chunk, request: Request, records: int, cost: float) -> bool:
+    def _adopted(self, chunk: DownloadChunk, request: Request, records: int, cost: float) -> bool:
         """Keep what a process that died had received in full."""
         part = self.folder.part(chunk)
         if not part.exists():
@@ -208,7 +208,7 @@ class Fetcher:
         self._keep(chunk, request, arrived, cost, [])
         return True
 
-    def _whole(self, chunk: Chunk, records: int, notes: list[str]) -> Arrived:
+    def _whole(self, chunk: DownloadChunk, records: int, notes: list[str]) -> Arrived:
         other = [note for note in notes if _DEGRADED not in note]
         if other:
             raise DataError(f"databento warns: {other[0]}")
@@ -217,22 +217,27 @@ class Fetcher:
             raise DataError(f"{arrived.records} records arrived, {records} were announced")
         return arrived
 
-    def _reject(self, chunk: Chunk, error: DataError, last: bool) -> None:
+    def _reject(self, chunk: DownloadChunk, error: DataError, last: bool) -> None:
         part = self.folder.part(chunk)
         if part.exists():
             self.folder.quarantine(part, error.message)
         with self._lock:
-            self.tally.quarantined += 1
+            self.progress.quarantined += 1
         if last:
             place = self.folder.path / ".quarantine"
             raise DataError(
                 f"{chunk} arrived damaged {ATTEMPTS} times: {error.message}",
                 f"see {place}; report it to the vendor",
             ) from error
-        self.watch.tell(f"{chunk}: {error.message}; in quarantine, fetching it again")
+        self.listener.tell(f"{chunk}: {error.message}; in quarantine, fetching it again")
 
     def _keep(
-        self, chunk: Chunk, request: Request, arrived: Arrived, cost: float, notes: list[str]
+        self,
+        chunk: DownloadChunk,
+        request: Request,
+        arrived: Arrived,
+        cost: float,
+        notes: list[str],
     ) -> None:
         days = [
             str(chunk.start + timedelta(days=n)) for n in range(-1, (chunk.end - chunk.start).days)
@@ -256,12 +261,12 @@ class Fetcher:
         )
         self.folder.keep(receipt)
         with self._lock:
-            self.tally.chunks += 1
-            self.tally.records += arrived.records
-            self.tally.bytes += arrived.bytes
+            self.progress.chunks += 1
+            self.progress.records += arrived.records
+            self.progress.bytes += arrived.bytes
 
 
-def requested(chunk: Chunk, spans: dict[str, tuple[str, str]]) -> Request:
+def requested(chunk: DownloadChunk, spans: dict[str, tuple[str, str]]) -> Request:
     """The chunk as the vendor has it: what lies before its first record cannot be asked for.
     `spans` by schema, "" for all.
     """

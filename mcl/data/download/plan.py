@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,14 +21,14 @@ from typing import Any, Protocol, TypeVar
 
 from mcl.base.errors import DataError
 from mcl.data.download import chunks, client
-from mcl.data.download.chunks import Chunk, Span
-from mcl.data.download.client import Vendor
-from mcl.data.download.fetcher import Fetcher, Onlooker, Purse, Tally, requested
+from mcl.data.download.chunks import DownloadChunk, Span
+from mcl.data.download.client import VendorClient
+from mcl.data.download.fetcher import Budget, DownloadProgress, Fetcher, ProgressListener, requested
 from mcl.data.download.receipts import Folder, Receipt
-from mcl.data.download.retry import Pace, Patience, patiently
-from mcl.data.download.thread_pool import abreast
+from mcl.data.download.retry import RateLimiter, RetryPolicy, with_retries
 
 T = TypeVar("T")
+_TICK_SEC = 0.2
 # A little below what the vendor allows: 20 metadata, 100 timeseries and 20 job list requests a
 # second, 20 new jobs a minute.
 _RATES = {"metadata": (18.0, 1), "timeseries": (80.0, 1), "batch": (15.0, 1), "submit": (0.15, 10)}
@@ -35,9 +38,9 @@ CERTIFICATE = Path(".cache") / "gateway" / "cert.pem"
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is wanted: start <= trade date < end of a symbol; without an end all whole sessions
-    there are.
+class DownloadOrder:
+    """The range to download: start <= trade date < end of a symbol; without an end all whole
+    sessions there are.
     """
 
     symbol: str
@@ -47,9 +50,9 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Terms:
-    """On which terms: where from, at what price, how. `batch` goes through the vendor's batch jobs,
-    for large ranges.
+class DownloadTerms:
+    """The terms of a download: where from, at what price, how. `batch` goes through the vendor's
+    batch jobs, for large ranges.
     """
 
     gateway: str | None = None
@@ -60,11 +63,11 @@ class Terms:
     estimate: bool = False
     batch: bool = False
     workers: int = 4
-    patience: Patience = field(default_factory=Patience)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True)
-class Part:
+class SchemaPlan:
     """One schema of an order: what of it is missing, and what that costs."""
 
     symbol: str
@@ -78,12 +81,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DownloadPlan:
     """Everything known before the first dollar is spent."""
 
-    parts: list[Part]
-    missing: list[Chunk]
-    held: list[Receipt]
+    parts: list[SchemaPlan]
+    missing: list[DownloadChunk]
+    receipts: list[Receipt]
     conditions: dict[str, str]
     spans: dict[str, tuple[str, str]]
 
@@ -96,33 +99,33 @@ class Plan:
         return {part.schema: part.cost_usd / max(part.records, 1) for part in self.parts}
 
 
-class Watch(Onlooker, Protocol):
-    """Who looks on while an order is carried out."""
+class DownloadListener(ProgressListener, Protocol):
+    """Listen to the plan and the progress of an order."""
 
-    def planned(self, plan: Plan) -> None:
-        """What is missing and what it costs is known; nothing is paid yet."""
+    def planned(self, plan: DownloadPlan) -> None:
+        """Receive the plan: missing chunks and their cost, before anything is paid."""
 
 
-class Silent:
-    """Nobody looks on."""
+class SilentListener:
+    """Ignore everything about the progress."""
 
-    def planned(self, plan: Plan) -> None:
+    def planned(self, plan: DownloadPlan) -> None:
         """Show nothing."""
 
     def tell(self, line: str) -> None:
         """Say nothing."""
 
-    def moved(self, tally: Tally) -> None:
+    def moved(self, progress: DownloadProgress) -> None:
         """Show nothing."""
 
 
 def download(
-    order: Order,
+    order: DownloadOrder,
     root: Path,
-    terms: Terms | None = None,
+    terms: DownloadTerms | None = None,
     *,
-    watch: Watch | None = None,
-    agree: Callable[[Plan], bool] | None = None,
+    listener: DownloadListener | None = None,
+    agree: Callable[[DownloadPlan], bool] | None = None,
 ) -> dict[str, Any]:
     """Bring what is missing of `order` to `root`/data/raw/<symbol, "." written as "_">/<schema>/.
 
@@ -133,25 +136,25 @@ def download(
     refusal, or for a chunk that keeps arriving damaged; StoreError when the disk refuses or another
     process is at work there.
     """
-    terms = terms or Terms()
+    terms = terms or DownloadTerms()
     wanted = _checked(order, terms)
     folder = Folder(root / "data" / "raw" / chunks.folder_name(order.symbol))
     untouched = terms.estimate and not folder.path.exists()
     with client.connected(terms.key, terms.gateway, _certificate(terms, root)) as vendor:
-        desk = _Desk(vendor, folder, terms, watch or Silent())
-        spans = desk.ask(vendor.spans)
+        downloader = _Downloader(vendor, folder, terms, listener or SilentListener())
+        spans = downloader.ask(vendor.spans)
         with contextlib.nullcontext() if untouched else folder.locked():
-            plan = desk.plan(order, wanted, spans)
+            plan = downloader.plan(order, wanted, spans)
             if terms.estimate:
-                return _facts(folder, plan, plan.held)
-            tally = desk.carry_out(plan, _limit(order, plan, terms, agree))
-            return _facts(folder, plan, desk.held(plan)) | {
-                "paid_usd": tally.paid_usd,
-                "quarantined": tally.quarantined,
+                return _facts(folder, plan, plan.receipts)
+            progress = downloader.carry_out(plan, _limit(order, plan, terms, agree))
+            return _facts(folder, plan, downloader.receipts(plan)) | {
+                "paid_usd": progress.paid_usd,
+                "quarantined": progress.quarantined,
             }
 
 
-def _checked(order: Order, terms: Terms) -> list[str]:
+def _checked(order: DownloadOrder, terms: DownloadTerms) -> list[str]:
     """The schemas of an order that can be."""
     wanted = chunks.schemas(order.symbol, order.schema)
     start = chunks.day(order.start, "start")
@@ -168,7 +171,7 @@ def _checked(order: Order, terms: Terms) -> list[str]:
     return wanted
 
 
-def _certificate(terms: Terms, root: Path) -> Path | None:
+def _certificate(terms: DownloadTerms, root: Path) -> Path | None:
     """The certificate to trust: the one that is given, or the one that a loopback gateway left in
     this project folder.
     """
@@ -178,9 +181,14 @@ def _certificate(terms: Terms, root: Path) -> Path | None:
     return left if client.is_loopback(terms.gateway) and left.is_file() else None
 
 
-def _limit(order: Order, plan: Plan, terms: Terms, agree: Callable[[Plan], bool] | None) -> float:
-    """How much may be spent, refetching of damaged chunks included. DataError when nobody agreed to
-    that much.
+def _limit(
+    order: DownloadOrder,
+    plan: DownloadPlan,
+    terms: DownloadTerms,
+    agree: Callable[[DownloadPlan], bool] | None,
+) -> float:
+    """Return the most that may be spent, refetching of damaged chunks included. DataError when
+    nobody agreed to that much.
     """
     if terms.yes:
         return math.inf
@@ -194,23 +202,27 @@ def _limit(order: Order, plan: Plan, terms: Terms, agree: Callable[[Plan], bool]
 
 
 @dataclass
-class _Desk:
-    """One order being worked on."""
+class _Downloader:
+    """Plan one order and carry it out."""
 
-    vendor: Vendor
+    vendor: VendorClient
     folder: Folder
-    terms: Terms
-    watch: Watch
+    terms: DownloadTerms
+    listener: DownloadListener
 
     def __post_init__(self) -> None:
-        self._pace = Pace(_RATES)
+        self._rate_limiter = RateLimiter(_RATES)
 
     def ask(self, call: Callable[[], T]) -> T:
-        return patiently(call, self.terms.patience, self._pace, self.watch.tell, "metadata")
+        return with_retries(
+            call, self.terms.retry_policy, self._rate_limiter, self.listener.tell, "metadata"
+        )
 
-    def plan(self, order: Order, wanted: list[str], spans: dict[str, tuple[str, str]]) -> Plan:
-        """What there is, what of it is missing, and what that costs; DataError when the vendor has
-        nothing of it.
+    def plan(
+        self, order: DownloadOrder, wanted: list[str], spans: dict[str, tuple[str, str]]
+    ) -> DownloadPlan:
+        """Compare the vendor's range with the folder: the missing chunks and their cost. DataError
+        when the vendor has nothing of the order.
         """
         if not self.terms.estimate:
             self.folder.accept(self.vendor.world)
@@ -218,19 +230,20 @@ class _Desk:
         conditions = self.ask(lambda: self.vendor.conditions(str(first), str(last)))
         pending = [chunks.day(day, "day") for day, word in conditions.items() if word == "pending"]
         span = first, max(first, min([last, *pending]))
-        held = self.folder.held(order.symbol, wanted)
+        receipts = self.folder.verified_receipts(order.symbol, wanted)
         parts, missing = [], []
         for schema in wanted:
             gaps = chunks.missing(
-                span, [(r.chunk.start, r.chunk.end) for r in held if r.schema == schema]
+                span, [(r.chunk.start, r.chunk.end) for r in receipts if r.schema == schema]
             )
             cut = [piece for gap in gaps for piece in chunks.split(schema, gap, self.terms.batch)]
             parts.append(self._priced(order.symbol, schema, span, gaps, len(cut), spans))
             missing += [
-                Chunk(order.symbol, chunks.symbology(order.symbol), schema, *piece) for piece in cut
+                DownloadChunk(order.symbol, chunks.symbology(order.symbol), schema, *piece)
+                for piece in cut
             ]
-        plan = Plan(parts, missing, held, conditions, spans)
-        self.watch.planned(plan)
+        plan = DownloadPlan(parts, missing, receipts, conditions, spans)
+        self.listener.planned(plan)
         return plan
 
     def _priced(
@@ -241,63 +254,74 @@ class _Desk:
         gaps: list[Span],
         missing: int,
         spans: dict[str, tuple[str, str]],
-    ) -> Part:
+    ) -> SchemaPlan:
         records, size, cost = 0, 0, 0.0
         for gap in gaps:
-            request = requested(Chunk(symbol, chunks.symbology(symbol), schema, *gap), spans)
+            request = requested(
+                DownloadChunk(symbol, chunks.symbology(symbol), schema, *gap), spans
+            )
             records += self.ask(partial(self.vendor.count, request))
             size += self.ask(partial(self.vendor.size, request))
             cost += self.ask(partial(self.vendor.cost_usd, request))
-        return Part(symbol, schema, str(span[0]), str(span[1]), missing, records, size, cost)
+        return SchemaPlan(symbol, schema, str(span[0]), str(span[1]), missing, records, size, cost)
 
-    def carry_out(self, plan: Plan, limit_usd: float) -> Tally:
+    def carry_out(self, plan: DownloadPlan, limit_usd: float) -> DownloadProgress:
         """Fetch every missing chunk, the first ones first."""
         self.folder.judge(
             min(p.start for p in plan.parts), max(p.end for p in plan.parts), plan.conditions
         )
-        purse = Purse(limit_usd)
-        tally = Tally(
+        budget = Budget(limit_usd)
+        progress = DownloadProgress(
             all_chunks=len(plan.missing),
             all_records=sum(p.records for p in plan.parts),
             all_cost_usd=plan.cost_usd,
         )
         fetcher = Fetcher(
-            self.vendor, self.folder, purse, self.terms.patience, self._pace, self.watch, tally, plan.spans, plan.conditions,
-            plan.cost_per_record, self.terms.batch,
-        )  # fmt: skip
+            vendor=self.vendor,
+            folder=self.folder,
+            budget=budget,
+            retry_policy=self.terms.retry_policy,
+            rate_limiter=self._rate_limiter,
+            listener=self.listener,
+            progress=progress,
+            spans=plan.spans,
+            conditions=plan.conditions,
+            cost_per_record=plan.cost_per_record,
+            batch=self.terms.batch,
+        )
 
         def tick() -> None:
-            tally.paid_usd = purse.spent_usd
-            self.watch.moved(tally)
+            progress.paid_usd = budget.spent_usd
+            self.listener.moved(progress)
 
         def wait() -> None:
-            self.watch.tell(
+            self.listener.tell(
                 "interrupted: finishing what is already paid for; interrupt again to drop it"
             )
 
-        abreast(
+        run_in_threads(
             plan.missing,
             fetcher.fetch,
             workers=self.terms.workers,
-            stop=self._pace.stop,
+            stop=self._rate_limiter.stop,
             tick=tick,
             wait=wait,
         )
         tick()
-        return tally
+        return progress
 
-    def held(self, plan: Plan) -> list[Receipt]:
+    def receipts(self, plan: DownloadPlan) -> list[Receipt]:
         """The receipts after the work; what was verified before is not read again."""
         fresh = [self.folder.receipt(chunk) for chunk in plan.missing]
-        return sorted([*plan.held, *fresh], key=lambda r: (r.schema, r.start))
+        return sorted([*plan.receipts, *fresh], key=lambda r: (r.schema, r.start))
 
 
-def _span(order: Order, wanted: list[str], spans: dict[str, tuple[str, str]]) -> Span:
+def _span(order: DownloadOrder, wanted: list[str], spans: dict[str, tuple[str, str]]) -> Span:
     """The trade dates of an order that are wholly there, in every schema."""
-    there = [spans.get(schema, spans[""]) for schema in wanted]
+    available = [spans.get(schema, spans[""]) for schema in wanted]
     begin, end = (
-        max((a for a, _ in there), key=chunks.instant),
-        min((b for _, b in there), key=chunks.instant),
+        max((a for a, _ in available), key=chunks.instant),
+        min((b for _, b in available), key=chunks.instant),
     )
     whole = min(chunks.last_whole(schema, end) for schema in wanted)
     first, last = (
@@ -314,14 +338,14 @@ def _span(order: Order, wanted: list[str], spans: dict[str, tuple[str, str]]) ->
     return first, last
 
 
-def _facts(folder: Folder, plan: Plan, held: list[Receipt]) -> dict[str, Any]:
+def _facts(folder: Folder, plan: DownloadPlan, receipts: list[Receipt]) -> dict[str, Any]:
     """The answer: files in the order of the parts, then of time; only those that the order is
     about.
     """
     files = [
         str(folder.file(r.chunk))
         for part in plan.parts
-        for r in held
+        for r in receipts
         if r.schema == part.schema and r.records and r.start < part.end and r.end > part.start
     ]
     return {
@@ -333,3 +357,70 @@ def _facts(folder: Folder, plan: Plan, held: list[Receipt]) -> dict[str, Any]:
         "conditions": plan.conditions,
         "files": files,
     }
+
+
+# ------------------------------------------------------------------------------------------ threads
+
+
+def run_in_threads(
+    tasks: Iterable[T],
+    work: Callable[[T], None],
+    *,
+    workers: int,
+    stop: threading.Event,
+    tick: Callable[[], None],
+    wait: Callable[[], None],
+) -> None:
+    """Call `work` on every task, `workers` at a time; `tick` now and then, from the calling thread.
+
+    After the first error, or a first Ctrl-C, nothing new begins, `stop` is set, and what is under
+    way is finished before the error is raised; `wait` says so to the person. A second Ctrl-C is
+    raised at once: what is under way is dropped.
+    """
+    waiting, errors, ended = deque(tasks), list[Exception](), queue.Queue[threading.Thread]()
+
+    def turn() -> None:
+        try:
+            while not stop.is_set() and (task := _first(waiting)) is not None:
+                work(task)
+        except Exception as error:
+            stop.set()
+            errors.append(error)
+        ended.put(threading.current_thread())
+
+    threads = [
+        threading.Thread(target=turn, daemon=True) for _ in range(min(workers, len(waiting)))
+    ]
+    idle, interrupted = deque(threads), False
+    while idle or any(thread.is_alive() for thread in threads):
+        try:
+            while idle:
+                idle.popleft().start()
+            if (one := _next(ended)) is None:
+                tick()
+            else:
+                one.join()
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            stop.set()
+            wait()
+    if interrupted:
+        raise KeyboardInterrupt
+    if errors:
+        raise errors[0]
+
+
+def _first(waiting: deque[T]) -> T | None:
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
+
+
+def _next(ended: queue.Queue[threading.Thread]) -> threading.Thread | None:
+    try:
+        return ended.get(timeout=_TICK_SEC)
+    except queue.Empty:
+        return None

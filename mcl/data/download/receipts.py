@@ -1,13 +1,14 @@
 """The folder of a downloaded symbol, and what was paid for what is in it.
 
-    data/raw/MCL_FUT/ohlcv-1m/MCL_FUT_ohlcv-1m_2024-01-01_2024-02-01.dbn.zst         as it came, never changed
-                              MCL_FUT_ohlcv-1m_2024-01-01_2024-02-01.dbn.zst.json    its receipt
-                              ….dbn.zst.part                                         on its way
-                     /ledger.jsonl       every payment and every mishap, in order; only ever appended to
-                     /.quarantine/       damaged files with the reason, under names that no reader takes for data
-                     /condition.json  the days that the vendor does not call available, as it lists
-                     them
-                     /world.json         only for a synthetic world: what it is, so that nobody takes it for a market
+    data/raw/MCL_FUT/
+        ohlcv-1m/MCL_FUT_ohlcv-1m_2024-01-01_2024-02-01.dbn.zst    as it came, never changed
+                 ….dbn.zst.json    its receipt
+                 ….dbn.zst.part    on its way
+        ledger.jsonl      every payment and every mishap, in order; only ever appended to
+        .quarantine/      damaged files with the reason, under names that no reader takes for data
+        condition.json    the days that the vendor does not call available, as it lists them
+        world.json        only for a synthetic world: what it is, so that nobody takes it for a
+                          market
 
 Files of batch jobs are on their way in data/.batch/, where nobody looks for data.
 
@@ -31,7 +32,7 @@ from typing import Any
 
 from mcl.base.errors import DataError, StoreError
 from mcl.base.files import LockHeld, locked, write_whole
-from mcl.data.download.chunks import Chunk
+from mcl.data.download.chunks import DownloadChunk
 from mcl.data.download.dbn_check import sha256
 
 
@@ -61,8 +62,8 @@ class Receipt:
     conditions: dict[str, str] = field(default_factory=dict)
 
     @property
-    def chunk(self) -> Chunk:
-        return Chunk(
+    def chunk(self) -> DownloadChunk:
+        return DownloadChunk(
             self.symbol,
             self.stype_in,
             self.schema,
@@ -89,30 +90,30 @@ class Folder:
                 f"process {error.owner} downloads to {self.path}", "wait for it, or stop it"
             ) from None
 
-    def file(self, chunk: Chunk) -> Path:
+    def file(self, chunk: DownloadChunk) -> Path:
         return self.path / chunk.schema / chunk.name
 
     @property
     def jobs(self) -> Path:
         return self.path.parents[1] / ".batch"
 
-    def part(self, chunk: Chunk) -> Path:
+    def part(self, chunk: DownloadChunk) -> Path:
         return self.file(chunk).with_name(f"{chunk.name}.part")
 
-    def held(self, symbol: str, schemas: list[str]) -> list[Receipt]:
+    def verified_receipts(self, symbol: str, schemas: list[str]) -> list[Receipt]:
         """The receipts of finished chunks whose bytes are still those that were paid for; other
         files are put into quarantine.
         """
-        found = [
+        receipts = [
             _receipt(p)
             for schema in schemas
             for p in sorted((self.path / schema).glob("*.dbn.zst.json"))
         ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            whole = list(pool.map(self._verified, found))
+            whole = list(pool.map(self._verified, receipts))
         return [
             receipt
-            for receipt, good in zip(found, whole, strict=True)
+            for receipt, good in zip(receipts, whole, strict=True)
             if good and receipt.symbol == symbol
         ]
 
@@ -132,7 +133,7 @@ class Folder:
         self._note(receipt.chunk).unlink()
         return False
 
-    def receipt(self, chunk: Chunk) -> Receipt:
+    def receipt(self, chunk: DownloadChunk) -> Receipt:
         """Of a chunk that was kept."""
         return _receipt(self._note(chunk))
 
@@ -189,9 +190,9 @@ class Folder:
         """
         note = self.path / "condition.json"
         before = json.loads(note.read_text()) if note.is_file() else []
-        kept = [item for item in before if not first <= item["date"] <= last]
+        others = [item for item in before if not first <= item["date"] <= last]
         listed = sorted(
-            [*kept, *({"date": d, "condition": c} for d, c in conditions.items())],
+            [*others, *({"date": d, "condition": c} for d, c in conditions.items())],
             key=lambda item: item["date"],
         )
         if listed or note.is_file():
@@ -216,14 +217,14 @@ class Folder:
         if world and not present:
             write_whole(note, (json.dumps(world, indent=1) + "\n").encode())
 
-    def _note(self, chunk: Chunk) -> Path:
+    def _note(self, chunk: DownloadChunk) -> Path:
         return self.file(chunk).with_name(f"{chunk.name}.json")
 
 
 def _receipt(path: Path) -> Receipt:
     try:
-        told = json.loads(path.read_text())
-        return Receipt(**{name: told[name] for name in (f.name for f in fields(Receipt))})
+        values = json.loads(path.read_text())
+        return Receipt(**{name: values[name] for name in (f.name for f in fields(Receipt))})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is no receipt of a download: {error!r}", "move it and its file away"

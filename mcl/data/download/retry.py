@@ -27,7 +27,7 @@ class Transient(DataError):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """At most `tries` attempts; between them first_sec, twice as much, … up to `cap_sec`, each
     times a random 0.5 to 1.
 
@@ -47,7 +47,7 @@ class Patience:
 
 
 @dataclass
-class Pace:
+class RateLimiter:
     """So many starts a second of each kind of call, over all threads, and none while the other side
     wants a pause.
 
@@ -74,27 +74,31 @@ class Pace:
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
 
-def patiently(
-    call: Callable[[], T], patience: Patience, pace: Pace, tell: Callable[[str], None], kind: str
+def with_retries(
+    call: Callable[[], T],
+    policy: RetryPolicy,
+    limiter: RateLimiter,
+    tell: Callable[[str], None],
+    kind: str,
 ) -> T:
     """The result of `call`, which is tried again after a Transient error; the last one is raised
     with the number of tries.
     """
     began = time.monotonic()
-    for attempt in range(1, patience.tries + 1):
-        pace.wait(kind)
+    for attempt in range(1, policy.tries + 1):
+        limiter.wait(kind)
         try:
             return call()
         except Transient as error:
-            wait = patience.delay_sec(attempt, error.wait_sec)
-            if attempt == patience.tries or wait > patience.longest_sec or pace.stop.is_set():
-                spent = (
+            wait = policy.delay_sec(attempt, error.wait_sec)
+            if attempt == policy.tries or wait > policy.longest_sec or limiter.stop.is_set():
+                effort = (
                     f" ({attempt} tries in {time.monotonic() - began:.0f} s)" if attempt > 1 else ""
                 )
-                raise Transient(f"{error.message}{spent}", error.hint, error.wait_sec) from error
+                raise Transient(f"{error.message}{effort}", error.hint, error.wait_sec) from error
             tell(f"{error.message}; trying again in {wait:.1f} s")
             if error.wait_sec is not None:
-                pace.pause(error.wait_sec)
-            if pace.stop.wait(wait):
+                limiter.pause(error.wait_sec)
+            if limiter.stop.wait(wait):
                 raise
-    raise DataError(f"need at least one try; tries={patience.tries}")
+    raise DataError(f"need at least one try; tries={policy.tries}")

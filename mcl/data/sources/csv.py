@@ -115,12 +115,13 @@ def _times(path: Path, column: pd.Series, timezone: str | None) -> Ints:
     parsed = _parsed(path, column)
     if parsed.dt.tz is None:
         if timezone is None:
-            said = (
+            problem = (
                 f"{path}: {column.name} {column.iloc[0]} carries no offset, and data.timezone is"
                 " not said"
             )
             raise DataError(
-                said, "write data.timezone=UTC, or data.timezone=America/New_York for exchange time"
+                problem,
+                "write data.timezone=UTC, or data.timezone=America/New_York for exchange time",
             )
         parsed = _on_clock(path, parsed, zone(timezone))
     elif timezone is not None:
@@ -160,8 +161,10 @@ def _on_clock(path: Path, parsed: pd.Series, clock: ZoneInfo) -> pd.Series:
     try:
         local: pd.Series = parsed.dt.tz_localize(clock, ambiguous="raise", nonexistent="raise")
     except ValueError as error:
-        said = f"{path}: a time does not exist or comes twice on the clock of {clock.key} ({error})"
-        raise DataError(said, "set data.timezone") from error
+        problem = (
+            f"{path}: a time does not exist or comes twice on the clock of {clock.key} ({error})"
+        )
+        raise DataError(problem, "set data.timezone") from error
     return local
 
 
@@ -196,9 +199,18 @@ def _by_row(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
         _apart(path, chunk, STEPS_SEC[data.interval])
     listed = np.zeros(len(contracts), np.int64)
     return Table(
-        of, data.interval, contracts, listed, sessions, lambda: iter([chunk]), no_statistics(), False, str(path),
-        sums_volume=columns.volume is not None, facts={"format": "CSV", "dated_contracts": columns.symbol is not None},
-    )  # fmt: skip
+        instrument=of,
+        interval=data.interval,
+        contracts=contracts,
+        listed_at=listed,
+        calendar=sessions,
+        chunks=lambda: iter([chunk]),
+        statistics=no_statistics(),
+        synthetic=False,
+        origin=str(path),
+        sums_volume=columns.volume is not None,
+        facts={"format": "CSV", "dated_contracts": columns.symbol is not None},
+    )
 
 
 def _apart(path: Path, chunk: Chunk, step_sec: int) -> None:
@@ -215,22 +227,22 @@ def _apart(path: Path, chunk: Chunk, step_sec: int) -> None:
         return
     common = float(np.gcd.reduce(np.rint(spacings).astype(np.int64)))
     apart = spacings.min() if spacings.min() >= _NIGHTLY_SEC else common
-    said = f"data.interval says {step_sec} s; {_interval(apart)}"
+    problem = f"data.interval says {step_sec} s; {_interval(apart)}"
     if spacings.min() < step_sec:
         line = int(np.asarray(chunk.lines)[at[np.argmin(spacings)] + 1])
         raise DataError(
             f"{path}, line {line}: this bar begins {spacings.min():g} s after the one before it,"
-            f" and {said}"
+            f" and {problem}"
         )
     if len(at) >= SPACINGS and apart > step_sec:
         raise DataError(
             f"{path}: its {len(rows):,} bars begin {apart:g} s apart or a multiple of it, and"
-            f" {said}"
+            f" {problem}"
         )
 
 
 def _interval(apart_sec: float) -> str:
-    """What the config should say of bars that begin so far apart."""
+    """Name the setting that fits bars which begin so far apart."""
     if apart_sec >= _NIGHTLY_SEC:
         return "set data.interval=session and data.stamped_at=date"
     names = [name for name in get_args(schema.Interval) if STEPS_SEC[name] == apart_sec]
@@ -264,22 +276,22 @@ def _contracts(
     symbols, first, code = np.unique(
         frame[data.columns.symbol].fillna("").to_numpy(str), return_index=True, return_inverse=True
     )
-    found = []
+    contracts = []
     for symbol, at in zip(symbols, first, strict=True):
         try:
-            found.append(parse_symbol(str(symbol), from_day(int(day[at]))))
+            contracts.append(parse_symbol(str(symbol), from_day(int(day[at]))))
         except DataError as error:
             raise DataError(
                 f"{path}, line {at + 1 + _HEADER}: {error.message}", error.hint
             ) from error
-        if found[-1].root != data.instrument:
+        if contracts[-1].root != data.instrument:
             raise DataError(
                 f"{path}, line {at + 1 + _HEADER}: {symbol} is not a contract of {data.instrument}",
                 "set data.instrument",
             )
-    rank = sorted(range(len(found)), key=lambda i: found[i].last_trade_date)
+    rank = sorted(range(len(contracts)), key=lambda i: contracts[i].last_trade_date)
     position = np.argsort(rank)
-    return tuple(found[i] for i in rank), position[code].astype(np.int64)
+    return tuple(contracts[i] for i in rank), position[code].astype(np.int64)
 
 
 def _calendar_of(time: Ints, days: bool, contracts: tuple[Contract, ...], root: str) -> Sessions:
@@ -358,9 +370,17 @@ def _by_rank(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
         "bars": "settlements: open = high = low = close",
     }
     return Table(
-        of, "session", contracts, np.zeros(len(contracts), np.int64), sessions, lambda: iter([chunk]), no_statistics(), False, str(path),
+        instrument=of,
+        interval="session",
+        contracts=contracts,
+        listed_at=np.zeros(len(contracts), np.int64),
+        calendar=sessions,
+        chunks=lambda: iter([chunk]),
+        statistics=no_statistics(),
+        synthetic=False,
+        origin=str(path),
         facts=facts,
-    )  # fmt: skip
+    )
 
 
 def _increasing(path: Path, text: pd.Series, day: Ints) -> None:
@@ -381,13 +401,13 @@ def _ranked(path: Path, frame: pd.DataFrame, day: Ints, data: schema.CsvData) ->
     """
     front = _front_months(day, data.instrument)
     cells = [_numbers(path, frame[name]) for name in data.columns.ranks]
-    held = [np.flatnonzero(~np.isnan(price)) for price in cells]
-    rank = np.repeat(np.arange(len(cells)), [len(h) for h in held])
-    at = np.concatenate(held)
+    present = [np.flatnonzero(~np.isnan(price)) for price in cells]
+    rank = np.repeat(np.arange(len(cells)), [len(h) for h in present])
+    at = np.concatenate(present)
     return _Ranked(
         day[at],
         front[at] + rank,
-        np.concatenate([p[h] for p, h in zip(cells, held, strict=True)]),
+        np.concatenate([p[h] for p, h in zip(cells, present, strict=True)]),
         at + 1 + _HEADER,
     )
 

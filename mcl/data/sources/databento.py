@@ -82,33 +82,42 @@ def by_schema(path: Path) -> dict[str, list[Path]]:
     if legacy is not None:
         hint = "convert it with the vendor's tool or download it again"
         raise DataError(f"{legacy} is in the legacy DBZ format, which cannot be read", hint)
-    found: dict[str, list[Path]] = {}
+    paths_by_schema: dict[str, list[Path]] = {}
     for item in named:
-        found.setdefault(schema_of(item), []).append(item)
-    return found
+        paths_by_schema.setdefault(schema_of(item), []).append(item)
+    return paths_by_schema
 
 
 def files(path: Path) -> dict[str, list[Path]]:
     """The DBN files that make bars, by schema: one bar schema, and definitions and statistics when
     there are any.
     """
-    found = by_schema(path)
-    bars = next((name for name in BAR_SCHEMAS if name in found), None)
+    paths_by_schema = by_schema(path)
+    bars = next((name for name in BAR_SCHEMAS if name in paths_by_schema), None)
     if bars is None:
-        held = ", ".join(sorted(name or "other schemas" for name in found)) or "no DBN files"
-        raise DataError(
-            f"{path} holds {held}, but no bars; need a file of schema {' or '.join(BAR_SCHEMAS)}"
+        schemas = (
+            ", ".join(sorted(name or "other schemas" for name in paths_by_schema)) or "no DBN files"
         )
-    return {name: found[name] for name in (bars, "definition", "statistics") if name in found}
+        raise DataError(
+            f"{path} holds {schemas}, but no bars; need a file of schema {' or '.join(BAR_SCHEMAS)}"
+        )
+    return {
+        name: paths_by_schema[name]
+        for name in (bars, "definition", "statistics")
+        if name in paths_by_schema
+    }
 
 
 def master_of(
-    found: dict[str, list[Path]], mappings: list[tuple[str, int, date]], of: Instrument, origin: str
-) -> Known:
+    paths_by_schema: dict[str, list[Path]],
+    mappings: list[tuple[str, int, date]],
+    of: Instrument,
+    origin: str,
+) -> Definitions:
     """The contracts of `of` from definitions, or from the symbols in the headers when there are
     none; the watermark of a world.
     """
-    defined = _definitions(found.get("definition", []))
+    defined = _definitions(paths_by_schema.get("definition", []))
     if defined is None:
         master = contract_master.from_symbols(mappings, of.symbol)
         mark: dict[str, Any] = {}
@@ -121,13 +130,15 @@ def master_of(
     if not master.contracts:
         hint = f"choose data.instrument for these files, or download {of.symbol}.FUT"
         raise DataError(f"{origin} holds no outright {of.symbol} contract", hint)
-    return Known(master, set() if defined is None else defined.datasets, defined is not None, mark)
+    return Definitions(
+        master, set() if defined is None else defined.datasets, defined is not None, mark
+    )
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the definitions say: contracts, datasets they come from, whether there are any, and the
-    watermark ({} for real data).
+class Definitions:
+    """The content of the definitions: contracts, datasets they come from, whether there are any,
+    and the watermark ({} for real data).
     """
 
     master: contract_master.Master
@@ -151,28 +162,29 @@ def table(path: Path, symbol: str) -> Table:
     """
     from mcl.data import dbn
 
-    of, found = instrument(symbol), files(path)
-    bars_schema = next(iter(found))
+    of, paths_by_schema = instrument(symbol), files(path)
+    bars_schema = next(iter(paths_by_schema))
     headers = sorted(
-        ((dbn.header(p), p) for p in found[bars_schema]), key=lambda pair: (pair[0].start, pair[1])
+        ((dbn.header(p), p) for p in paths_by_schema[bars_schema]),
+        key=lambda pair: (pair[0].start, pair[1]),
     )
     mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
-    known = master_of(found, mappings, of, str(path))
-    master, datasets = known.master, {h.dataset for h, _ in headers} | known.datasets
+    definitions = master_of(paths_by_schema, mappings, of, str(path))
+    master, datasets = definitions.master, {h.dataset for h, _ in headers} | definitions.datasets
     if len(datasets) > 1:
         raise DataError(
             f"{path} mixes the datasets {', '.join(sorted(datasets))}; give one file, or one folder"
             " per dataset"
         )
     sessions = _sessions(headers, master, of.symbol)
-    said = _conditions(path, sessions, headers)
-    stats, counts = _statistics(found.get("statistics", []), master)
+    vendor_conditions = _conditions(path, sessions, headers)
+    stats, counts = _statistics(paths_by_schema.get("statistics", []), master)
     published = bool((stats["kind"] == "cleared_volume").any())
-    world = world_of(path) or known.watermark
+    world = world_of(path) or definitions.watermark
     facts: dict[str, Any] = {
         "dataset": next(iter(datasets)),
         "schema": bars_schema,
-        "definitions": known.defined,
+        "definitions": definitions.defined,
     }
     facts |= {"cleared_volume": "published" if published else "sum of the bars"} | (
         {"world": world} if world else {}
@@ -180,9 +192,20 @@ def table(path: Path, symbol: str) -> Table:
     interval = bars_schema.removeprefix("ohlcv-")
     reader = _Reader(path, headers, master, symbol, STEPS_SEC[interval])
     return Table(
-        of, interval, master.contracts, master.listed_at, sessions, reader.chunks, stats, bool(world), str(path),
-        sums_volume=not published, conditions=said, counts=counts, facts=facts,
-    )  # fmt: skip
+        instrument=of,
+        interval=interval,
+        contracts=master.contracts,
+        listed_at=master.listed_at,
+        calendar=sessions,
+        chunks=reader.chunks,
+        statistics=stats,
+        synthetic=bool(world),
+        origin=str(path),
+        sums_volume=not published,
+        conditions=vendor_conditions,
+        counts=counts,
+        facts=facts,
+    )
 
 
 class _Defined(NamedTuple):
@@ -191,9 +214,7 @@ class _Defined(NamedTuple):
 
 
 def _definitions(paths: list[Path]) -> _Defined | None:
-    """What the definitions of all files say; repetitions within a file are dropped as it is
-    read.
-    """
+    """Return the definitions of all files; repetitions within a file are dropped as it is read."""
     from mcl.data import dbn
 
     pieces, datasets = [], set()
@@ -244,14 +265,14 @@ class _Reader:
             )
         keep = np.flatnonzero(meaning >= 0)
         order = keep[np.argsort(meaning[keep].astype(np.int32), kind="stable")]
-        kept = records[order]
-        prices = {name: _price(kept[name]) for name in PRICES}
+        outrights = records[order]
+        prices = {name: _price(outrights[name]) for name in PRICES}
         rows = Rows(
             meaning[order],
             ts[order],
             calendar.session_of(ts[order]),
             **prices,
-            volume=kept["volume"].astype(np.int64),
+            volume=outrights["volume"].astype(np.int64),
         )
         return Chunk(rows, str(file), None, {"excluded_not_outright": len(records) - len(keep)})
 
@@ -293,10 +314,10 @@ def _conditions(
     """Days of the files that the vendor does not call available. Missing and pending ones refuse
     the build.
     """
-    said: dict[str, str] = {}
+    by_day: dict[str, str] = {}
     for file in conditions(path):
         try:
-            said |= {
+            by_day |= {
                 str(item["date"]): str(item["condition"]) for item in json.loads(file.read_text())
             }
         except (ValueError, KeyError, TypeError) as error:
@@ -305,10 +326,10 @@ def _conditions(
                 "download it again",
             ) from error
     first, last = headers[0][0].start, max(h.end or h.start for h, _ in headers)
-    told = {day: word for day, word in sorted(said.items()) if word != "available"}
+    reduced = {day: word for day, word in sorted(by_day.items()) if word != "available"}
     inside = {
         day: word
-        for day, word in told.items()
+        for day, word in reduced.items()
         if first <= to_day(date.fromisoformat(day)) * DAY_NS < max(last, first + 1)
     }
     absent = {
@@ -341,7 +362,7 @@ def _statistics(
     from mcl.data import dbn
 
     counts = {"statistics_kept": 0, "statistics_without_date": 0}
-    pieces = [_placed(dbn.read(path)[1], master, counts) for path in paths]
+    pieces = [_dated_statistics(dbn.read(path)[1], master, counts) for path in paths]
     if not pieces:
         return no_statistics(), {}
     return (
@@ -352,7 +373,7 @@ def _statistics(
     )
 
 
-def _placed(
+def _dated_statistics(
     records: npt.NDArray[np.void], master: contract_master.Master, counts: dict[str, int]
 ) -> pd.DataFrame:
     wanted = records[
@@ -360,25 +381,25 @@ def _placed(
     ]
     if not len(wanted):
         return no_statistics()
-    known, reference = wanted["ts_recv"].astype(np.int64), wanted["ts_ref"]
-    placed = reference != np.iinfo(np.uint64).max
-    meaning = master.lookup(wanted["instrument_id"].astype(np.int64), known)
-    keep = placed & (meaning >= 0)
+    received_at, reference = wanted["ts_recv"].astype(np.int64), wanted["ts_ref"]
+    dated = reference != np.iinfo(np.uint64).max
+    meaning = master.lookup(wanted["instrument_id"].astype(np.int64), received_at)
+    keep = dated & (meaning >= 0)
     counts["statistics_kept"] += int(keep.sum())
-    counts["statistics_without_date"] += int((~placed).sum())
-    wanted, meaning, known = wanted[keep], meaning[keep], known[keep]
+    counts["statistics_without_date"] += int((~dated).sum())
+    wanted, meaning, received_at = wanted[keep], meaning[keep], received_at[keep]
     kind = pd.Series(wanted["stat_type"].astype(np.int64)).map(_STATISTICS)
     value = np.where(
         wanted["stat_type"] == 3, _price(wanted["price"]), wanted["quantity"].astype(np.float64)
     )
     return statistics(
-        reference[keep].astype(np.int64) // DAY_NS, meaning, kind.to_numpy(), value, known
+        reference[keep].astype(np.int64) // DAY_NS, meaning, kind.to_numpy(), value, received_at
     )
 
 
 def world_of(path: Path) -> dict[str, Any]:
-    """What a generated world says about itself, wherever inside its folder the path points; {} for
-    real data.
+    """Return the parameters of a generated world, wherever inside its folder the path points; {}
+    for real data.
     """
     note = next(
         (

@@ -36,15 +36,15 @@ _COLUMNS = ("time", *PRICES, "volume")
 def files(path: Path, symbol: str) -> list[Path]:
     """The minute-trade zips of a symbol at or below `path`, in order of day."""
     pattern = re.compile(rf"(^|/|__)minute(/|__){symbol.lower()}(/|__)\d{{8}}_trade\.zip$")
-    found = [
+    zips = [
         p
         for p in files_below(path, (".zip",))
         if pattern.search(p.relative_to(path.parent).as_posix())
     ]
-    if not found:
+    if not zips:
         expected = f"expected minute/{symbol.lower()}/YYYYMMDD_trade.zip; set data.instrument"
         raise DataError(f"{path} holds no LEAN minute trades of {symbol}", expected)
-    return sorted(found, key=_day)
+    return sorted(zips, key=_day)
 
 
 def _day(path: Path) -> date:
@@ -94,9 +94,18 @@ def table(path: Path, data: schema.LeanData) -> Table:
     )
     listed = np.zeros(len(contracts), np.int64)
     return Table(
-        of, "1m", contracts, listed, sessions, lambda: iter([Chunk(rows, str(path))]), no_statistics(), False, str(path),
-        sums_volume=True, facts={"format": "LEAN minute trades", "timezone": data.timezone},
-    )  # fmt: skip
+        instrument=of,
+        interval="1m",
+        contracts=contracts,
+        listed_at=listed,
+        calendar=sessions,
+        chunks=lambda: iter([Chunk(rows, str(path))]),
+        statistics=no_statistics(),
+        synthetic=False,
+        origin=str(path),
+        sums_volume=True,
+        facts={"format": "LEAN minute trades", "timezone": data.timezone},
+    )
 
 
 def _members(zipped: Path, symbol: str, clock: ZoneInfo) -> list[tuple[int, pd.DataFrame]]:
@@ -105,20 +114,20 @@ def _members(zipped: Path, symbol: str, clock: ZoneInfo) -> list[tuple[int, pd.D
     shape = re.compile(rf"\d{{8}}_{symbol.lower()}_minute_trade_(\d{{6}})(\d{{2}})?\.csv")
     try:
         with zipfile.ZipFile(zipped) as archive:
-            named = {
-                name: found
+            members = {
+                name: match
                 for name in sorted(archive.namelist())
-                if (found := shape.fullmatch(name))
+                if (match := shape.fullmatch(name))
             }
-            size = sum(archive.getinfo(name).file_size for name in named)
+            size = sum(archive.getinfo(name).file_size for name in members)
             if size > LARGEST_DAY:
                 raise DataError(
                     f"{zipped} unpacks to {size / 1e9:.1f} GB; a day of minutes has some megabytes",
                     "copy it again",
                 )
             return [
-                (int(found[1]), _rows(archive, zipped, name, midnight))
-                for name, found in named.items()
+                (int(match[1]), _rows(archive, zipped, name, midnight))
+                for name, match in members.items()
             ]
     except zipfile.BadZipFile as error:
         raise DataError(f"{zipped} is no zip file: {error}", "copy it again") from error

@@ -22,11 +22,11 @@ _OFF_TICK = 3_000_000  # 0.003
 
 
 def apply(name: str, bars: Records, table: Sessions, folder: Path) -> Records:
-    """The records with one blemish, in the middle of the data. `degraded` writes the vendor's list
-    of conditions instead.
+    """Return the records with one defect, in the middle of the data. `degraded` writes the vendor's
+    list of conditions instead.
     """
-    if name not in BLEMISHES:
-        raise DataError(f"unknown blemish {name!r}; {nearest(name, BLEMISHES)}")
+    if name not in DEFECTS:
+        raise DataError(f"unknown defect {name!r}; {nearest(name, DEFECTS)}")
     if name == "degraded":
         _degraded_day(table, folder)
         return bars
@@ -49,16 +49,16 @@ def _missing_minutes(bars: Records, table: Sessions) -> Records:
     """
     start = table.open_ns[len(table) // 2 + 2] + _NINE * MINUTE
     ts = bars["ts_event"].astype(np.int64)
-    kept: Records = bars[(ts < start) | (ts >= start + 30 * MINUTE)]
-    return kept
+    remaining: Records = bars[(ts < start) | (ts >= start + 30 * MINUTE)]
+    return remaining
 
 
 def _missing_session(bars: Records, table: Sessions) -> Records:
     """A session without any bar, six after the middle."""
     at = len(table) // 2 + 6
     ts = bars["ts_event"].astype(np.int64)
-    kept: Records = bars[(ts < table.open_ns[at]) | (ts >= table.close_ns[at])]
-    return kept
+    remaining: Records = bars[(ts < table.open_ns[at]) | (ts >= table.close_ns[at])]
+    return remaining
 
 
 def _duplicate(bars: Records, table: Sessions) -> Records:
@@ -101,4 +101,4 @@ _DAMAGE: dict[str, Callable[[Records, Sessions], Records]] = {
     "off_tick": _off_tick,
     "outlier": _outlier,
 }
-BLEMISHES = ("degraded", *_DAMAGE)
+DEFECTS = ("degraded", *_DAMAGE)

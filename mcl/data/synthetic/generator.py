@@ -2,9 +2,11 @@
 as synthetic.
 
     <folder>/synthetic/<world>-<seed>-<hash>/world.json
-                                            /definition/2023-12.dbn.zst   one file per UTC month and schema
+                                            /definition/2023-12.dbn.zst
                                             /statistics/…
                                             /ohlcv-1m/…
+
+There is one file per UTC month and schema.
 
 All twelve serial months and the calendar spreads of neighbours, definitions sent again before every
 session, settlement prices on the day, cleared volume and open interest on the next morning,
@@ -34,7 +36,7 @@ from mcl.base.files import below, write_whole
 from mcl.config.schema import SyntheticData
 from mcl.data import dbn
 from mcl.data.synthetic import calibration, defects, price_process
-from mcl.data.synthetic.price_process import LISTED, SESSION_SD, Edge, Tape
+from mcl.data.synthetic.price_process import LISTED, SESSION_SD, Edge, SyntheticSession
 from mcl.market import calendar
 from mcl.market.calendar import NS, Sessions
 from mcl.market.contract_master import NOTICE, WATERMARK
@@ -119,9 +121,9 @@ def _parameters(spec: SyntheticData, first: date, last: date) -> dict[str, Any]:
 
 def _is_whole(home: Path, parameters: dict[str, Any]) -> bool:
     try:
-        told = json.loads((home / "world.json").read_text())
-        return bool(told["parameters"] == parameters) and all(
-            (home / n).stat().st_size == f["bytes"] for n, f in told["files"].items()
+        world = json.loads((home / "world.json").read_text())
+        return bool(world["parameters"] == parameters) and all(
+            (home / n).stat().st_size == f["bytes"] for n, f in world["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # absent, or touched by somebody: made again
@@ -165,12 +167,18 @@ def _fill(part: Path, parameters: dict[str, Any]) -> None:
         for name in _write_months(part, schema, array, listing):
             content = (part / name).read_bytes()
             files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    told = _told(parameters, edge, listing) | {"sessions": len(table), "rows": rows, "files": files}
-    write_whole(part / "world.json", (json.dumps(told, indent=1) + "\n").encode())
+    world = _world_facts(parameters, edge, listing) | {
+        "sessions": len(table),
+        "rows": rows,
+        "files": files,
+    }
+    write_whole(part / "world.json", (json.dumps(world, indent=1) + "\n").encode())
 
 
-def _told(parameters: dict[str, Any], edge: Edge | None, listing: Listing) -> dict[str, Any]:
-    """What a reader must know before believing a number that came from these files."""
+def _world_facts(parameters: dict[str, Any], edge: Edge | None, listing: Listing) -> dict[str, Any]:
+    """Return the facts that a reader must know before believing a number that came from these
+    files.
+    """
     words, drift = (
         "none: every price is a martingale, the past of a contract says nothing about its future",
         0.0,
@@ -274,7 +282,7 @@ def _id(one: Contract | Spread) -> int:
     return base + 100 * contract.year + contract.month
 
 
-def _bars(listing: Listing, tape: Tape) -> dbn.Records:
+def _bars(listing: Listing, tape: SyntheticSession) -> dbn.Records:
     records, rows = dbn.blank("ohlcv-1m", len(tape.rows)), tape.rows
     records["instrument_id"] = listing.ids(tape.listed)[rows[:, price_process.INSTRUMENT]]
     records["ts_event"] = (
@@ -360,8 +368,8 @@ _BYTES = (
 
 
 def _definition(n: int, contract: Contract, symbol: str) -> dbn.Records:
-    """What contract and spread have in common; undefined fields hold the format's sentinels, as in
-    recorded definitions.
+    """Return the fields that contract and spread have in common; undefined fields hold the format's
+    sentinels, as in recorded definitions.
     """
     records = dbn.blank("definition", n)
     for names, undefined in (
@@ -401,7 +409,7 @@ def _definition(n: int, contract: Contract, symbol: str) -> dbn.Records:
 
 
 class Clearing:
-    """What the clearing house publishes about each session, collected session by session.
+    """Publish the figures of the clearing house about each session, collected session by session.
 
     On a business day: the settlement price half an hour after it is struck, and on the next
     business day at 10:00 New York cleared volume (trades of the contract and of the spreads it is a
@@ -417,7 +425,7 @@ class Clearing:
         self.pending: dict[int, int] = {}  # volume by index into the chain, not yet cleared
         self.interest: dict[int, int] = {}
 
-    def take(self, tape: Tape) -> None:
+    def take(self, tape: SyntheticSession) -> None:
         on = self.listing.table.dates[tape.session]
         for k, volume in zip(tape.listed, _cleared(tape), strict=True):
             self.pending[k] = self.pending.get(k, 0) + int(volume)
@@ -436,7 +444,7 @@ class Clearing:
             self._publish(tape, on, {})
         self._closed_days(tape, on)
 
-    def _closed_days(self, tape: Tape, on: date) -> None:
+    def _closed_days(self, tape: SyntheticSession, on: date) -> None:
         """Good Friday has no session, yet rows with zero volume."""
         following = on + timedelta(days=1)
         if (
@@ -446,29 +454,29 @@ class Clearing:
         ):
             self._publish(tape, following, {})
 
-    def _settle(self, tape: Tape, on: date) -> None:
+    def _settle(self, tape: SyntheticSession, on: date) -> None:
         minute = min(1230, int(self.listing.table.minutes[tape.session]))
-        known = int(self.listing.table.open_ns[tape.session]) + (minute + 30) * 60 * NS
-        block = self._block(tape, SETTLEMENT, on, known)
+        known_at = int(self.listing.table.open_ns[tape.session]) + (minute + 30) * 60 * NS
+        block = self._block(tape, SETTLEMENT, on, known_at)
         block["price"] = np.rint(tape.settle).astype(np.int64) * TICK
         block["stat_flags"] = FINAL_ACTUAL
 
-    def _publish(self, tape: Tape, on: date, volume: dict[int, int]) -> None:
-        known = calendar.ns_of(_next_business_day(on), 10)
-        self._block(tape, CLEARED_VOLUME, on, known)["quantity"] = [
+    def _publish(self, tape: SyntheticSession, on: date, volume: dict[int, int]) -> None:
+        known_at = calendar.ns_of(_next_business_day(on), 10)
+        self._block(tape, CLEARED_VOLUME, on, known_at)["quantity"] = [
             volume.get(k, 0) for k in tape.listed
         ]
-        self._block(tape, OPEN_INTEREST, on, known)["quantity"] = [
+        self._block(tape, OPEN_INTEREST, on, known_at)["quantity"] = [
             self.interest.get(k, 0) for k in tape.listed
         ]
 
-    def _block(self, tape: Tape, kind: int, on: date, known: int) -> dbn.Records:
+    def _block(self, tape: SyntheticSession, kind: int, on: date, known_at: int) -> dbn.Records:
         """Blank rows of one kind for every listed contract, about the day `on`, known at
         `known`.
         """
         block = dbn.blank("statistics", LISTED)
         block["instrument_id"] = self.listing.ids(tape.listed)[:LISTED]
-        block["ts_event"] = block["ts_recv"] = known
+        block["ts_event"] = block["ts_recv"] = known_at
         block["ts_ref"] = calendar.to_day(on) * 86_400 * NS
         block["price"], block["quantity"], block["stat_type"], block["update_action"] = (
             dbn.UNDEF_PRICE,
@@ -488,7 +496,7 @@ class Clearing:
         return rows[rows["ts_recv"] < self.listing.span[1]]
 
 
-def _cleared(tape: Tape) -> Ints:
+def _cleared(tape: SyntheticSession) -> Ints:
     """Contracts traded per listed expiry, both legs of a spread counted."""
     traded = np.bincount(
         tape.rows[:, price_process.INSTRUMENT], tape.rows[:, price_process.VOLUME], 2 * LISTED - 1

@@ -70,7 +70,7 @@ def generate(home: Path, days: Sequence[date], schema: str = "mbp-10") -> Path:
 
 
 def session(home: Path, day: date, schema: str) -> tuple[dbn.Records, dbn.Header]:
-    """What `generate` writes for one session."""
+    """Return the records and the header that `generate` writes for one session."""
     if schema not in LEVELS:
         raise DataError(
             f"no synthetic order book of schema {schema!r}; choose {' or '.join(LEVELS)}"
@@ -98,12 +98,12 @@ def _session(home: Path, day: date, schema: str, seed: int) -> tuple[dbn.Records
         books.append(_records(events, schema, instrument_id, start, stop, rng))
     records = np.concatenate(books)
     span = start // DAY_NS * DAY_NS, -(-stop // DAY_NS) * DAY_NS
-    known = tuple(
+    own_mappings = tuple(
         sorted({m for m in mappings if m.instrument_id in set(records["instrument_id"].tolist())})
     )
-    symbols = tuple(dict.fromkeys(m.raw_symbol for m in known))
+    symbols = tuple(dict.fromkeys(m.raw_symbol for m in own_mappings))
     return records[np.argsort(records["ts_recv"], kind="stable")], dbn.Header(
-        "GLBX.MDP3", schema, "raw_symbol", symbols, *span, known
+        "GLBX.MDP3", schema, "raw_symbol", symbols, *span, own_mappings
     )
 
 
@@ -118,9 +118,10 @@ def _bars(home: Path, start: int, stop: int) -> tuple[dbn.Records, list[dbn.Mapp
             ts = records["ts_event"].astype(np.int64)
             pieces.append(records[(ts >= start) & (ts < stop)])
             mappings += header.mappings
-    held = np.concatenate(pieces) if pieces else dbn.blank("ohlcv-1m", 0)
-    outright = held[
-        (held["instrument_id"] >= _OUTRIGHTS[0]) & (held["instrument_id"] < _OUTRIGHTS[1])
+    session_bars = np.concatenate(pieces) if pieces else dbn.blank("ohlcv-1m", 0)
+    outright = session_bars[
+        (session_bars["instrument_id"] >= _OUTRIGHTS[0])
+        & (session_bars["instrument_id"] < _OUTRIGHTS[1])
     ]
     if not len(outright):
         raise DataError(
@@ -163,10 +164,10 @@ def _events(bars: dbn.Records, start: int, stop: int, rng: Random) -> _Events:
     when = np.concatenate([*ts, quotes.astype(np.int64)])
     order = np.argsort(when, kind="stable")
     traded = np.concatenate([*size, np.zeros(len(quotes), np.int64)])[order]
-    known = np.concatenate([*price, np.zeros(len(quotes), np.int64)])[order]
+    trade_prices = np.concatenate([*price, np.zeros(len(quotes), np.int64)])[order]
     last = np.maximum.accumulate(np.where(traded > 0, np.arange(len(traded)), -1))
     first = int(np.argmax(traded > 0))
-    level = known[np.where(last < 0, first, last)]
+    level = trade_prices[np.where(last < 0, first, last)]
     aggressor = rng.random(len(when)) < 0.5
     return _Events(when[order], level, traded, aggressor[np.where(last < 0, first, last)])
 
@@ -214,14 +215,14 @@ def _records(
     records["side"] = np.where(events.bought, b"B", b"A")
     records["price"] = np.where(trade, events.price, ask) * TICK
     for level in range(levels):
-        shown = np.maximum(1, rng.poisson(lots * (1 + DEEPER * level)))
+        quoted = np.maximum(1, rng.poisson(lots * (1 + DEEPER * level)))
         for side, sign, base, row in (("bid", -1, ask - spread, 0), ("ask", 1, ask, 1)):
-            taken = (
+            traded = (
                 np.where(trade & (events.bought == (row == 1)), events.size, 0) if level == 0 else 0
             )
             records[f"{side}_px_{level:02d}"] = (base + sign * level) * TICK
-            records[f"{side}_sz_{level:02d}"] = np.maximum(shown[row], taken)
-            records[f"{side}_ct_{level:02d}"] = np.maximum(1, shown[row] // 3)
+            records[f"{side}_sz_{level:02d}"] = np.maximum(quoted[row], traded)
+            records[f"{side}_ct_{level:02d}"] = np.maximum(1, quoted[row] // 3)
     return records
 
 

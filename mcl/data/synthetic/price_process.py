@@ -88,7 +88,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Tape:
+class SyntheticSession:
     """One session. rows: int64[m, 7], columns MINUTE … VOLUME, prices in ticks, sorted by minute,
     then instrument.
 
@@ -112,8 +112,8 @@ def _activity(rng: Random, noise: Floats) -> float:
 
 @njit
 def _width(rng: Random, noise: float) -> float:
-    """What volume noise and fat tails (Student t) do to the minute's sd; the mean of its square is
-    1.
+    """Return the effect of volume noise and fat tails (Student t) on the minute's sd; the mean of
+    its square is 1.
     """
     return float(
         np.exp(NOISE_TO_VOL * noise - (NOISE_TO_VOL * NOISE_SD) ** 2)
@@ -226,7 +226,7 @@ def listing_date(contract: Contract) -> date:
     return calendar.last_trade_date(contract.root, contract.year - 1, contract.month)
 
 
-def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Tape]:
+def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[SyntheticSession]:
     """The sessions of `table`, one tape each. The same seed gives the same noise in both worlds."""
     contracts = chain(table)
     expiries = np.array([calendar.to_day(c.last_trade_date) for c in contracts])
@@ -285,7 +285,9 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Tape]:
             rows,
         )
         price[near : near + LISTED] = listed[:LISTED]
-        yield Tape(n, np.arange(near, near + LISTED), left, rows[:count].copy(), settle.copy())
+        yield SyntheticSession(
+            n, np.arange(near, near + LISTED), left, rows[:count].copy(), settle.copy()
+        )
 
 
 def _with_spreads(values: Floats) -> Floats:
@@ -311,7 +313,7 @@ class _Day:
 
 
 def _days(table: Sessions, rng: Random) -> Iterator[_Day]:
-    """What is drawn once per session: volatility, volume, the gap at the open, jumps and the
+    """Draw the figures of each session: volatility, volume, the gap at the open, jumps and the
     inventory report.
     """
     slow, slow_sd = 0.0, RV_LOG_SD * np.sqrt(SLOW_SHARE)

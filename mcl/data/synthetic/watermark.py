@@ -1,4 +1,4 @@
-"""The sentence that stands beside every result on generated bars."""
+"""The sentence that marks every result on generated bars."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ SYNTHETIC = "SYNTHETIC DATA — not a market result"
 
 
 def watermark(bars: Bars) -> str:
-    """The sentence that stands beside every result on synthetic bars, with the edge that was built
+    """Return the sentence that marks every result on synthetic bars, with the edge that was built
     in; empty for market data.
     """
     if not bars.synthetic:
         return ""
     world = bars.provenance.get("facts", {}).get("world", {})
-    made = world.get("parameters", {})
-    known = [f"{key} {made[key]}" for key in ("world", "seed") if key in made] + (
-        [_edge(made.get("edge"))] if made else []
+    parameters = world.get("parameters", {})
+    parts = [f"{key} {parameters[key]}" for key in ("world", "seed") if key in parameters] + (
+        [_edge(parameters.get("edge"))] if parameters else []
     )
     mark, result = SYNTHETIC.split(" — ")
-    return f"{mark} — " + "".join(f"{part}, " for part in known) + result
+    return f"{mark} — " + "".join(f"{part}, " for part in parts) + result
 
 
 def _edge(edge: dict[str, float] | None) -> str:

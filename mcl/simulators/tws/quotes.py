@@ -36,7 +36,7 @@ class BookQuotes:
             on = calendar.from_day(day)
             self._ticks = (
                 _ticks(self.books, self.symbol, on)
-                if (self.symbol, on) in self.books.held
+                if (self.symbol, on) in self.books.book_keys
                 else _EMPTY
             )
             self._day = day
@@ -110,7 +110,7 @@ def in_seconds(tape: Tape, books: Depth) -> Tape:
 def _bars(quotes: BookQuotes, day: int, interval: str) -> BarColumns:
     ticks = quotes.session(day)
     if not ticks.size.any():
-        latest = ", ".join(f"{symbol} {on}" for symbol, on in quotes.books.held[-4:])
+        latest = ", ".join(f"{symbol} {on}" for symbol, on in quotes.books.book_keys[-4:])
         raise BrokerError(
             f"the store holds no trades of {quotes.symbol} in session {calendar.from_day(day)}; the"
             f" last books: {latest}"

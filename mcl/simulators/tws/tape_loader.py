@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from mcl.base.errors import BrokerError, nearest
 from mcl.config import schema
-from mcl.data import build
+from mcl.data import loader
 from mcl.data.dataset import Dataset
-from mcl.data.depth_loader import load as load_books
-from mcl.data.load import load
+from mcl.data.depth import load_depth
+from mcl.data.loader import load
 from mcl.data.table import Rows
 from mcl.market import calendar
 from mcl.market.instruments import Contract
@@ -60,7 +60,7 @@ def tapes(
         )
     if not contracts and sessions == 1 and detail == "bars":
         return [Tape.from_bars(bars, day)]
-    stored = build.stored_dataset(data, root)
+    stored = loader.stored_dataset(data, root)
     active = bars.contracts[int(bars.contract[int(np.searchsorted(bars.session, day))])].symbol
     wanted = (
         _all(stored, active, day)
@@ -88,11 +88,11 @@ def _detailed(
         else []
     )
     days = [calendar.from_day(day) for day in (*before, *played)]
-    books = load_books(data, root, lambda _: days)
+    books = load_depth(data, root, lambda _: days)
     tapes = [
         tape
         for tape in tapes
-        if every or all((tape.contract.symbol, day) in books.held for day in days)
+        if every or all((tape.contract.symbol, day) in books.book_keys for day in days)
     ]
     return [
         quotes.in_ticks(tape, books) if detail == "ticks" else quotes.in_seconds(tape, books)

@@ -1,8 +1,8 @@
-"""The stored dataset of a data config: found by the hash of its raw input, or made.
+"""Load the bars of a data config; `load` is the door of the room.
 
-Where the raw input comes from is the only thing in which sources differ: a generated world, a
-folder of vendor files, a CSV, a folder of LEAN zips. A warm call reads no vendor library: it hashes
-the raw files and maps finished arrays.
+The stored dataset is found by the hash of its raw input, or made from it. Sources differ only in
+where the raw input comes from: a generated world, a folder of vendor files, a CSV, a folder of LEAN
+zips. A warm call reads no vendor library: it hashes the raw files and maps finished arrays.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,7 @@ from mcl.data.bars import Bars
 from mcl.data.table import Table
 
 LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes, as file systems have it
-_TOLD = ("synthetic", "request", "counts", "conditions", "facts")
+_MANIFEST_KEYS = ("synthetic", "request", "counts", "conditions", "facts")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,45 @@ class Raw:
     table: Callable[[], Table]
 
 
+def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
+    """The bars of a config. Without `holdout` those from `holdout_start` on are left out, as if
+    they did not exist yet: nothing that was published later is in any field, and the finer bars end
+    with them.
+
+    `root` is the project folder that relative paths start from. Builds the dataset when there is
+    none. Errors: DataError for missing, damaged or empty data, StoreError when the disk refuses.
+    """
+    stored = stored_dataset(data, root)
+    series = bars(stored, data)
+    fenced = data.holdout_start is not None and not holdout
+    end = data.holdout_start if fenced else data.end
+    left = series.between(data.start, end)
+    finer = StoredFiner(stored.folder, data, int(left.close_time[-1]))
+    fingerprint = series.fingerprint if len(left) == len(series) else continuous.fingerprint(left)
+    return replace(
+        left, fingerprint=fingerprint, provenance=_provenance(stored, data, end), finer=finer
+    )
+
+
+def _provenance(stored: dataset.Dataset, data: schema.Data, end: date | None) -> dict[str, Any]:
+    """Return the origin of the bars as plain JSON."""
+    manifest = {
+        name: stored.manifest[name]
+        for name in ("synthetic", "request", "facts", "counts", "conditions", "inputs")
+    }
+    return {
+        "source": data.source,
+        "dataset": stored.folder.name,
+        "manifest_sha256": stored.manifest_sha256,
+        "interval": data.interval,
+        "roll": data.roll.model_dump(),
+        "exclude_degraded": data.exclude_degraded,
+        "start": None if data.start is None else str(data.start),
+        "end": None if end is None else str(end),
+        **manifest,
+    }
+
+
 def stored_dataset(data: schema.Data, root: Path) -> dataset.Dataset:
     """The dataset of a config; made from its raw input when there is none for these bytes yet.
 
@@ -54,12 +94,12 @@ def stored_dataset(data: schema.Data, root: Path) -> dataset.Dataset:
     folder = _folder(raw, made_from, data, root)
     if (folder / "manifest.json").is_file():
         return dataset.Dataset(folder)
-    as_delivered(raw, made_from)
+    check_receipts(raw, made_from)
     progress.begin("reading the definitions")
     return dataset.write(folder, raw.table(), made_from, raw.request)
 
 
-def as_delivered(raw: Raw, made_from: list[dict[str, Any]]) -> None:
+def check_receipts(raw: Raw, made_from: list[dict[str, Any]]) -> None:
     """Refuse raw files whose bytes are not those of the receipt that a download left beside them
     (`<file>.json`).
     """
@@ -75,7 +115,7 @@ def as_delivered(raw: Raw, made_from: list[dict[str, Any]]) -> None:
 
 
 def dataset_folder(raw: Raw, data: schema.Data, root: Path) -> Path:
-    """Where the dataset of this raw input is, or would be."""
+    """Return the folder of the dataset of this raw input, whether or not it exists."""
     return _folder(raw, dataset.inputs(raw.base, raw.files), data, root)
 
 
@@ -101,8 +141,8 @@ def bars(stored: dataset.Dataset, data: schema.Data) -> Bars:
     )
     if not path.is_file():
         progress.begin("assembling the front contract")
-        made = continuous.assemble(stored, data.roll, without)
-        dataset.save_bars(path, continuous.resample(made, data.interval, stored.calendar))
+        assembled = continuous.assemble(stored, data.roll, without)
+        dataset.save_bars(path, continuous.resample(assembled, data.interval, stored.calendar))
     return dataset.load_bars(path, stored)
 
 
@@ -129,8 +169,8 @@ class StoredFiner:
 
 # a check of a strategy that looks inside its bars asks for them hundreds of times
 @lru_cache(maxsize=1)
-def _finest(folder: Path, kind: type[Strict], told: str) -> Bars:
-    stored, data = dataset.Dataset(folder), cast("schema.Data", kind.model_validate_json(told))
+def _finest(folder: Path, kind: type[Strict], data_json: str) -> Bars:
+    stored, data = dataset.Dataset(folder), cast("schema.Data", kind.model_validate_json(data_json))
     if stored.interval == data.interval:
         raise DataError(
             f"execution.bracket=finer needs bars finer than data.interval={data.interval}, and the"
@@ -140,31 +180,28 @@ def _finest(folder: Path, kind: type[Strict], told: str) -> Bars:
     return bars(stored, data.model_copy(update={"interval": stored.interval}))
 
 
-def build(data: schema.Data, root: Path) -> dict[str, Any]:
-    """Make what is missing, and say what there is."""
-    return info(data, root)
-
-
-def info(data: schema.Data, root: Path) -> dict[str, Any]:
+def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
     """Rows, sessions, contracts, rolls, fingerprint, and what the manifest says. The hold-out is
     included.
     """
     stored = stored_dataset(data, root)
-    held = bars(stored, data)
-    manifest = {name: stored.manifest[name] for name in (*_TOLD, "first_session", "last_session")}
-    rolls = held.roll_table.assign(session=held.roll_table["session"].astype(str))
+    series = bars(stored, data)
+    manifest = {
+        name: stored.manifest[name] for name in (*_MANIFEST_KEYS, "first_session", "last_session")
+    }
+    rolls = series.roll_table.assign(session=series.roll_table["session"].astype(str))
     return {
         "dataset": str(stored.folder),
         "manifest_sha256": stored.manifest_sha256,
-        "instrument": held.instrument.symbol,
-        "interval": held.interval,
-        "bars": len(held),
-        "sessions": len(set(held.session.tolist())),
-        "first_close": str(held.times[0]),
-        "last_close": str(held.times[-1]),
-        "contracts": [held.contracts[i].symbol for i in dict.fromkeys(held.contract.tolist())],
+        "instrument": series.instrument.symbol,
+        "interval": series.interval,
+        "bars": len(series),
+        "sessions": len(set(series.session.tolist())),
+        "first_close": str(series.times[0]),
+        "last_close": str(series.times[-1]),
+        "contracts": [series.contracts[i].symbol for i in dict.fromkeys(series.contract.tolist())],
         "rolls": json.loads(rolls.to_json(orient="records", date_format="iso")),
-        "fingerprint": held.fingerprint,
+        "fingerprint": series.fingerprint,
         "inputs": len(stored.manifest["inputs"]),
         **manifest,
     }
@@ -174,22 +211,22 @@ def info(data: schema.Data, root: Path) -> dict[str, Any]:
 
 
 def raw_input(data: schema.Data, root: Path) -> Raw:
-    """Where the bars of a config come from. DataError when the path is not there; a synthetic world
-    is made when it is not.
+    """Return the raw input of a config. DataError when the path is not there. A synthetic world is
+    generated when it is absent.
     """
     match data:
         case schema.SyntheticData():
             return _synthetic(data, root)
         case schema.DatabentoData():
             return _dbn(
-                existing(data.path, root),
+                existing_path(data.path, root),
                 data.instrument,
                 {"source": "databento", "symbol": data.symbol},
             )
         case schema.CsvData():
             from mcl.data.sources import csv
 
-            path = existing(data.path, root, folder=False)
+            path = existing_path(data.path, root, folder=False)
             request = data.model_dump(
                 mode="json",
                 include={"source", "instrument", "interval", "columns", "stamped_at", "timezone"},
@@ -204,7 +241,7 @@ def raw_input(data: schema.Data, root: Path) -> Raw:
         case schema.LeanData():
             from mcl.data.sources import lean
 
-            path = existing(data.path, root, folder=True)
+            path = existing_path(data.path, root, folder=True)
             request = {"source": "lean", "instrument": data.instrument, "timezone": data.timezone}
             files = lean.files(path, data.instrument)
             return Raw(
@@ -234,15 +271,15 @@ def _label(text: str) -> str:
 def _dbn(path: Path, instrument: str, request: dict[str, Any]) -> Raw:
     from mcl.data.sources import databento
 
-    found = databento.files(path)
-    request = request | {"instrument": instrument, "schemas": sorted(found)}
+    by_schema = databento.files(path)
+    request = request | {"instrument": instrument, "schemas": sorted(by_schema)}
     label = _label(f"{instrument.lower()}-{path.name.split('.')[0]}")
-    paths = [p for paths in found.values() for p in paths] + databento.conditions(path)
+    paths = [p for paths in by_schema.values() for p in paths] + databento.conditions(path)
     base = path if path.is_file() or all(p.is_relative_to(path) for p in paths) else path.parent
     return Raw(label, base, paths, request, partial(databento.table, path, instrument))
 
 
-def existing(path: str, root: Path, *, folder: bool | None = None) -> Path:
+def existing_path(path: str, root: Path, *, folder: bool | None = None) -> Path:
     """Find `path` below the project folder, or from the working directory. DataError with the
     nearest name there is.
 
@@ -251,10 +288,10 @@ def existing(path: str, root: Path, *, folder: bool | None = None) -> Path:
     """
     _refuse_unusable(path)
     candidates = (root / path, Path(path).absolute())
-    found = next((p for p in candidates if p.exists()), None)
-    if found is not None:
-        _refuse_kind(found, path, folder)
-        return found
+    target = next((p for p in candidates if p.exists()), None)
+    if target is not None:
+        _refuse_kind(target, path, folder)
+        return target
     parent = next((p for p in candidates[0].parents if p.is_dir()), root)
     missing = candidates[0].relative_to(parent).parts[0]
     names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
@@ -269,26 +306,26 @@ def _refuse_unusable(path: str) -> None:
         raise DataError("data.path is empty", "set data.path=FILE")
     longest = max(len(os.fsencode(part)) for part in path.split("/"))
     if longest > LONGEST_PART or len(os.fsencode(path)) > LONGEST_PATH:
-        said = f"data.path={path[:40]}… has {len(path):,} characters"
+        problem = f"data.path={path[:40]}… has {len(path):,} characters"
         raise DataError(
-            f"{said}: a name has at most {LONGEST_PART} bytes, a path {LONGEST_PATH:,}",
+            f"{problem}: a name has at most {LONGEST_PART} bytes, a path {LONGEST_PATH:,}",
             "set data.path",
         )
 
 
-def _refuse_kind(found: Path, path: str, folder: bool | None) -> None:
-    if not found.is_file() and not found.is_dir():
+def _refuse_kind(target: Path, path: str, folder: bool | None) -> None:
+    if not target.is_file() and not target.is_dir():
         raise DataError(
             f"data.path={path} is a pipe, a device or a socket, not a file",
             "copy its content into a file",
         )
-    if folder is False and found.is_dir():
-        names = sorted(p.name for p in found.iterdir() if p.is_file())[:5]
+    if folder is False and target.is_dir():
+        names = sorted(p.name for p in target.iterdir() if p.is_file())[:5]
         raise DataError(
             f"data.path={path} is a folder, not a file",
             f"name one of its files: {', '.join(names) or 'it has none'}",
         )
-    if folder is True and found.is_file():
+    if folder is True and target.is_file():
         raise DataError(
             f"data.path={path} is a file, not a folder", "name the folder that it lies in"
         )
