@@ -18,7 +18,7 @@ from typing import Any
 
 from mcl.live.ops import control_socket
 from mcl.live.ops.dashboard import Dashboard, open_dashboard
-from mcl.live.ops.status_poller import Watch
+from mcl.live.ops.status_poller import StatusPoller
 from mcl.live.status_json import rank
 from mcl.tracking.store import Store
 
@@ -76,7 +76,7 @@ async def serve(
     with control_socket.alone(folder):
         dashboard = open_dashboard(Dashboard(root, "paper", Store(root)), 0)
         async with (
-            Watch(desk) as watch,
+            StatusPoller(desk) as watch,
             control_socket.listening(watch, folder),
             dashboard as address,
         ):

@@ -33,7 +33,7 @@ from mcl import composition
 from mcl.broker.ib import IBBroker
 from mcl.config import broker_schema
 from mcl.live.journal import Journal
-from mcl.live.memory import calm
+from mcl.live.memory import collect_between_bars
 from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
 from mcl.market.instruments import MCL
@@ -79,18 +79,18 @@ def desk_of(
     tell: Any = lambda _: None,
     reconnect: broker_schema.Reconnect = SHIPPED,
 ) -> tuple[Supervisor, Journal]:
-    duty, journal = w.duty(folder), Journal(folder / f"{time.time_ns()}.sqlite")
+    session_config, journal = w.session_config(folder), Journal(folder / f"{time.time_ns()}.sqlite")
     settings = {
         "timeout_sec": 10.0,
-        "replay": duty.config.replay.model_copy(update={"speed": 1.0}),
+        "replay": session_config.broker.replay.model_copy(update={"speed": 1.0}),
         "reconnect": reconnect,
     }
-    paced = duty.config.model_copy(update=settings)
+    paced = session_config.broker.model_copy(update=settings)
     # a paced session puts the reference of the next order on the disk ahead of time
-    duty = replace(duty, config=paced)
+    session_config = replace(session_config, broker=paced)
     return (
         Supervisor(
-            duty,
+            session_config,
             lambda gate: IBBroker(paced, MCL, port=port, gate=gate),
             w.stage,
             journal,
@@ -101,7 +101,7 @@ def desk_of(
 
 
 async def _run(w: World, folder: Path, port: int) -> Supervisor:
-    with calm() as between:
+    with collect_between_bars() as between:
         desk, journal = desk_of(w, folder, port, between)
         try:
             await desk.run()

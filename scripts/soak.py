@@ -152,7 +152,7 @@ def runner(w: World, folder: Path, port: int, _life: int) -> None:
 
 
 async def _runner(w: World, folder: Path, port: int) -> None:
-    duty, journal = w.duty(folder), Journal(folder / "session.sqlite")
+    session_config, journal = w.session_config(folder), Journal(folder / "session.sqlite")
     words = defaultdict(list)
     for bar, word in w.words:
         words[bar].append(word)
@@ -165,8 +165,8 @@ async def _runner(w: World, folder: Path, port: int) -> None:
 
     said: list[Any] = []
     desk = Supervisor(
-        duty,
-        lambda gate: IBBroker(duty.config, MCL, port=port, gate=gate),
+        session_config,
+        lambda gate: IBBroker(session_config.broker, MCL, port=port, gate=gate),
         w.stage,
         journal,
         tell=tell,

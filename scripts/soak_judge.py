@@ -26,9 +26,9 @@ from soak_world import World
 
 from mcl.broker.fills import decision_of, execution_root, traded_for
 from mcl.live.audit import compare as auditing
-from mcl.live.audit.decision_replay import shadow
+from mcl.live.audit.decision_replay import replay_decisions
 from mcl.live.journal import Entry, read
-from mcl.live.runner import Duty
+from mcl.live.runner import SessionConfig
 from mcl.live.session_state import book_of
 
 UNPROTECTED_SEC = (2.0, 6.0)  # of a session that nothing disturbs, and of the others
@@ -37,12 +37,12 @@ ARRIVAL_NS = 50_000_000  # between sending and arriving, on a busy machine
 
 def judge(w: World, folder: Path) -> dict[str, Any]:
     """Figures of one session, and under `wrong` what must not be."""
-    path, duty = folder / "session.sqlite", w.duty(folder)
+    path, session_config = folder / "session.sqlite", w.session_config(folder)
     entries, broker = read(path), _broker_books(folder / "tws.sqlite")
-    book = book_of(path, *duty.terms, None)
+    book = book_of(path, *session_config.terms, None)
     halted = _while_halted(entries, folder)
     twice = [f"{ref} was sent {count} times" for ref, count in _sent(broker).items() if count > 1]
-    decided, wrong = _decisions(w, duty, entries)
+    decided, wrong = _decisions(w, session_config, entries)
     naked, foreign = _unprotected(folder)
     if naked > UNPROTECTED_SEC[bool(w.faults or w.kills)]:
         wrong.append(f"unprotected for {naked:.1f} s")
@@ -56,7 +56,7 @@ def judge(w: World, folder: Path) -> dict[str, Any]:
         "naked_sec": naked,
         "foreign_sec": foreign,
         "wrong": [
-            *_positions(w, book.held, broker, entries),
+            *_positions(w, book.open_positions, broker, entries),
             *twice,
             *_written_down(entries, broker),
             *halted,
@@ -163,15 +163,19 @@ def _while_halted(entries: list[Entry], folder: Path) -> list[str]:
 # ---------------------------------------------------------------------------------------- decisions
 
 
-def _decisions(w: World, duty: Duty, entries: list[Entry]) -> tuple[dict[str, int], list[str]]:
+def _decisions(
+    w: World, session_config: SessionConfig, entries: list[Entry]
+) -> tuple[dict[str, int], list[str]]:
     """`compared` with the rules, of which `right`; `equal`: those that are also the backtest's,
     which nothing ever disturbed.
     """
     recorded, taken = ([e.body for e in entries if e.kind == kind] for kind in ("bar", "decision"))
     if not recorded:
         return {"decisions": 0, "right": 0, "equal": 0}, ["no bar was decided on"]
-    bars, plan, result = auditing.replay(recorded, duty.deployed, duty.strategy, w.stage, {})
-    rules = shadow(entries, bars, plan, duty.limits, duty.terms[0])
+    bars, plan, result = auditing.replay(
+        recorded, session_config.deployed, session_config.strategy, w.stage, {}
+    )
+    rules = replay_decisions(entries, bars, plan, session_config.limits, session_config.terms[0])
     if len(taken) != len(bars):
         return {"decisions": len(taken), "right": 0, "equal": 0}, [
             f"{len(bars)} bars and {len(taken)} decisions"

@@ -55,7 +55,7 @@ from mcl.config.promotion_rules import Promotion
 from mcl.live.journal import Entry, read
 from mcl.live.ops import control_socket
 from mcl.live.ops.monitoring import Operations
-from mcl.live.runner import Duty
+from mcl.live.runner import SessionConfig
 from mcl.live.service import MarketClock, Service
 from mcl.live.session_state import book_of
 from mcl.live.status import State
@@ -368,7 +368,7 @@ class Weeks:
             running = asyncio.create_task(service.run())
             watching = asyncio.create_task(self._watch(service))
             await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
-            service.desk.stop("the weeks are over")
+            service.standby.stop("the weeks are over")
             await asyncio.gather(running, watching)
             beating.cancel()
 
@@ -396,22 +396,24 @@ class Weeks:
         while done < sessions:
             await asyncio.sleep(0.01)
             self._halted(service)
-            if len(service.audits) > done and not service.desk.status().why.startswith("auditing"):
+            if len(service.audits) > done and not service.standby.status().why.startswith(
+                "auditing"
+            ):
                 done, moved = done + 1, time.monotonic()
                 self._session(service)
             if time.monotonic() - moved > STALLED_SEC + 200 * self.plan.bar_sec:
                 self.wrong.append(
                     f"no session ended for {time.monotonic() - moved:.0f} s:"
-                    f" {service.desk.status().why}"
+                    f" {service.standby.status().why}"
                 )
                 return
 
     def _halted(self, service: Service) -> None:
-        status = service.desk.status()
+        status = service.standby.status()
         if status.state is State.HALTED and f"HALTED: {status.why}" not in self.wrong:
             self.wrong.append(f"HALTED: {status.why}")
-            if service.desk.current is not None:
-                service.desk.current.wish("adopt", "soak")
+            if service.standby.current is not None:
+                service.standby.current.request("adopt", "soak")
 
     def _session(self, service: Service) -> None:
         audited = service.audits[-1]
@@ -475,10 +477,14 @@ def judge(weeks: Weeks, books: Books) -> dict[str, list[str]]:
     )
     twice += [sentence for kind, sentence in both if kind == "twice"]
     deployed = promoted(NAME, Store(root), root)
-    duty = Duty(deployed, build(deployed.config.strategy), weeks.broker(1), folder)
+    session_config = SessionConfig(
+        deployed, build(deployed.config.strategy), weeks.broker(1), folder
+    )
     held = {
         symbol: quantity
-        for symbol, quantity in book_of(paths[-1], *duty.terms, duty.chain).held.items()
+        for symbol, quantity in book_of(
+            paths[-1], *session_config.terms, session_config.chain
+        ).held.items()
         if quantity
     }
     apart = (

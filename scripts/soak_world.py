@@ -12,7 +12,7 @@ import numpy as np
 from mcl import composition
 from mcl.config import broker_schema, schema
 from mcl.data.bars import Bars
-from mcl.live.runner import Duty
+from mcl.live.runner import SessionConfig
 from mcl.live.session_setup import Stage
 from mcl.market import calendar
 from mcl.market.instruments import MCL
@@ -55,11 +55,11 @@ class World:
     order: broker_schema.OrderStyle  # how targets are traded
     options: BrokerOptions
 
-    def duty(self, folder: Path) -> Duty:
+    def session_config(self, folder: Path) -> SessionConfig:
         """As `ib_paper` has it: its guards and its time-outs."""
         broker = schema.BrokerConfig(guards=schema.Guards().model_dump(), order=self.order)
         deployed = Deployable("soak", 1, "none", self.run, {}, "none", folder, "paper", np.empty(0))
-        return Duty(deployed, build(self.run.strategy), broker, folder)
+        return SessionConfig(deployed, build(self.run.strategy), broker, folder)
 
 
 def world(seed: int, played: int = PLAYED) -> World:

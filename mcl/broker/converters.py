@@ -77,8 +77,8 @@ class Interval:
 @lru_cache(maxsize=16)
 def _official_closes(root: str, year: int) -> dict[int, int]:
     """By trade date: when its session closes, ns."""
-    known = calendar.sessions(date(year, 1, 1), date(year + 1, 1, 1), root)
-    return dict(zip(known.day.tolist(), known.close_ns.tolist(), strict=True))
+    sessions = calendar.sessions(date(year, 1, 1), date(year + 1, 1, 1), root)
+    return dict(zip(sessions.day.tolist(), sessions.close_ns.tolist(), strict=True))
 
 
 def fill_of(fill: Any) -> Fill:

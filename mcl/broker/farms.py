@@ -1,5 +1,5 @@
-"""Which of a broker's data farms are broken, by the notices that a TWS sends about all of them:
-only those of our exchange count.
+"""Tell which data farms of a broker are broken, from the notices that a TWS sends. Only the farms
+of our exchange count.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ BROKEN = {2103: 2104, 2105: 2106}  # of prices and of history: code -> the one t
 FARMS = ("usfuture", "ushmds")
 
 
-class Bars(Protocol):
+class BarFeed(Protocol):
     """The stream of bars that a farm feeds."""
 
     farm_lost: bool
@@ -22,7 +22,7 @@ class Bars(Protocol):
 
 
 class Farms:
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: BarFeed) -> None:
         self._bars = bars
         self._broken: dict[str, str] = {}  # ours -> what the broker said
 
@@ -39,7 +39,7 @@ class Farms:
 
     @property
     def trouble(self) -> str:
-        """Why bars do not flow; empty when they do."""
+        """The reason why no bars come; empty when they do."""
         again = (
             "the bars are asked for again after a data farm was lost" if self._bars.renewing else ""
         )

@@ -18,8 +18,8 @@ from typing import Any
 
 from mcl.base.errors import ConnectionLost
 from mcl.broker.converters import Interval
-from mcl.broker.protocol import QUIET_NS, Bar, Begin, Pinned
-from mcl.broker.request_gate import Asking
+from mcl.broker.protocol import QUIET_NS, Bar, Begin, QualifiedContract
+from mcl.broker.request_gate import RequestGate
 from mcl.market import calendar
 
 NS = 1_000_000_000
@@ -40,18 +40,22 @@ class Clock:
     def __init__(self, carried: bool) -> None:
         self.carried = carried
         self.at = 0
-        self._told = 0.0  # monotonic time of the answer
+        self._answered_at = 0.0  # monotonic time of the answer
 
     def tell(self, at: int) -> None:
-        self.at, self._told = at, time.monotonic()
+        self.at, self._answered_at = at, time.monotonic()
 
     def now(self) -> int:
-        return self.at + (int((time.monotonic() - self._told) * NS) if self.carried else 0)
+        return self.at + (int((time.monotonic() - self._answered_at) * NS) if self.carried else 0)
 
     @property
     def away_sec(self) -> float:
         """This machine's clock minus the broker's at the last answer; 0 for a replay."""
-        return time.time() - (time.monotonic() - self._told) - self.at / NS if self.carried else 0.0
+        return (
+            time.time() - (time.monotonic() - self._answered_at) - self.at / NS
+            if self.carried
+            else 0.0
+        )
 
 
 class Feed:
@@ -60,11 +64,11 @@ class Feed:
     """
 
     def __init__(
-        self, ib: Any, asking: Asking, clock: Clock, ask: Ask, contracts: Mapping[int, Any]
+        self, ib: Any, requests: RequestGate, clock: Clock, ask: Ask, contracts: Mapping[int, Any]
     ) -> None:
-        self._ib, self._asking, self._clock, self._ask, self._contracts = (
+        self._ib, self._requests, self._clock, self._ask, self._contracts = (
             ib,
-            asking,
+            requests,
             clock,
             ask,
             contracts,
@@ -75,7 +79,7 @@ class Feed:
         self.farm_lost = False  # nothing comes, and the broker has said that it will again
         self._stale = False  # the stream is to be asked for again
         # when the bytes came that closed the last bar, or when it closed by the clock
-        self._heard = 0.0
+        self._closed_at = 0.0
         self.reaction_ms = math.nan  # from that moment to the first order of the decision
         # from the close of the last bar to that moment, by the broker's clock
         self.close_delay_sec = math.nan
@@ -94,9 +98,9 @@ class Feed:
         touched.
         """
         self._stale = self.streams
-        self._asking.changed()
+        self._requests.changed()
 
-    def last_price(self, pinned: Pinned) -> float:
+    def last_price(self, pinned: QualifiedContract) -> float:
         """Of the bar in progress; NaN when no bars of this contract stream."""
         return float(self._live[-1].close) if self._live and pinned.con_id == self._of else math.nan
 
@@ -105,21 +109,23 @@ class Feed:
         if rows is self._live:
             self._updated = self._clock.now()
         if has_new and rows is self._live:
-            self._heard = self._ib.wrapper.lastTime.timestamp()
-        self._asking.changed()
+            self._closed_at = self._ib.wrapper.lastTime.timestamp()
+        self._requests.changed()
 
     def reacted(self) -> None:
         """An order leaves; the first one after a bar closed is its reaction."""
-        if self._heard:
-            self.reaction_ms, self._heard = (time.time() - self._heard) * 1e3, 0.0
+        if self._closed_at:
+            self.reaction_ms, self._closed_at = (time.time() - self._closed_at) * 1e3, 0.0
 
     async def beat(self) -> int:
         answer = await self._ask("the time", self._ib.reqCurrentTimeAsync)
         self._clock.tell(int(answer.timestamp()) * NS)
-        self._asking.changed()
+        self._requests.changed()
         return self._clock.at
 
-    async def history(self, pinned: Pinned, bars: int, interval: str, now: int) -> tuple[Bar, ...]:
+    async def history(
+        self, pinned: QualifiedContract, bars: int, interval: str, now: int
+    ) -> tuple[Bar, ...]:
         """At most the last `bars` that have closed by `now`."""
         length = Interval(interval, pinned.contract.root)
         rows = await self._rows(
@@ -129,7 +135,7 @@ class Feed:
         return tuple(closed[-bars:])
 
     async def bars(
-        self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None
+        self, pinned: QualifiedContract, interval: str, after: int, begin: Begin | None = None
     ) -> AsyncIterator[Bar]:
         length = Interval(interval, pinned.contract.root)
         closes_at = await self._session_close(pinned)
@@ -138,7 +144,7 @@ class Feed:
             if begin is not None and await self._trades(live, length, after, closes_at):
                 await begin()
             while True:
-                ended = self._asking.errors(live.reqId, STREAM_ENDED)
+                ended = self._requests.errors(live.reqId, STREAM_ENDED)
                 over = self._clock.at >= closes_at + QUIET_NS if closes_at else bool(ended)
                 closed = live if over else live[: self._closed(live, length)]
                 for bar in length.after(closed, after):
@@ -154,26 +160,26 @@ class Feed:
                     raise ConnectionLost(
                         f"the stream of bars of {pinned.local_symbol} ended: {ended}"
                     )
-                known = len(live)
+                row_count = len(live)
                 await self.beat()
-                await self._next_row(live, length, known, closes_at)
+                await self._next_row(live, length, row_count, closes_at)
         finally:
             self._live, self._stale = None, False
             self._drop(live)
 
     def _note_close(self, bar: Bar, by_clock: bool) -> None:
-        """Where time passes: how late the close is known. No message opened a next bar when the
-        clock alone says so.
+        """Measure how late the close of a bar is known. When the clock alone closes a bar, no
+        message opened a next one.
         """
         if self._clock.carried:
-            self._heard = time.time() if by_clock else self._heard
+            self._closed_at = time.time() if by_clock else self._closed_at
             late = (self._clock.now() - bar.close_time) / NS
-            # the broker tells whole seconds, so its clock is up to one behind
+            # the broker reports whole seconds, so its clock is up to one behind
             self.close_delay_sec = max(0.0, late)
 
     def _closed(self, live: Any, length: Interval) -> int:
-        """How many rows are whole bars: all but the last, and in a real market that one too when
-        the clock says so.
+        """The number of rows that are closed bars: all but the last, and in a real market the last
+        one too once the clock says so.
         """
         if not live or not self._clock.carried:
             return len(live) - 1
@@ -181,12 +187,12 @@ class Feed:
         updated = self._updated >= length.close_time(live[-1])
         return len(live) - (0 if over >= GRACE_NS and (updated or over >= SILENT_NS) else 1)
 
-    async def _stream(self, pinned: Pinned, length: Interval) -> Any:
+    async def _stream(self, pinned: QualifiedContract, length: Interval) -> Any:
         self._live = live = await self._rows(pinned, length, 2, live=True)
         self._of, self._updated = pinned.con_id, 0
         return live
 
-    async def _again(self, pinned: Pinned, length: Interval, live: Any) -> Any:
+    async def _again(self, pinned: QualifiedContract, length: Interval, live: Any) -> Any:
         """The stream, asked for once more; the rows begin two days ago, so that nothing between is
         missing.
         """
@@ -196,7 +202,7 @@ class Feed:
         return fresh
 
     def _drop(self, live: Any) -> None:
-        if self._ib.isConnected() and not self._asking.errors(live.reqId, STREAM_ENDED):
+        if self._ib.isConnected() and not self._requests.errors(live.reqId, STREAM_ENDED):
             self._ib.cancelHistoricalData(live)
 
     async def _trades(self, live: Any, length: Interval, after: int, closes_at: int) -> bool:
@@ -204,14 +210,16 @@ class Feed:
         ends.
         """
         while not (live and length.close_time(live[-1]) > after):
-            if self._asking.errors(live.reqId, STREAM_ENDED) or (
+            if self._requests.errors(live.reqId, STREAM_ENDED) or (
                 closes_at and self._clock.at >= closes_at + QUIET_NS
             ):
                 return False
             await self._next_row(live, length, len(live), closes_at)
         return True
 
-    async def _rows(self, pinned: Pinned, length: Interval, days: int, live: bool) -> Any:
+    async def _rows(
+        self, pinned: QualifiedContract, length: Interval, days: int, live: bool
+    ) -> Any:
         contract, size = self._contracts[pinned.con_id], length.bar_size
         return await self._ask(
             f"bars of {pinned.local_symbol}",
@@ -227,8 +235,8 @@ class Feed:
             ),
         )
 
-    async def _session_close(self, pinned: Pinned) -> int:
-        """When the market closes (ns); 0 for a replay, which says itself when it is over."""
+    async def _session_close(self, pinned: QualifiedContract) -> int:
+        """The time at which the market closes, ns; 0 for a replay, which ends with its bars."""
         if not self._clock.carried:
             return 0
         day = calendar.from_day(int(calendar.session_of(await self.beat())))
@@ -236,7 +244,7 @@ class Feed:
             calendar.sessions(day, day + timedelta(days=1), pinned.contract.root).close_ns[0]
         )
 
-    async def _next_row(self, live: Any, length: Interval, known: int, closes_at: int) -> None:
+    async def _next_row(self, live: Any, length: Interval, row_count: int, closes_at: int) -> None:
         """Until a new bar opens, the last one closes by the clock, or the stream ends.
 
         Silence is only accepted from a broker that still answers, or after the close.
@@ -244,20 +252,22 @@ class Feed:
         before = self._closed(live, length)
 
         def happened() -> bool:
-            ended = bool(self._asking.errors(live.reqId, STREAM_ENDED)) and not self.farm_lost
-            return ended or self._stale or len(live) > known or self._closed(live, length) > before
+            ended = bool(self._requests.errors(live.reqId, STREAM_ENDED)) and not self.farm_lost
+            return (
+                ended or self._stale or len(live) > row_count or self._closed(live, length) > before
+            )
 
-        while not await self._asking.until(happened, self._patience(live, length)):
-            self._asking.check()
+        while not await self._requests.until(happened, self._wait_sec(live, length)):
+            self._requests.check()
             if closes_at and await self.beat() >= closes_at + QUIET_NS:
                 return
 
-    def _patience(self, live: Any, length: Interval) -> float | None:
-        """Seconds until it is worth looking again though nothing was heard; None: the broker's
+    def _wait_sec(self, live: Any, length: Interval) -> float | None:
+        """Seconds to wait for a message before the clock is looked at again; None: the broker's
         time-out.
         """
         if not live or not self._clock.carried:
             return None
         left = (length.close_time(live[-1]) + GRACE_NS - self._clock.now()) / NS
         settled = left < -(SILENT_NS / NS)  # it has closed, and the next one has not opened
-        return None if settled else min(self._asking.timeout_sec, max(left, 0.5))
+        return None if settled else min(self._requests.timeout_sec, max(left, 0.5))

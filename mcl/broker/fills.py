@@ -1,5 +1,5 @@
-"""What executions add up to. Executions are the only truth about fills: order states may be late,
-repeated or invented.
+"""Add up executions to positions. Executions are the only truth about fills: order states may be
+late, repeated or invented.
 
 Positions and protective levels use the arithmetic of the simulation engine
 (`mcl.engine.account.filled`).
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from mcl.base.errors import Uncertain
-from mcl.broker.protocol import Fill, FillReason, Goal
+from mcl.broker.protocol import Fill, FillReason, TargetSpec
 from mcl.engine.account import Holding, filled
 
 # What follows the reference of a decision on orders made for it.
@@ -19,7 +19,7 @@ STOP, TAKE_PROFIT, FLATTEN, MARKET, CLOSE = "/stop", "/take", "/flat", "/mkt", "
 
 
 def reason_of(ref: str) -> FillReason:
-    """What an order was for, told by its reference."""
+    """The reason of an order, read from its reference."""
     return (
         "stop" if ref.endswith(STOP) else "take_profit" if ref.endswith(TAKE_PROFIT) else "target"
     )
@@ -42,7 +42,7 @@ def execution_root(execution_id: str) -> str:
     return execution_id.rpartition(".")[0]
 
 
-class Ledger:
+class FillLedger:
     """Fills in order of arrival, and the holding of each contract (by con_id). `ours` tells whether
     we sent an order with a reference.
     """
@@ -51,27 +51,27 @@ class Ledger:
         self.fills: list[Fill] = []
         self.trouble = ""  # why these figures cannot be trusted any more
         self._ours = ours
-        self._superseded: set[int] = set()  # rows that a correction stands for
+        self._superseded: set[int] = set()  # rows that a correction has replaced
         # execution root -> row of `fills`, -1 for one from before this session
         self._rows: dict[str, int] = {}
         self._holdings: dict[int, Holding] = {}
-        self._goals: dict[str, Goal] = {}  # reference -> what its order is to reach
+        self._goals: dict[str, TargetSpec] = {}  # reference -> what its order is to reach
 
     def open(self, con_id: int, position: int, entry_ticks: float) -> None:
-        """What the broker held when the session began."""
+        """Take the position that the broker held when the session began."""
         self._holdings[con_id] = Holding(
             position=position, entry_ticks=entry_ticks if position else math.nan
         )
 
     def resume(self, con_id: int, holding: Holding) -> None:
-        """What the journal says is held, with its levels."""
+        """Take the holding that the journal has, with its levels."""
         self._holdings[con_id] = holding
 
     def earlier(self, execution_id: str) -> None:
         """An execution that is already part of the position."""
         self._rows.setdefault(execution_root(execution_id), -1)
 
-    def intend(self, ref: str, goal: Goal) -> None:
+    def intend(self, ref: str, goal: TargetSpec) -> None:
         self._goals[ref] = goal
 
     def used(self, ref: str) -> bool:
@@ -95,7 +95,7 @@ class Ledger:
     def _valid(self) -> Iterator[Fill]:
         return (fill for row, fill in enumerate(self.fills) if row not in self._superseded)
 
-    def aim(self, con_id: int, goal: Goal) -> Holding:
+    def aim(self, con_id: int, goal: TargetSpec) -> Holding:
         """The holding, with levels from its entry if it has none: after a restart they are known
         only as distances.
         """
@@ -136,7 +136,7 @@ class Ledger:
         return True
 
     def _corrected(self, con_id: int, root: str, fill: Fill, tick_size: float) -> None:
-        """The exchange may change the price of an execution: it is told once more, and stands for
+        """The exchange may change the price of an execution: it is sent once more and replaces
         the one before.
         """
         row = self._rows[root]

@@ -1,26 +1,34 @@
-"""What must hold before a connection is used and before an order leaves. Limits forbid to open or
-add; getting flat is never refused.
+"""Check a connection before it is used and an order before it is sent. Limits forbid to open or
+add; an order that closes is never refused.
 
-| rule | what | where |
-|---|---|---|
-| R1 venue | loopback, a paper port; a live port only with `money: live` and its three locks | `check_venue`, `check_locks` |
-| R2 account | every managed account is paper, ours is managed; asked again on every order | `check_account` |
-| R3 product | the pinned contract with the market's multiplier, tick, currency and last trade date | `check_product`, `Gate` |
-| R4, R5 size | contracts of one order; position with everything that works | `Gate` |
-| R6 loss | of the session, by the broker's net liquidation: everything is closed, nothing is opened | `Gate.lost_too_much`, supervisor |
-| R7 collar | every limit and trigger near the last price | `Gate.collar` |
-| R8 rate | between orders, in an hour, in a day; 45 messages a second by the library | `Gate` |
-| R9 duplicates | a reference is sent once | journal, `Ledger.used`, search by reference after a restart |
-| R10 repeats | executions of one decision | `Gate` |
-| R11 kill | file, command, signal | supervisor |
-| R12 dead man | a hanging decision, a silent broker | supervisor |
-| R13 books | compared at the start, after every connection, every minute, at the end | supervisor, `mcl.live.reconcile` |
-| R14 stale | no fresh bar in an open session | supervisor |
-| R15 rejects | so many in a row | `Gate` |
-| R16 calendar | around the break, near the last trade date, from the out-by session on, in the broker's reset window | `Gate` |
-| R17 margin | a what-if before the first order, and when the size grows | `Gate.margin`, `mcl.broker.ib` |
-| R18 records | decision, verdict and hash of the limits | journal |
-| R19 unknown | a code that is not on the list | `Gate.notice` |
+R1   venue       loopback, a paper port; a live port only with `money: live` and its three locks:
+                 `check_venue`, `check_locks`
+R2   account     every managed account is paper, ours is managed; asked again on every order:
+                 `check_account`
+R3   product     the qualified contract has the market's multiplier, tick, currency and last trade
+                 date: `check_product`, `PreTradeGate`
+R4   order size  contracts of one order: `PreTradeGate`
+R5   size        position with everything that works: `PreTradeGate`
+R6   loss        of the session, by the broker's net liquidation: everything is closed, nothing is
+                 opened: `PreTradeGate.lost_too_much`, supervisor
+R7   collar      every limit and trigger near the last price: `PreTradeGate`
+R8   rate        between orders, in an hour, in a day: `PreTradeGate`; 45 messages a second by the
+                 library
+R9   duplicates  a reference is sent once: journal, `FillLedger.used`, search by reference after a
+                 restart
+R10  repeats     executions of one decision: `PreTradeGate`
+R11  kill        file, command, signal: supervisor
+R12  dead man    a hanging decision, a silent broker: supervisor
+R13  books       compared at the start, after every connection, every minute, at the end:
+                 supervisor, `mcl.live.reconcile`
+R14  stale       no fresh bar in an open session: supervisor
+R15  rejects     so many in a row: `PreTradeGate`
+R16  calendar    around the break, near the last trade date, from the out-by session on, in the
+                 broker's reset window: `PreTradeGate`
+R17  margin      a what-if before the first order, and when the size grows: `PreTradeGate.margin`,
+                 `mcl.broker.ib`
+R18  records     decision, verdict and hash of the limits: journal
+R19  unknown     a code that is not on the list: `PreTradeGate.notice`
 """
 
 from __future__ import annotations
@@ -37,7 +45,7 @@ from typing import Any, NamedTuple
 
 from mcl.base.errors import DataError, GuardError, Halt, nearest
 from mcl.base.network import is_loopback
-from mcl.broker.protocol import Pinned
+from mcl.broker.protocol import QualifiedContract
 from mcl.config import schema
 from mcl.market import calendar
 from mcl.market.account_value import Margin, Worth
@@ -230,7 +238,9 @@ def check_product(
 
 
 def expected_downtime(now_ns: int, root: str = "MCL") -> str:
-    """Why a broker may be away at this moment, a clause; empty when it should be there."""
+    """The reason why a broker may be away at this moment, as a clause; empty when it should be
+    there.
+    """
     local = datetime.fromtimestamp(now_ns / NS, UTC).astimezone(calendar.NEW_YORK)
     minute, weekday = local.hour * 60 + local.minute, local.weekday()
     if (
@@ -252,10 +262,10 @@ def _session(now_ns: int, root: str) -> tuple[int, int] | None:
     """Open and close (ns) of the session that an instant counts to; None on a holiday."""
     day = calendar.from_day(int(calendar.session_of(now_ns)))
     try:
-        found = calendar.sessions(day, day + timedelta(days=1), root)
+        sessions = calendar.sessions(day, day + timedelta(days=1), root)
     except DataError:
         return None
-    return int(found.open_ns[0]), int(found.close_ns[0])
+    return int(sessions.open_ns[0]), int(sessions.close_ns[0])
 
 
 @lru_cache(maxsize=64)
@@ -273,12 +283,12 @@ def out_by(contract: Contract, sessions: int) -> date:
 # --------------------------------------------------------------------------------------- the orders
 
 
-class Proposal(NamedTuple):
+class OrderProposal(NamedTuple):
     """An order before anything is sent for it."""
 
-    pinned: Pinned
+    pinned: QualifiedContract
     quantity: int  # signed
-    held: int
+    position: int
     ref: str
     last_price: float  # NaN when there is none
     now: int  # the broker's clock, ns
@@ -287,14 +297,14 @@ class Proposal(NamedTuple):
 
     @property
     def opens(self) -> bool:
-        after = self.held + self.quantity
-        return not (abs(after) <= abs(self.held) and after * self.held >= 0)
+        after = self.position + self.quantity
+        return not (abs(after) <= abs(self.position) and after * self.position >= 0)
 
 
 @dataclass
 class GateHistory:
-    """What the guards count over a session, as its journal tells it: a restart changes nothing of
-    it.
+    """The counts of the guards over a session, read from its journal: a restart changes none of
+    them.
     """
 
     start_usd: float = math.nan  # net liquidation at its beginning
@@ -320,7 +330,7 @@ class GateHistory:
         self.fills[ref] += 1
 
 
-class Gate:
+class PreTradeGate:
     """Judges every target that takes an order. One per session: it outlives connections.
     GuardError: refused, nothing was sent.
     """
@@ -357,14 +367,14 @@ class Gate:
         self._margin_for = 0  # contracts that the broker's margin was asked for
 
     def resume(self, history: GateHistory) -> None:
-        """Go on from what the journal of the session tells."""
+        """Continue with the counts of the session's journal."""
         self._sent.clear()
         self._sent.extend(sorted(at for times in history.sent.values() for at in times))
         self._rejects, self._fills = history.rejects, Counter(history.fills)
         if not math.isnan(history.start_usd):
             self.start_usd = history.start_usd
 
-    def judge(self, p: Proposal) -> None:
+    def judge(self, p: OrderProposal) -> None:
         """Every rule that an order of this size, now, has to keep. The second leg of a roll opens
         what the first has closed: the size of one order, the time between two, the hours around the
         break and the age of the last whole bar are not its affair.
@@ -387,19 +397,19 @@ class Gate:
                     f" {broken}"
                 )
 
-    def _one_order(self, p: Proposal) -> str:
+    def _one_order(self, p: OrderProposal) -> str:
         limit = self.limits.max_order
         if limit is None or abs(p.quantity) <= limit:
             return ""
         return f"{abs(p.quantity)} contracts in one order, broker.guards.max_order={limit}"
 
-    def _size(self, p: Proposal) -> str:
-        limit, after = self.limits.max_position, abs(p.held + p.quantity) + self.others
+    def _size(self, p: OrderProposal) -> str:
+        limit, after = self.limits.max_position, abs(p.position + p.quantity) + self.others
         if limit is None or after <= limit:
             return ""
         return f"{after} contracts with all that works, broker.guards.max_position={limit}"
 
-    def _prices(self, p: Proposal) -> str:
+    def _prices(self, p: OrderProposal) -> str:
         limit = self.limits.collar_frac
         if limit is None:
             return ""
@@ -413,7 +423,7 @@ class Gate:
             )
         return ""
 
-    def _rate(self, p: Proposal) -> str:
+    def _rate(self, p: OrderProposal) -> str:
         limits = self.limits
         if (
             limits.min_order_gap_sec is not None
@@ -438,7 +448,7 @@ class Gate:
                 )
         return ""
 
-    def _calendar(self, p: Proposal) -> str:
+    def _calendar(self, p: OrderProposal) -> str:
         limits, contract = self.limits, p.pinned.contract
         if limits.days_before_last_trade is not None:
             last = calendar.business_days_before(
@@ -451,7 +461,7 @@ class Gate:
                 )
         return expected_downtime(p.now, self._root) if self._scheduled else ""
 
-    def _out_by(self, p: Proposal) -> str:
+    def _out_by(self, p: OrderProposal) -> str:
         """From the session on at whose open the roll rule leaves a contract at the latest, only
         orders that close are sent for it.
         """
@@ -466,7 +476,7 @@ class Gate:
             " orders may only close it"
         )
 
-    def _quiet(self, p: Proposal) -> str:
+    def _quiet(self, p: OrderProposal) -> str:
         limits = self.limits
         if limits.quiet_minutes is None or (session := _session(p.now, self._root)) is None:
             return ""
@@ -498,14 +508,14 @@ class Gate:
     def accepted(self) -> None:
         self._rejects = 0
 
-    def rejected(self, said: str) -> None:
+    def rejected(self, message: str) -> None:
         """Halt after so many in a row: something is wrong that another order will not heal."""
         self._rejects += 1
-        self.rejecting(said)
+        self.rejecting(message)
         if self.limits.max_rejects is not None and self._rejects >= self.limits.max_rejects:
             self._rejects = 0
             raise Halt(
-                f"{self.limits.max_rejects} orders in a row were rejected, the last one: {said}"
+                f"{self.limits.max_rejects} orders in a row were rejected, the last one: {message}"
             )
 
     def filled(self, ref: str) -> None:
@@ -519,25 +529,23 @@ class Gate:
             )
 
     def notice(self, code: int, text: str) -> None:
-        """What the broker says that is not on the list blocks new risk until a person says
-        resume.
-        """
+        """Block new risk after a message of an unlisted code, until a person says resume."""
         if code not in KNOWN_CODES and not self.unknown:
             self.unknown = f"unknown broker message: {text} ({code})"
 
     # ------------------------------------------------------------------------------ margin and loss
 
-    def wants_margin(self, p: Proposal) -> bool:
+    def wants_margin(self, p: OrderProposal) -> bool:
         """The broker's what-if is due: before the first order, and when the position becomes larger
         than any before.
         """
         return (
             self.limits.max_margin_frac is not None
             and p.opens
-            and abs(p.held + p.quantity) > self._margin_for
+            and abs(p.position + p.quantity) > self._margin_for
         )
 
-    def margin(self, p: Proposal, answer: Margin) -> None:
+    def margin(self, p: OrderProposal, answer: Margin) -> None:
         """GuardError when the account could not carry the position, or when that is not known. The
         verdict is written down.
         """
@@ -547,7 +555,7 @@ class Gate:
             | {
                 "ref": p.ref,
                 "quantity": p.quantity,
-                "held": p.held,
+                "held": p.position,
                 "refused": why,
             }
         )
@@ -555,23 +563,21 @@ class Gate:
             raise GuardError(
                 f"the order {p.ref} for {p.quantity:+g} {p.pinned.local_symbol} is not sent: {why}"
             )
-        self._margin_for = abs(p.held + p.quantity)
+        self._margin_for = abs(p.position + p.quantity)
 
     def _too_much_margin(self, answer: Margin) -> str:
         limit = self.limits.max_margin_frac or 1.0
-        initial, maintenance, equity, said = answer
+        initial, maintenance, equity, message = answer
         rule = f"broker.guards.max_margin_frac={limit:g}"
-        known = {
+        valid_figures = {
             "initial margin": 0 < initial < math.inf,
             "maintenance margin": 0 < maintenance < math.inf,
             "equity": math.isfinite(equity),
         }
-        if not all(known.values()):
-            missing = ", ".join(name for name, is_known in known.items() if not is_known)
-            return (
-                f"the broker did not say the {missing}{f' ({said})' if said else ''}, which {rule}"
-                " needs"
-            )
+        if not all(valid_figures.values()):
+            missing = ", ".join(name for name, valid in valid_figures.items() if not valid)
+            answer_text = f" ({message})" if message else ""
+            return f"the broker did not say the {missing}{answer_text}, which {rule} needs"
         if max(initial, maintenance) <= limit * equity:
             return ""
         needs = f"{initial:,.0f} USD initial and {maintenance:,.0f} USD maintenance margin"

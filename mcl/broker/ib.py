@@ -1,4 +1,4 @@
-"""The door to Interactive Brokers: `Broker` on top of ib_async 2.1.0, against a real TWS or the
+"""Connect to Interactive Brokers: `Broker` on top of ib_async 2.1.0, against a real TWS or the
 embedded one.
 
 What shapes it: ib_async calls live orders Cancelled on harmless error codes, so only executions
@@ -6,7 +6,7 @@ count; several of its requests never resolve, so every await has a time-out and 
 message that its decoder cannot read is only logged, so a record of that logger stops trading.
 Orders name everything that a TWS would otherwise fill in from a preset: time in force, account,
 outside regular hours. After the first uncertainty no further order is sent: an object lives as long
-as one connection, and whoever wants to go on makes a new one and compares the books (`standing`,
+as one connection, and whoever continues makes a new one and compares the books (`snapshot`,
 `resume`).
 """
 
@@ -26,21 +26,21 @@ from mcl.broker import guards
 from mcl.broker.converters import fill_of, working_order
 from mcl.broker.farms import Farms
 from mcl.broker.feed import STREAM_ENDED, Clock, Feed
-from mcl.broker.fills import STOP, TAKE_PROFIT, Ledger, decision_of
+from mcl.broker.fills import STOP, TAKE_PROFIT, FillLedger, decision_of
 from mcl.broker.order_port import Ticket
 from mcl.broker.protocol import (
     Bar,
     Begin,
     BrokerAccount,
+    BrokerSnapshot,
     Fill,
-    Goal,
-    Pinned,
-    Standing,
+    QualifiedContract,
+    TargetSpec,
     Timing,
     WorkingOrder,
 )
-from mcl.broker.request_gate import Asking, Handled, Unreadable
-from mcl.broker.target_orders import Trading
+from mcl.broker.request_gate import DecoderErrors, HandledErrors, RequestGate
+from mcl.broker.target_orders import TargetOrders
 from mcl.config import schema
 from mcl.engine.account import Holding
 from mcl.market.account_value import Margin, Worth, is_simulated, margin_after, worth
@@ -65,28 +65,28 @@ class IBBroker:
         config: schema.BrokerConfig,
         instrument: Instrument,
         port: int | None = None,
-        gate: guards.Gate | None = None,
+        gate: guards.PreTradeGate | None = None,
     ) -> None:
         self._config, self._instrument = config, instrument
         self._port = config.port if port is None else port
         self._ib = ib_async.IB()
         self._ib.RaiseRequestErrors = True
         self._ib.TimezoneTWS = "UTC"
-        self._gate = gate or guards.Gate(
+        self._gate = gate or guards.PreTradeGate(
             config.guards, instrument.symbol, scheduled=config.kind == "tws"
         )
-        self._ledger = Ledger(self._is_ours)
+        self._ledger = FillLedger(self._is_ours)
         # of every decision that this object has sent orders for or taken over
         self._refs: set[str] = set()
         self._contracts: dict[int, ib_async.Contract] = {}
-        self._pinned: dict[int, Pinned] = {}
-        self._asking = Asking(config.timeout_sec, self._ib.isConnected)
-        self._trading = Trading(self, config, self._ledger, self._asking, self._gate)
-        self._watch, self._handled = Unreadable(), Handled(STREAM_ENDED)
+        self._pinned: dict[int, QualifiedContract] = {}
+        self._requests = RequestGate(config.timeout_sec, self._ib.isConnected)
+        self._target_orders = TargetOrders(self, config, self._ledger, self._requests, self._gate)
+        self._decoder_errors, self._handled_errors = DecoderErrors(), HandledErrors(STREAM_ENDED)
         self._broken = ""
         self._failure: LiveError | None = None  # of a handler of the broker's messages
         self._clock = Clock(carried=config.kind == "tws")
-        self._feed = Feed(self._ib, self._asking, self._clock, self._ask, self._contracts)
+        self._feed = Feed(self._ib, self._requests, self._clock, self._ask, self._contracts)
         self._farms = Farms(self._feed)
         self._offline = ""  # the TWS has lost its own server
         self._listen()
@@ -96,7 +96,7 @@ class IBBroker:
         its own error event alone.
         """
         ib = self._ib
-        heard = (
+        message_events = (
             ib.client.conn.hasData,
             ib.execDetailsEvent,
             ib.commissionReportEvent,
@@ -104,7 +104,7 @@ class IBBroker:
             ib.orderStatusEvent,
         )
         for event in (
-            *heard,
+            *message_events,
             ib.openOrderEvent,
             ib.positionEvent,
             ib.disconnectedEvent,
@@ -121,7 +121,7 @@ class IBBroker:
             ib.positionEvent,
             ib.disconnectedEvent,
         ):
-            event.connect(self._asking.changed)
+            event.connect(self._requests.changed)
         ib.barUpdateEvent += self._feed.updated
 
     # ----------------------------------------------------------------------------------- connection
@@ -129,8 +129,8 @@ class IBBroker:
     async def connect(self) -> None:
         config, ib = self._config, self._ib
         guards.check_venue(config, self._port)
-        logging.getLogger("ib_async.Decoder").addHandler(self._watch)
-        logging.getLogger("ib_async.wrapper").addFilter(self._handled)
+        logging.getLogger("ib_async.Decoder").addHandler(self._decoder_errors)
+        logging.getLogger("ib_async.wrapper").addFilter(self._handled_errors)
         if config.kind == "sim":
             ib.client.MaxRequests = 0  # the embedded server has no limit of messages per second
         try:
@@ -181,10 +181,10 @@ class IBBroker:
         where = f"{self._config.host}:{self._port}"
         if isinstance(error, ConnectionRefusedError):
             return f"nothing listens on {where}"
-        said = self._broken or self._asking.last_error or str(error) or "silence"
+        reason = self._broken or self._requests.last_error or str(error) or "silence"
         return (
             f"the TWS on {where} did not complete the start-up within {self._config.timeout_sec:g}"
-            f" s: {said}"
+            f" s: {reason}"
         )
 
     @property
@@ -200,8 +200,8 @@ class IBBroker:
         return Timing(self._feed.reaction_ms, self._feed.close_delay_sec)
 
     async def close(self) -> None:
-        logging.getLogger("ib_async.Decoder").removeHandler(self._watch)
-        logging.getLogger("ib_async.wrapper").removeFilter(self._handled)
+        logging.getLogger("ib_async.Decoder").removeHandler(self._decoder_errors)
+        logging.getLogger("ib_async.wrapper").removeFilter(self._handled_errors)
         self._ib.disconnect()
         connection = self._ib.client.conn
         deadline = time.monotonic() + 1.0
@@ -219,10 +219,10 @@ class IBBroker:
         return self._clock.now()
 
     async def _ask(
-        self, what: str, request: Callable[[], Awaitable[T]], patience_sec: float = math.inf
+        self, what: str, request: Callable[[], Awaitable[T]], wait_sec: float = math.inf
     ) -> T:
         try:
-            return await self._asking.answer(what, request, patience_sec)
+            return await self._requests.answer(what, request, wait_sec)
         except ib_async.wrapper.RequestError as error:
             raise BrokerError(
                 f"the broker refused the request for {what}: {error.message} ({error.code})"
@@ -239,7 +239,7 @@ class IBBroker:
         self._failure = self._failure or (
             error if isinstance(error, LiveError) else Uncertain(words)
         )
-        self._asking.changed()
+        self._requests.changed()
 
     def verify(self) -> None:
         if self._failure is not None:
@@ -247,32 +247,34 @@ class IBBroker:
 
     def _on_execution(self, _trade: Any, fill: Any) -> None:
         self._record(fill)
-        self._asking.changed()
+        self._requests.changed()
 
     def _on_commission(self, _trade: Any, fill: Any, report: Any) -> None:
         self._ledger.commission(fill.execution.execId, float(report.commission))
-        self._asking.changed()
+        self._requests.changed()
 
     def _on_error(self, req_id: int, code: int, text: str, *_: Any) -> None:
         """Connectivity is the connection's own affair; everything else is remembered for whoever
         asked.
         """
-        self._asking.told(req_id, code, text)
+        self._requests.record_error(req_id, code, text)
         self._gate.notice(code, text)
         if code == 1100:
             self._offline = f"{text} ({code})"
         elif code in {1101, 1102, 1300}:
-            self._asking.end(f"{text} ({code})")
+            self._requests.end(f"{text} ({code})")
         else:
             self._farms.notice(code, text)
 
     @property
     def trouble(self) -> str:
-        """Why data or orders do not flow, though the connection stands; empty when they do."""
+        """The reason why data or orders do not flow, though the connection is open; empty when they
+        do.
+        """
         return self._offline or self._farms.trouble
 
     def _traded(self, contract: Any) -> bool:
-        """Of the product of this session; what else the account holds and does is not looked at."""
+        """Of the product of this session; what else the account holds and does is ignored."""
         return bool(contract.symbol == self._instrument.symbol and contract.secType == "FUT")
 
     def _record(self, fill: Any) -> None:
@@ -289,21 +291,21 @@ class IBBroker:
 
     # ------------------------------------------------------------------------------------ contracts
 
-    async def qualify(self, contract: Contract) -> Pinned:
+    async def qualify(self, contract: Contract) -> QualifiedContract:
         instrument = self._instrument
         month = f"{contract.year}{contract.month:02d}"
         wanted = ib_async.Future(
             contract.root, month, instrument.exchange, currency=instrument.currency
         )
-        found = await self._ask(
+        matches = await self._ask(
             f"the contract {contract.name}", lambda: self._ib.reqContractDetailsAsync(wanted)
         )
-        if len(found) != 1:
+        if len(matches) != 1:
             raise GuardError(
-                f"the broker knows {len(found)} contracts {contract.name} on {instrument.exchange};"
-                " exactly one is needed"
+                f"the broker knows {len(matches)} contracts {contract.name} on"
+                f" {instrument.exchange}; exactly one is needed"
             )
-        details = found[0]
+        details = matches[0]
         theirs: Any = details.contract
         guards.check_product(
             contract,
@@ -313,12 +315,14 @@ class IBBroker:
             theirs.currency,
             details.realExpirationDate[:8],
         )
-        pinned = Pinned(contract, instrument, theirs.conId, theirs.localSymbol, theirs.exchange)
+        pinned = QualifiedContract(
+            contract, instrument, theirs.conId, theirs.localSymbol, theirs.exchange
+        )
         self._contracts[pinned.con_id], self._pinned[pinned.con_id] = theirs, pinned
         self._adopt(pinned)
         return pinned
 
-    def _adopt(self, pinned: Pinned) -> None:
+    def _adopt(self, pinned: QualifiedContract) -> None:
         """Take over what was there before: the position, and protective orders of an earlier
         session of this client.
         """
@@ -328,26 +332,26 @@ class IBBroker:
             position,
             average / pinned.instrument.multiplier / pinned.instrument.tick_size,
         )
-        placed = [
+        protective = [
             t
             for t in self._ib.openTrades()
             if t.contract.conId == pinned.con_id and t.order.orderRef.endswith((STOP, TAKE_PROFIT))
         ]
-        self._refs.update(decision_of(trade.order.orderRef) for trade in placed)
-        if placed:
-            self._trading.protection.placed[pinned.con_id] = sorted(
-                placed, key=lambda t: t.order.orderRef.endswith(TAKE_PROFIT)
+        self._refs.update(decision_of(trade.order.orderRef) for trade in protective)
+        if protective:
+            self._target_orders.protection.trades[pinned.con_id] = sorted(
+                protective, key=lambda t: t.order.orderRef.endswith(TAKE_PROFIT)
             )
 
-    def _broker_position(self, pinned: Pinned) -> tuple[int, float]:
-        for held in self._ib.positions(self._config.account):
-            if held.contract.conId == pinned.con_id:
-                return int(held.position), float(held.avgCost)
+    def _broker_position(self, pinned: QualifiedContract) -> tuple[int, float]:
+        for position in self._ib.positions(self._config.account):
+            if position.contract.conId == pinned.con_id:
+                return int(position.position), float(position.avgCost)
         return 0, math.nan
 
     # -------------------------------------------------------------------------------- the two books
 
-    async def standing(self) -> Standing:
+    async def snapshot(self) -> BrokerSnapshot:
         """One question after the other: positions, orders that work, executions; all of every
         client.
         """
@@ -359,9 +363,11 @@ class IBBroker:
             for p in self._ib.positions(self._config.account)
             if p.position and self._traded(p.contract)
         ]
-        held = {p.contract.localSymbol: int(p.position) for p in ours}
+        positions = {p.contract.localSymbol: int(p.position) for p in ours}
         fills = sorted(map(fill_of, self._known_fills()), key=lambda fill: fill.time)
-        return Standing(self._clock.at, held, tuple(map(working_order, trades)), tuple(fills))
+        return BrokerSnapshot(
+            self._clock.at, positions, tuple(map(working_order, trades)), tuple(fills)
+        )
 
     def _known_fills(self) -> list[Any]:
         return [
@@ -379,47 +385,47 @@ class IBBroker:
     def _worth(self) -> Worth:
         return worth(self._ib.accountValues(self._config.account))
 
-    def resume(self, pinned: Pinned, holding: Holding, refs: set[str]) -> None:
-        """The journal's word on what is held and which references are ours; protective orders that
-        still work are taken over.
+    def resume(self, pinned: QualifiedContract, holding: Holding, refs: set[str]) -> None:
+        """Take from the journal the holding and the references that are ours. Protective orders
+        that still work are taken over.
         """
         self._refs.update(refs)
         self._ledger.resume(pinned.con_id, holding)
 
-    async def protect(self, pinned: Pinned, ref: str) -> None:
-        await self._locked(lambda: self._trading.protect(pinned, ref), ref)
+    async def protect(self, pinned: QualifiedContract, ref: str) -> None:
+        await self._locked(lambda: self._target_orders.protect(pinned, ref), ref)
 
-    def protected(self, pinned: Pinned) -> bool:
-        return self._trading.protected(pinned)
+    def protected(self, pinned: QualifiedContract) -> bool:
+        return self._target_orders.protected(pinned)
 
     async def cancel(self, orders: Sequence[WorkingOrder]) -> None:
         wanted = {order.permanent_id for order in orders}
-        await self._trading.cancel(
+        await self._target_orders.cancel(
             [t for t in await self.open_trades() if t.order.permId in wanted]
         )
 
     # ----------------------------------------------------------------------------------------- data
 
-    async def history(self, pinned: Pinned, bars: int, interval: str) -> tuple[Bar, ...]:
+    async def history(self, pinned: QualifiedContract, bars: int, interval: str) -> tuple[Bar, ...]:
         return await self._feed.history(pinned, bars, interval, await self.heartbeat())
 
     def bars(
-        self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None
+        self, pinned: QualifiedContract, interval: str, after: int, begin: Begin | None = None
     ) -> AsyncIterator[Bar]:
         return self._feed.bars(pinned, interval, after, begin)
 
-    async def account(self, pinned: Pinned) -> BrokerAccount:
+    async def account(self, pinned: QualifiedContract) -> BrokerAccount:
         await self.agreed(pinned)
         own = self._worth()
         position, average = self._broker_position(pinned)
         price = average / pinned.instrument.multiplier
         return BrokerAccount(self._config.account, position, price, *own[2:], self._clock.at)
 
-    async def agreed(self, pinned: Pinned) -> None:
+    async def agreed(self, pinned: QualifiedContract) -> None:
         """The broker's position is what the executions add up to, now or within a short while."""
         self._ledger.check()
         mine = self._ledger.holding(pinned.con_id).position
-        if not await self._asking.until(
+        if not await self._requests.until(
             lambda: self._broker_position(pinned)[0] == mine, min(5.0, self._config.timeout_sec)
         ):
             theirs = self._broker_position(pinned)[0]
@@ -433,21 +439,23 @@ class IBBroker:
 
     # -------------------------------------------------------------------------------------- trading
 
-    async def admit(self, pinned: Pinned, goal: Goal, ref: str) -> None:
+    async def admit(self, pinned: QualifiedContract, goal: TargetSpec, ref: str) -> None:
         self.check()
-        await self._trading.allowed(pinned, goal, ref, moves=True)
+        await self._target_orders.allowed(pinned, goal, ref, moves=True)
 
     async def trade_to(
-        self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False
+        self, pinned: QualifiedContract, goal: TargetSpec, ref: str, admitted: bool = False
     ) -> tuple[Fill, ...]:
         self.check()
         if self._ledger.used(ref):
             raise BrokerError(f"the reference {ref!r} was already traded; a decision is sent once")
-        return await self._locked(lambda: self._trading.trade_to(pinned, goal, ref, admitted), ref)
+        return await self._locked(
+            lambda: self._target_orders.trade_to(pinned, goal, ref, admitted), ref
+        )
 
     async def _locked(self, act: Callable[[], Awaitable[T]], ref: str) -> T:
         self._refs.add(decision_of(ref))
-        async with self._asking.locks["trading"]:
+        async with self._requests.locks["trading"]:
             try:
                 return await act()
             except GuardError:
@@ -456,15 +464,15 @@ class IBBroker:
                 self._broken = error.message
                 raise
 
-    async def close_out(self, pinned: Pinned, ref: str) -> int:
+    async def close_out(self, pinned: QualifiedContract, ref: str) -> int:
         self._sound()
-        return await self._locked(lambda: self._trading.close_out(pinned, ref), ref)
+        return await self._locked(lambda: self._target_orders.close_out(pinned, ref), ref)
 
     def retire(self, why: str) -> None:
         """Take the permit away: whatever still runs in this object can send nothing more, and waits
         for nothing.
         """
-        self._asking.end(why)
+        self._requests.end(why)
 
     def check(self) -> None:
         """BrokerError unless an order may leave."""
@@ -478,30 +486,32 @@ class IBBroker:
         self._ledger.check()
         if self._broken:
             raise Uncertain(f"no order is sent after an uncertainty: {self._broken}")
-        if self._watch.seen:
-            raise Uncertain(f"a message of the broker could not be read: {self._watch.seen}")
-        self._asking.check()
+        if self._decoder_errors.message:
+            raise Uncertain(
+                f"a message of the broker could not be read: {self._decoder_errors.message}"
+            )
+        self._requests.check()
         if self._offline:
             raise ConnectionLost(f"order not sent, market data or routing is down: {self.trouble}")
 
-    def send(self, pinned: Pinned, ticket: Ticket) -> Any:
+    def send(self, pinned: QualifiedContract, ticket: Ticket) -> Any:
         """One order leaves. Nothing is left to presets."""
         guards.check_account(self._config.account, self._ib.managedAccounts(), self._config.money)
-        self._asking.check()
+        self._requests.check()
         order = ib_async.Order(**ticket.fields(self._config.account))
         trade = self._ib.placeOrder(self._contracts[pinned.con_id], order)
         self._feed.reacted()
         return trade
 
     def revoke(self, trade: Any) -> None:
-        self._asking.check()
+        self._requests.check()
         self._ib.cancelOrder(trade.order)
         self._feed.reacted()
 
-    def last_price(self, pinned: Pinned) -> float:
+    def last_price(self, pinned: QualifiedContract) -> float:
         return self._feed.last_price(pinned)
 
-    async def margin(self, pinned: Pinned, quantity: int) -> Margin:
+    async def margin(self, pinned: QualifiedContract, quantity: int) -> Margin:
         """The account after such an order, by a what-if. A refusal or silence is an answer without
         figures; ConnectionLost is none.
         """
@@ -519,8 +529,8 @@ class IBBroker:
                 MARGIN_SEC,
             )
         except BrokerError as error:
-            self._asking.check()
-            return Margin(reason=error.message)
+            self._requests.check()
+            return Margin(said=error.message)
         return margin_after(state, self._worth())
 
     async def open_trades(self) -> list[Any]:
@@ -531,7 +541,7 @@ class IBBroker:
         """Of our account and product, whoever has sent it."""
         return bool(trade.order.account == self._config.account and self._traded(trade.contract))
 
-    async def own_trades(self, pinned: Pinned) -> list[Any]:
+    async def own_trades(self, pinned: QualifiedContract) -> list[Any]:
         """The orders of this client that work in a contract, asked afresh."""
         own = self._config.client_id
         return [

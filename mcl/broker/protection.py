@@ -1,5 +1,5 @@
-"""The protective orders of a position: which ones it needs, which of those that work they are, and
-how the one becomes the other.
+"""Keep the protective orders of a position: find the ones it needs, compare them with those that
+work, and change these.
 
 All legs of a position are in one group at the broker, so that they cancel each other, and an order
 that closes can join them.
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcl.base.errors import Uncertain
-from mcl.broker.fills import STOP, TAKE_PROFIT, Ledger
-from mcl.broker.order_port import DONE, WORKING, Line, Ticket, price_of, remaining
-from mcl.broker.protocol import Goal, Pinned
-from mcl.broker.request_gate import Asking
+from mcl.broker.fills import STOP, TAKE_PROFIT, FillLedger
+from mcl.broker.order_port import DONE, WORKING, OrderPort, Ticket, price_of, remaining
+from mcl.broker.protocol import QualifiedContract, TargetSpec
+from mcl.broker.request_gate import RequestGate
 from mcl.config import schema
 from mcl.engine.account import Holding, filled
 from mcl.engine.decision import sign
@@ -25,22 +25,24 @@ ACCEPT_SEC = 3.0  # so long a position may stand without an answer to its protec
 Leg = tuple[str, str, float]  # suffix of its reference, kind, level in ticks
 
 
-class Protection:
-    """`placed` are, by con_id, the library's records of the orders that should be working."""
+class ProtectiveOrders:
+    """Place and adjust protective orders. `trades` are, by con_id, the library's records of the
+    orders that should be working.
+    """
 
     def __init__(
-        self, line: Line, config: schema.BrokerConfig, ledger: Ledger, asking: Asking
+        self, port: OrderPort, config: schema.Broker, ledger: FillLedger, requests: RequestGate
     ) -> None:
-        self._line, self._config, self._ledger, self._asking = line, config, ledger, asking
-        self.placed: dict[int, list[Any]] = {}
+        self._port, self._config, self._ledger, self._requests = port, config, ledger, requests
+        self.trades: dict[int, list[Any]] = {}
         self._times: Counter[str] = Counter()  # how often protection was placed for a reference
 
-    def of(self, pinned: Pinned) -> list[Any]:
-        return self.placed.get(pinned.con_id, [])
+    def of(self, pinned: QualifiedContract) -> list[Any]:
+        return self.trades.get(pinned.con_id, [])
 
-    def ahead(self, pinned: Pinned, goal: Goal, entry: Ticket) -> list[Leg]:
+    def ahead(self, pinned: QualifiedContract, goal: TargetSpec, entry: Ticket) -> list[Leg]:
         """The legs of a bracket, from the price at which the entry will probably fill."""
-        price = entry.price if entry.kind == "LMT" else self._line.last_price(pinned)
+        price = entry.price if entry.kind == "LMT" else self._port.last_price(pinned)
         if math.isnan(price):
             return []
         ticks = round(price / pinned.instrument.tick_size, 6)
@@ -66,7 +68,12 @@ class Protection:
         )
 
     def place(
-        self, pinned: Pinned, legs: Sequence[Leg], quantity: int, ref: str, parent_id: int = 0
+        self,
+        pinned: QualifiedContract,
+        legs: Sequence[Leg],
+        quantity: int,
+        ref: str,
+        parent_id: int = 0,
     ) -> list[Any]:
         """The legs cancel each other; those of a bracket are held until its parent fills and leave
         with the last of them.
@@ -74,58 +81,58 @@ class Protection:
         self._times[ref] += 1
         if (times := self._times[ref]) > 1:
             ref = f"{ref}/{times}"  # no reference is used twice
-        placed = []
+        trades = []
         for number, (suffix, kind, level) in enumerate(legs, 1):
             price = round(level * pinned.instrument.tick_size, 10)
             last = not parent_id or number == len(legs)
-            placed.append(
-                self._line.send(
+            trades.append(
+                self._port.send(
                     pinned, Ticket(quantity, ref + suffix, kind, price, "GTC", ref, parent_id, last)
                 )
             )
-        return placed
+        return trades
 
-    def complete(self, pinned: Pinned) -> bool:
+    def complete(self, pinned: QualifiedContract) -> bool:
         """Every leg that the holding needs works at the broker, with its quantity and level; no
         other does.
         """
-        kept = self.kept(pinned)
-        exact = kept is not None and len(kept) == len(self.of(pinned))
+        matching = self.matching(pinned)
+        exact = matching is not None and len(matching) == len(self.of(pinned))
         return exact and all(self._agrees(pinned, t, leg) for t, leg in self._paired(pinned))
 
-    def _paired(self, pinned: Pinned) -> list[tuple[Any, Leg]]:
+    def _paired(self, pinned: QualifiedContract) -> list[tuple[Any, Leg]]:
         legs = self.legs(self._ledger.holding(pinned.con_id))
         return list(zip(self.of(pinned), legs, strict=False))
 
-    def kept(self, pinned: Pinned) -> list[Any] | None:
+    def matching(self, pinned: QualifiedContract) -> list[Any] | None:
         """The working orders that are the legs of the holding, though perhaps of another quantity
         or level; None when one is missing.
 
         All of one group: only those cancel each other.
         """
         holding = self._ledger.holding(pinned.con_id)
-        legs, placed = self.legs(holding), self.of(pinned)
-        for group in sorted({trade.order.ocaGroup for trade in placed}):
+        legs, trades = self.legs(holding), self.of(pinned)
+        for group in sorted({trade.order.ocaGroup for trade in trades}):
             mates = [
                 trade
-                for trade in placed
+                for trade in trades
                 if trade.order.ocaGroup == group and _closes(trade, holding.position)
             ]
-            found = [
+            matches = [
                 next((t for t in mates if _is_leg(t, suffix, kind)), None)
                 for suffix, kind, _ in legs
             ]
-            if None not in found:
-                return found
+            if None not in matches:
+                return matches
         return None if legs else []
 
-    def _agrees(self, pinned: Pinned, trade: Any, leg: Leg) -> bool:
+    def _agrees(self, pinned: QualifiedContract, trade: Any, leg: Leg) -> bool:
         right = remaining(trade) == -self._ledger.holding(pinned.con_id).position
         return (
             right and abs(price_of(trade) - round(leg[2] * pinned.instrument.tick_size, 10)) < 1e-9
         )
 
-    def group(self, pinned: Pinned) -> str:
+    def group(self, pinned: QualifiedContract) -> str:
         """The one group that all working protection of a contract is in; empty when there is none
         to join.
         """
@@ -136,22 +143,22 @@ class Protection:
         }
         return groups.pop() if len(groups) == 1 else ""
 
-    def adjust(self, pinned: Pinned, ref: str) -> None:
+    def adjust(self, pinned: QualifiedContract, ref: str) -> None:
         """Place what is missing, and give those that work their quantity and level."""
         holding = self._ledger.holding(pinned.con_id)
         if not self.of(pinned) and (legs := self.legs(holding)):
-            self.placed[pinned.con_id] = self.place(pinned, legs, -holding.position, ref)
+            self.trades[pinned.con_id] = self.place(pinned, legs, -holding.position, ref)
         for trade, leg in self._paired(pinned):
             if not self._agrees(pinned, trade, leg):
                 self._move(pinned, trade, round(leg[2] * pinned.instrument.tick_size, 10))
 
-    def _move(self, pinned: Pinned, trade: Any, price: float) -> None:
+    def _move(self, pinned: QualifiedContract, trade: Any, price: float) -> None:
         """Change quantity and level of a working order: a fresh order with the same id and nothing
         else changed.
         """
-        order, held = trade.order, self._ledger.holding(pinned.con_id).position
-        quantity = -held - sign(held) * int(trade.orderStatus.filled)
-        self._line.send(
+        order, position = trade.order, self._ledger.holding(pinned.con_id).position
+        quantity = -position - sign(position) * int(trade.orderStatus.filled)
+        self._port.send(
             pinned,
             Ticket(
                 quantity,
@@ -166,40 +173,41 @@ class Protection:
             ),
         )
 
-    async def accepted(self, pinned: Pinned, ref: str) -> str:
+    async def accepted(self, pinned: QualifiedContract, ref: str) -> str:
         """Wait until the broker has said yes to all of them, or one has done its work; what it said
         when it refused. Uncertain: silence.
         """
-        placed = self.of(pinned)
+        trades = self.of(pinned)
 
-        def stands() -> bool:
+        def works() -> bool:
             moved = all(self._agrees(pinned, t, leg) for t, leg in self._paired(pinned))
-            return moved and all(trade.orderStatus.status in WORKING for trade in placed)
+            return moved and all(trade.orderStatus.status in WORKING for trade in trades)
 
         def over() -> bool:
-            return any(trade.orderStatus.status == "Filled" for trade in placed) or any(
-                map(self._refused, placed)
+            return any(trade.orderStatus.status == "Filled" for trade in trades) or any(
+                map(self._refused, trades)
             )
 
-        patience = min(ACCEPT_SEC, self._config.timeout_sec)
-        answered = not placed or await self._asking.until(lambda: stands() or over(), patience)
-        refused = any(map(self._refused, placed))
-        if any(trade.orderStatus.status == "Filled" for trade in placed):
+        wait_sec = min(ACCEPT_SEC, self._config.timeout_sec)
+        answered = not trades or await self._requests.until(lambda: works() or over(), wait_sec)
+        refused = any(map(self._refused, trades))
+        if any(trade.orderStatus.status == "Filled" for trade in trades):
             return ""  # it did what it was for, and its partner was cancelled
         if answered and not refused:
             return ""
-        self._asking.check()
-        said = "; ".join(
-            filter(None, (self._asking.errors(trade.order.orderId) for trade in placed))
+        self._requests.check()
+        message = "; ".join(
+            filter(None, (self._requests.errors(trade.order.orderId) for trade in trades))
         )
         if not refused:
             raise Uncertain(
-                f"the protection of {ref} has no answer after {patience:g} s: {said or 'silence'}"
+                f"the protection of {ref} has no answer after {wait_sec:g} s:"
+                f" {message or 'silence'}"
             )
-        return said
+        return message
 
     def _refused(self, trade: Any) -> bool:
-        return trade.orderStatus.status in DONE and bool(self._asking.errors(trade.order.orderId))
+        return trade.orderStatus.status in DONE and bool(self._requests.errors(trade.order.orderId))
 
 
 def _closes(trade: Any, position: int) -> bool:

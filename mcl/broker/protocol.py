@@ -1,18 +1,20 @@
-"""The seam between a session and the world: what a broker is asked, and what it answers.
+"""Define what a session asks of a broker, and what a broker answers.
 
-A broker is told a target ("be long 2, stop 40 ticks away"), never an order: a target can be
+A broker gets a target ("be long 2, stop 40 ticks away"), never an order: a target can be
 repeated after a crash. Two implementations share this protocol and one test suite: the embedded
 simulated TWS and a real TWS, both through `mcl.broker.ib`.
 
 How a session runs::
 
-    broker = IBBroker(config.broker, instrument, port=tws.port)     # port only for the embedded server
+    # port only for the embedded server
+    broker = IBBroker(config.broker, instrument, port=tws.port)
     await broker.connect()
     pinned = await broker.qualify(contract)
-    known = await broker.history(pinned, 500, "1m")                 # closed bars, oldest first
-    async for bar in broker.bars(pinned, "1m", after=known[-1].close_time):
+    history = await broker.history(pinned, 500, "1m")                 # closed bars, oldest first
+    async for bar in broker.bars(pinned, "1m", after=history[-1].close_time):
         account = await broker.account(pinned)
-        fills = await broker.trade_to(pinned, decide(...), ref)     # decided at the close of `bar`, filled at the next open
+        # decided at the close of `bar`, filled at the next open
+        fills = await broker.trade_to(pinned, decide(...), ref)
     await broker.close()
 
 Asking `bars` for its next element says "I have decided and traded": the lock-step replay waits for
@@ -49,7 +51,7 @@ class Bar(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pinned:
+class QualifiedContract:
     """A dated contract that the broker knows and whose multiplier, tick and currency agree with
     `mcl.market`.
     """
@@ -62,10 +64,11 @@ class Pinned:
 
 
 class Timing(NamedTuple):
-    """NaN before the first bar or order.
+    """The times that the last bar and its order took; NaN before the first bar or order.
 
-    reaction_ms      from the message that told of the last bar's close to the first order of its decision; where a
-                     bar closes by the clock, from the moment at which it counts as closed
+    reaction_ms      from the message that reported the last bar's close to the first order of its
+                     decision; where a bar closes by the clock, from the moment at which it counts
+                     as closed
     close_delay_sec  from that bar's close to that moment, by the broker's clock; NaN in a replay
     """
 
@@ -102,9 +105,9 @@ class WorkingOrder(NamedTuple):
     client_id: int = 0  # 0: by hand in TWS
 
 
-class Standing(NamedTuple):
-    """What the broker knows, read in one go: of every client of the account, executions as far back
-    as it tells (usually midnight).
+class BrokerSnapshot(NamedTuple):
+    """Everything that the broker reports, read in one go: of every client of the account,
+    executions as far back as it has them (usually midnight).
     """
 
     clock: int
@@ -114,7 +117,7 @@ class Standing(NamedTuple):
 
 
 class BrokerAccount(NamedTuple):
-    """What the broker says about the account now. `position` and `average_price` are of one pinned
+    """The account as the broker reports it now. `position` and `average_price` are of one qualified
     contract.
     """
 
@@ -128,9 +131,9 @@ class BrokerAccount(NamedTuple):
     time: int
 
 
-class Goal(Protocol):
-    """What to hold; `mcl.engine.decision.Target` is one. Distances in ticks from the fill price,
-    NaN for none.
+class TargetSpec(Protocol):
+    """The position to hold, with its protection; `mcl.engine.decision.Target` is one. Distances in
+    ticks from the fill price, NaN for none.
     """
 
     @property
@@ -151,7 +154,9 @@ class Broker(Protocol):
 
     @property
     def trouble(self) -> str:
-        """Why data or orders do not flow though the connection stands; empty when all is well."""
+        """The reason why data or orders do not flow though the connection is open; empty when all
+        is well.
+        """
 
     @property
     def simulated(self) -> bool:
@@ -177,16 +182,16 @@ class Broker(Protocol):
         first to be flat.
         """
 
-    async def qualify(self, contract: Contract) -> Pinned:
+    async def qualify(self, contract: Contract) -> QualifiedContract:
         """The broker's one match for a dated contract, checked against the market facts. Only
         pinned contracts are traded.
         """
 
-    async def history(self, pinned: Pinned, bars: int, interval: str) -> tuple[Bar, ...]:
+    async def history(self, pinned: QualifiedContract, bars: int, interval: str) -> tuple[Bar, ...]:
         """At most the last `bars` closed bars (fewer when the broker has fewer), oldest first."""
 
     def bars(
-        self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None
+        self, pinned: QualifiedContract, interval: str, after: int, begin: Begin | None = None
     ) -> AsyncIterator[Bar]:
         """Every closed bar with close_time > `after`, in order, none twice; ends with the session.
 
@@ -198,20 +203,20 @@ class Broker(Protocol):
         that bar is yielded. To ask for the next bar is the heartbeat of this bar.
         """
 
-    async def account(self, pinned: Pinned) -> BrokerAccount:
+    async def account(self, pinned: QualifiedContract) -> BrokerAccount:
         """Position, equity and cash as the broker has reported them: a replay marks at the close of
         every bar.
 
         BrokerError if the position is not what the executions of this session add up to.
         """
 
-    async def admit(self, pinned: Pinned, goal: Goal, ref: str) -> None:
+    async def admit(self, pinned: QualifiedContract, goal: TargetSpec, ref: str) -> None:
         """GuardError when a position of another contract may not be moved here. What only concerns
         new risk (the hours around the break, the time between two orders) does not forbid it.
         """
 
     async def trade_to(
-        self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False
+        self, pinned: QualifiedContract, goal: TargetSpec, ref: str, admitted: bool = False
     ) -> tuple[Fill, ...]:
         """Make the position equal to `goal`; returns the fills of the orders that this took (often
         none).
@@ -227,7 +232,7 @@ class Broker(Protocol):
         were asked before, and the order is one for the market whatever the configured kind is.
         """
 
-    async def close_out(self, pinned: Pinned, ref: str) -> int:
+    async def close_out(self, pinned: QualifiedContract, ref: str) -> int:
         """End with nothing held and no order of this client; returns how many orders were
         cancelled. No guard is asked.
 
@@ -242,20 +247,20 @@ class Broker(Protocol):
     async def open_orders(self) -> tuple[WorkingOrder, ...]:
         """All working orders of this account, those of other clients included."""
 
-    async def standing(self) -> Standing:
-        """Everything that can be held against a journal."""
+    async def snapshot(self) -> BrokerSnapshot:
+        """Everything that can be compared with a journal."""
 
-    def resume(self, pinned: Pinned, holding: Holding, refs: set[str]) -> None:
-        """What a journal says is held, with its levels, and the references of decisions that are
-        ours.
+    def resume(self, pinned: QualifiedContract, holding: Holding, refs: set[str]) -> None:
+        """Take the holding that a journal has, with its levels, and the references of decisions
+        that are ours.
         """
 
-    def protected(self, pinned: Pinned) -> bool:
+    def protected(self, pinned: QualifiedContract) -> bool:
         """The protective orders that the holding needs work, with its quantity and levels, and no
         others.
         """
 
-    async def protect(self, pinned: Pinned, ref: str) -> None:
+    async def protect(self, pinned: QualifiedContract, ref: str) -> None:
         """Make them so. A position that cannot be protected is closed, then Uncertain."""
 
     async def cancel(self, orders: Sequence[WorkingOrder]) -> None:
@@ -275,7 +280,7 @@ class Broker(Protocol):
     def equity_usd(self) -> float:
         """Net liquidation as last heard of; NaN before the first time."""
 
-    def last_price(self, pinned: Pinned) -> float:
+    def last_price(self, pinned: QualifiedContract) -> float:
         """The newest price of the stream of bars; NaN without one."""
 
     def now(self) -> int:

@@ -19,21 +19,21 @@ T = TypeVar("T")
 NOTICES = frozenset({2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158})
 
 
-class Unreadable(logging.Handler):
+class DecoderErrors(logging.Handler):
     """Remembers that the library could not read a message: it only logs that, and the message is
     lost.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.seen = ""
+        self.message = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.seen = self.seen or record.getMessage()[:200]
+        self.message = self.message or record.getMessage()[:200]
 
 
-class Handled(logging.Filter):
-    """Keeps the library from logging as errors what the session itself handles and tells: these
+class HandledErrors(logging.Filter):
+    """Keeps the library from logging as errors what the session itself handles and reports: these
     codes.
     """
 
@@ -45,7 +45,7 @@ class Handled(logging.Filter):
         return not record.getMessage().startswith(self._begins)
 
 
-class Asking:
+class RequestGate:
     """`connected` says whether an answer can still come; `told` and `changed` are fed by the events
     of the connection.
     """
@@ -61,7 +61,7 @@ class Asking:
         self._errors: deque[tuple[int, int, str]] = deque(maxlen=100)
 
     def changed(self, *_: Any) -> None:
-        """Something happened: whoever waits looks again."""
+        """Wake everybody who waits, so that they look again."""
         self._changed.set()
 
     def end(self, why: str) -> None:
@@ -75,7 +75,7 @@ class Asking:
                 f"the connection to the broker was lost{': ' if self.ended else ''}{self.ended}"
             )
 
-    def told(self, req_id: int, code: int, text: str, *_: Any) -> None:
+    def record_error(self, req_id: int, code: int, text: str, *_: Any) -> None:
         if code not in NOTICES:
             self._errors.append((req_id, code, text))
         self._changed.set()
@@ -83,12 +83,14 @@ class Asking:
     def errors(
         self, req_id: int, codes: frozenset[int] | None = None, but: frozenset[int] = frozenset()
     ) -> str:
-        """What the broker said about a request or an order (of these codes, without those); empty
-        if nothing.
+        """The broker's messages about a request or an order (of these codes, without those); empty
+        if there are none.
         """
-        said = [(code, text) for at, code, text in self._errors if at == req_id and code not in but]
+        errors = [
+            (code, text) for at, code, text in self._errors if at == req_id and code not in but
+        ]
         return "; ".join(
-            f"{text} ({code})" for code, text in said if codes is None or code in codes
+            f"{text} ({code})" for code, text in errors if codes is None or code in codes
         )
 
     @property
@@ -96,21 +98,21 @@ class Asking:
         return "".join(f"{text} ({code})" for _, code, text in list(self._errors)[-1:])
 
     async def answer(
-        self, what: str, request: Callable[[], Awaitable[T]], patience_sec: float = math.inf
+        self, what: str, request: Callable[[], Awaitable[T]], wait_sec: float = math.inf
     ) -> T:
         """The library keys some requests by kind only, so that a second one would orphan the first:
         one at a time per `what`.
         """
         async with self.locks[what]:
             self.check()
-            before, seconds = len(self._errors), min(patience_sec, self.timeout_sec)
+            before, seconds = len(self._errors), min(wait_sec, self.timeout_sec)
             try:
                 async with asyncio.timeout(seconds):
                     return await request()
             except TimeoutError:
-                said = f": {self.last_error}" if len(self._errors) > before else ""
+                reason = f": {self.last_error}" if len(self._errors) > before else ""
                 raise ConnectionLost(
-                    f"the broker did not answer the request for {what} within {seconds:g} s{said}"
+                    f"the broker did not answer the request for {what} within {seconds:g} s{reason}"
                 ) from None
             except ConnectionError:
                 raise ConnectionLost(

@@ -17,92 +17,104 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mcl.base.errors import BrokerError, GuardError, Rejected, Uncertain
-from mcl.broker.fills import CLOSE, FLATTEN, MARKET, STOP, TAKE_PROFIT, Ledger
-from mcl.broker.guards import Gate, Proposal
-from mcl.broker.order_port import CANCELLED, DONE, Line, Ticket
-from mcl.broker.protection import ACCEPT_SEC, Leg, Protection
-from mcl.broker.protocol import Fill, Goal, Pinned
-from mcl.broker.request_gate import Asking
+from mcl.broker.fills import CLOSE, FLATTEN, MARKET, STOP, TAKE_PROFIT, FillLedger
+from mcl.broker.guards import OrderProposal, PreTradeGate
+from mcl.broker.order_port import CANCELLED, DONE, OrderPort, Ticket
+from mcl.broker.protection import ACCEPT_SEC, Leg, ProtectiveOrders
+from mcl.broker.protocol import Fill, QualifiedContract, TargetSpec
+from mcl.broker.request_gate import RequestGate
 from mcl.config import schema
 from mcl.engine.decision import sign
 
 COMMISSION_WAIT_SEC = 2.0
-# so long the rest of an order that opens may go on working when a part of it has filled
+# so long the rest of an order that opens may keep working when a part of it has filled
 PART_SEC = 0.5
 # so often a position is closed again that a fill of an order on its way has opened meanwhile
 PASSES = 3
 
 
-class Trading:
+class TargetOrders:
     """Sends one thing at a time: the caller holds the lock. After an uncertainty nothing more is
     sent.
     """
 
     def __init__(
-        self, line: Line, config: schema.BrokerConfig, ledger: Ledger, asking: Asking, gate: Gate
+        self,
+        port: OrderPort,
+        config: schema.Broker,
+        ledger: FillLedger,
+        requests: RequestGate,
+        gate: PreTradeGate,
     ) -> None:
-        self._line, self._config, self._ledger, self._asking, self._gate = (
-            line,
+        self._port, self._config, self._ledger, self._requests, self._gate = (
+            port,
             config,
             ledger,
-            asking,
+            requests,
             gate,
         )
-        self.protection = Protection(line, config, ledger, asking)
+        self.protection = ProtectiveOrders(port, config, ledger, requests)
 
     # -------------------------------------------------------------------------------------- targets
 
     async def trade_to(
-        self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False
+        self, pinned: QualifiedContract, goal: TargetSpec, ref: str, admitted: bool = False
     ) -> tuple[Fill, ...]:
         """`admitted`: a leg of a roll, which `allowed` was asked about, at the market."""
         refusal = None if admitted else await self._refusal(pinned, goal, ref)
-        held = self._position(pinned)
-        turns = held * goal.position < 0
+        position = self._position(pinned)
+        turns = position * goal.position < 0
         if refusal is not None and not turns:
             raise refusal
         self._ledger.intend(ref, goal)
-        await self._line.agreed(pinned)
-        if turns or (held and not goal.position):
+        await self._port.agreed(pinned)
+        if turns or (position and not goal.position):
             await self._close(pinned, goal, ref + CLOSE if turns else ref, admitted)
         if refusal is None:
             await self._approach(pinned, goal, ref, admitted)
         await self.protect(pinned, ref)
         if refusal is not None:
             raise GuardError(
-                f"{refusal.message}; the {held:+d} {pinned.local_symbol} held before were closed"
+                f"{refusal.message}; the {position:+d} {pinned.local_symbol} held before were"
+                " closed"
             )
         await self._commissions(ref)
         return self._ledger.traded(ref)
 
-    async def _refusal(self, pinned: Pinned, goal: Goal, ref: str) -> GuardError | None:
+    async def _refusal(
+        self, pinned: QualifiedContract, goal: TargetSpec, ref: str
+    ) -> GuardError | None:
         try:
             await self.allowed(pinned, goal, ref)
         except GuardError as refusal:
             return refusal
         return None
 
-    async def _approach(self, pinned: Pinned, goal: Goal, ref: str, at_market: bool) -> None:
+    async def _approach(
+        self, pinned: QualifiedContract, goal: TargetSpec, ref: str, at_market: bool
+    ) -> None:
         """From what is held now to the goal, unless a limit has left some of the other side
         open.
         """
-        held = self._position(pinned)
-        if goal.position and held * goal.position >= 0 and goal.position != held:
-            await self._enter(pinned, goal.position - held, held, goal, ref, at_market)
+        position = self._position(pinned)
+        if goal.position and position * goal.position >= 0 and goal.position != position:
+            await self._enter(pinned, goal.position - position, position, goal, ref, at_market)
         if goal.position:
             self._ledger.aim(pinned.con_id, goal)
 
-    def _position(self, pinned: Pinned) -> int:
+    def _position(self, pinned: QualifiedContract) -> int:
         return self._ledger.holding(pinned.con_id).position
 
-    async def allowed(self, pinned: Pinned, goal: Goal, ref: str, moves: bool = False) -> None:
+    async def allowed(
+        self, pinned: QualifiedContract, goal: TargetSpec, ref: str, moves: bool = False
+    ) -> None:
         """GuardError when what would be opened or added may not be; a reversal is judged by the
         half that opens.
 
         `moves`: what is opened here is closed in another contract.
         """
         position = self._position(pinned)
-        held = 0 if position * goal.position < 0 else position
+        starting_position = 0 if position * goal.position < 0 else position
         style = self._config.order
         entry = {
             "market": 0.0,
@@ -112,41 +124,61 @@ class Trading:
         furthest = max(
             [entry, *(d for d in (goal.stop_ticks, goal.take_profit_ticks) if math.isfinite(d))]
         )
-        last = self._line.last_price(pinned)
-        proposal = Proposal(
-            pinned, goal.position - held, held, ref, last, self._line.now(), float(furthest), moves
+        last = self._port.last_price(pinned)
+        proposal = OrderProposal(
+            pinned,
+            goal.position - starting_position,
+            starting_position,
+            ref,
+            last,
+            self._port.now(),
+            float(furthest),
+            moves,
         )
-        self._gate.equity_usd = self._line.equity_usd()
+        self._gate.equity_usd = self._port.equity_usd()
         self._gate.judge(proposal)
         if not moves and self._gate.wants_margin(proposal):
-            self._gate.margin(proposal, await self._line.margin(pinned, goal.position - position))
+            self._gate.margin(proposal, await self._port.margin(pinned, goal.position - position))
 
     async def _enter(
-        self, pinned: Pinned, quantity: int, held: int, goal: Goal, ref: str, at_market: bool
+        self,
+        pinned: QualifiedContract,
+        quantity: int,
+        position: int,
+        goal: TargetSpec,
+        ref: str,
+        at_market: bool,
     ) -> None:
         """Trade the difference by the configured kind of order, or `at_market`; one that opens
         takes its protection along.
         """
         entry = Ticket(quantity, ref, "MKT") if at_market else self._entry(pinned, quantity, ref)
-        opens = sign(held) != sign(held + quantity) != 0
+        opens = sign(position) != sign(position + quantity) != 0
         legs = self.protection.ahead(pinned, goal, entry) if opens else []
-        self._gate.sent(self._line.now())
+        self._gate.sent(self._port.now())
         trade = self._bracket(pinned, entry, legs, goal, ref)
         await self._finish(pinned, trade, quantity, goal, ref, in_parts=not at_market)
 
     def _bracket(
-        self, pinned: Pinned, entry: Ticket, legs: Sequence[Leg], goal: Goal, ref: str
+        self,
+        pinned: QualifiedContract,
+        entry: Ticket,
+        legs: Sequence[Leg],
+        goal: TargetSpec,
+        ref: str,
     ) -> Any:
         """Send an order that opens, with its protection if it has any; the library's record of the
         entry.
         """
-        trade = self._line.send(pinned, entry._replace(transmit=not legs))
+        trade = self._port.send(pinned, entry._replace(transmit=not legs))
         if legs:
-            placed = self.protection.place(pinned, legs, -goal.position, ref, trade.order.orderId)
-            self.protection.placed[pinned.con_id] = placed
+            trades = self.protection.place(pinned, legs, -goal.position, ref, trade.order.orderId)
+            self.protection.trades[pinned.con_id] = trades
         return trade
 
-    async def _close(self, pinned: Pinned, goal: Goal, ref: str, at_market: bool) -> None:
+    async def _close(
+        self, pinned: QualifiedContract, goal: TargetSpec, ref: str, at_market: bool
+    ) -> None:
         """Trade away what is held, in the group of its protection where there is one, else after
         that is gone.
 
@@ -154,46 +186,46 @@ class Trading:
         """
         group = self.protection.group(pinned)
         if not group:
-            await self.withdraw(pinned)
-        held = self._position(pinned)
-        if not held:
+            await self.cancel_protection(pinned)
+        position = self._position(pinned)
+        if not position:
             return
         self._ledger.intend(ref, goal)
-        order = Ticket(-held, ref, "MKT") if at_market else self._entry(pinned, -held, ref)
-        self._gate.sent(self._line.now())
-        trade = self._line.send(pinned, order._replace(oca_group=group))
+        order = Ticket(-position, ref, "MKT") if at_market else self._entry(pinned, -position, ref)
+        self._gate.sent(self._port.now())
+        trade = self._port.send(pinned, order._replace(oca_group=group))
         try:
-            await self._finish(pinned, trade, -held, goal, ref)
+            await self._finish(pinned, trade, -position, goal, ref)
         except Rejected:
             if not group:
                 raise
-            await self.withdraw(pinned)
+            await self.cancel_protection(pinned)
             await self._at_market(pinned, goal, ref + MARKET)
         if group and not self._position(pinned):
             await self._ended(pinned)
 
-    async def _at_market(self, pinned: Pinned, goal: Goal, ref: str) -> None:
-        """What is still held, by an order of its own."""
-        held = self._position(pinned)
-        if not held:
+    async def _at_market(self, pinned: QualifiedContract, goal: TargetSpec, ref: str) -> None:
+        """Close the rest of a position by an order of its own."""
+        position = self._position(pinned)
+        if not position:
             return
         self._ledger.intend(ref, goal)
-        trade = self._line.send(pinned, Ticket(-held, ref, "MKT"))
-        if not await self._whole(trade, -held, self._config.timeout_sec):
-            raise self._uncertain(pinned, trade, -held)
+        trade = self._port.send(pinned, Ticket(-position, ref, "MKT"))
+        if not await self._whole(trade, -position, self._config.timeout_sec):
+            raise self._uncertain(pinned, trade, -position)
 
-    async def _ended(self, pinned: Pinned) -> None:
+    async def _ended(self, pinned: QualifiedContract) -> None:
         """The broker ends the group of a position that is closed; what it leaves is cancelled."""
-        placed = self.protection.of(pinned)
-        patience = min(ACCEPT_SEC, self._config.timeout_sec)
-        await self._asking.until(
-            lambda: all(trade.orderStatus.status in DONE for trade in placed), patience
+        trades = self.protection.of(pinned)
+        wait_sec = min(ACCEPT_SEC, self._config.timeout_sec)
+        await self._requests.until(
+            lambda: all(trade.orderStatus.status in DONE for trade in trades), wait_sec
         )
-        await self.withdraw(pinned)
+        await self.cancel_protection(pinned)
 
-    def _entry(self, pinned: Pinned, quantity: int, ref: str) -> Ticket:
+    def _entry(self, pinned: QualifiedContract, quantity: int, ref: str) -> Ticket:
         style, tick = self._config.order, pinned.instrument.tick_size
-        last = self._line.last_price(pinned)
+        last = self._port.last_price(pinned)
         if style.kind == "market" or math.isnan(last):
             return Ticket(quantity, ref, "MKT")
         away = style.collar_ticks if style.kind == "marketable_limit" else -style.offset_ticks
@@ -204,10 +236,10 @@ class Trading:
 
     async def _finish(
         self,
-        pinned: Pinned,
+        pinned: QualifiedContract,
         trade: Any,
         quantity: int,
-        goal: Goal,
+        goal: TargetSpec,
         ref: str,
         in_parts: bool = False,
     ) -> None:
@@ -218,21 +250,25 @@ class Trading:
         the next decision speaks for itself.
         """
         limited = trade.order.orderType != "MKT"
-        if await self._whole(trade, quantity, await self._patience(trade, opens=in_parts)):
+        if await self._whole(trade, quantity, await self._wait_sec(trade, opens=in_parts)):
             return
         ended = bool(trade.order.ocaGroup) and trade.orderStatus.status in DONE
         part = in_parts and bool(self._ledger.filled(ref))
         if self._refused(trade, but=CANCELLED) or not (limited or ended or part):
             raise self._uncertain(pinned, trade, quantity)
         if ended:
-            await self._line.catch_up()  # the protection was first
+            await self._port.catch_up()  # the protection was first
         else:
             await self._cancel([trade])
         if limited and self._config.order.fallback == "market":
             await self._rest(pinned, quantity, goal, ref)
 
-    async def _rest(self, pinned: Pinned, quantity: int, goal: Goal, ref: str) -> None:
-        """What a limit has left, as far as the position still is where it was to be traded from."""
+    async def _rest(
+        self, pinned: QualifiedContract, quantity: int, goal: TargetSpec, ref: str
+    ) -> None:
+        """Trade at the market the quantity that a limit did not fill, as far as the position still
+        is where it was to be traded from.
+        """
         left, closes = (
             quantity - sum(fill.quantity for fill in self._ledger.filled(ref)),
             ref.endswith(CLOSE) or not goal.position,
@@ -244,7 +280,7 @@ class Trading:
         self._ledger.intend(ref + MARKET, goal)
         ticket = Ticket(left, ref + MARKET, "MKT")
         if closes:
-            rest = self._line.send(pinned, ticket._replace(oca_group=self.protection.group(pinned)))
+            rest = self._port.send(pinned, ticket._replace(oca_group=self.protection.group(pinned)))
             if not await self._whole(rest, left, self._config.timeout_sec) and self._position(
                 pinned
             ):
@@ -252,20 +288,26 @@ class Trading:
             return
         await self._open_rest(pinned, ticket, goal, ref)
 
-    async def _open_rest(self, pinned: Pinned, ticket: Ticket, goal: Goal, ref: str) -> None:
-        """The limit took its protection along when it was cancelled: the part that it got has its
-        own before more is opened.
+    async def _open_rest(
+        self, pinned: QualifiedContract, ticket: Ticket, goal: TargetSpec, ref: str
+    ) -> None:
+        """Open the rest with protection of its own. The limit took its protection along when it was
+        cancelled: the part that filled is protected before more is opened.
         """
-        held = self._position(pinned)
-        if held:
+        position = self._position(pinned)
+        if position:
             self._ledger.aim(pinned.con_id, goal)
             await self.protect(pinned, ref)
         rest = self._bracket(
-            pinned, ticket, [] if held else self.protection.ahead(pinned, goal, ticket), goal, ref
+            pinned,
+            ticket,
+            [] if position else self.protection.ahead(pinned, goal, ticket),
+            goal,
+            ref,
         )
         await self._finish(pinned, rest, ticket.quantity, goal, ticket.ref, in_parts=True)
 
-    async def _patience(self, trade: Any, opens: bool) -> float:
+    async def _wait_sec(self, trade: Any, opens: bool) -> float:
         """Seconds that an order still has. One that rests or opens waits for its first part here;
         with it a position may stand without protection.
         """
@@ -274,7 +316,7 @@ class Trading:
         if not (rests or (opens and trade.order.orderType == "MKT")):
             return self._config.timeout_sec
         until = time.monotonic() + (style.ttl_sec if rests else self._config.timeout_sec)
-        await self._asking.until(
+        await self._requests.until(
             lambda: bool(self._ledger.filled(ref)) or trade.orderStatus.status in DONE,
             until - time.monotonic(),
         )
@@ -289,7 +331,7 @@ class Trading:
         # to be cancelled is one of its ends, and no refusal
         may_end = trade.order.orderType != "MKT" or bool(trade.order.ocaGroup)
         but = CANCELLED if may_end else frozenset[int]()
-        await self._asking.until(
+        await self._requests.until(
             lambda: (
                 whole()
                 or self._refused(trade, but)
@@ -300,70 +342,70 @@ class Trading:
         if whole():
             self._gate.accepted()
         elif self._refused(trade, but):
-            self._gate.rejected(self._said(trade))
+            self._gate.rejected(self._message(trade))
         else:
-            self._asking.check()
+            self._requests.check()
         return whole()
 
     async def _commissions(self, ref: str) -> None:
         """Wait for what the fills cost, once all that protects is in place."""
-        await self._asking.until(
+        await self._requests.until(
             lambda: not any(math.isnan(f.commission_usd) for f in self._ledger.traded(ref)),
             COMMISSION_WAIT_SEC,
         )
 
-    def _uncertain(self, pinned: Pinned, trade: Any, quantity: int) -> BrokerError:
-        said = self._said(trade) or f"no complete fill within {self._config.timeout_sec:g} s"
+    def _uncertain(self, pinned: QualifiedContract, trade: Any, quantity: int) -> BrokerError:
+        reason = self._message(trade) or f"no complete fill within {self._config.timeout_sec:g} s"
         kind = Rejected if self._refused(trade) else Uncertain
         return kind(
             f"the order {trade.order.orderRef} for {quantity} {pinned.local_symbol} is uncertain:"
-            f" {said}"
+            f" {reason}"
         )
 
-    def _heard_of(self, trade: Any) -> bool:
-        """The broker has said something about it; the library calls an order cancelled that has not
-        even arrived.
+    def _acknowledged(self, trade: Any) -> bool:
+        """Whether the broker has said anything about it; the library calls an order cancelled that
+        has not even arrived.
         """
-        return bool(trade.order.permId or self._said(trade))
+        return bool(trade.order.permId or self._message(trade))
 
     def _over(self, trade: Any) -> bool:
-        return trade.orderStatus.status in DONE and self._heard_of(trade)
+        return trade.orderStatus.status in DONE and self._acknowledged(trade)
 
     def _refused(self, trade: Any, but: frozenset[int] = frozenset()) -> bool:
         return trade.orderStatus.status in DONE and bool(
-            self._asking.errors(trade.order.orderId, but=but)
+            self._requests.errors(trade.order.orderId, but=but)
         )
 
-    def _said(self, trade: Any) -> str:
-        return self._asking.errors(trade.order.orderId)
+    def _message(self, trade: Any) -> str:
+        return self._requests.errors(trade.order.orderId)
 
     # ----------------------------------------------------------------------------------- protection
 
-    def protected(self, pinned: Pinned) -> bool:
+    def protected(self, pinned: QualifiedContract) -> bool:
         """Every leg that the holding needs works at the broker, with its quantity and level; no
         other does.
         """
         return self.protection.complete(pinned)
 
-    async def protect(self, pinned: Pinned, ref: str) -> None:
+    async def protect(self, pinned: QualifiedContract, ref: str) -> None:
         """Make the protective orders what the holding needs; a position whose protection is refused
         is closed, then Uncertain.
         """
-        kept, placed = self.protection.kept(pinned), self.protection.of(pinned)
-        if kept is None:
-            await self.withdraw(pinned)
-        elif surplus := [trade for trade in placed if trade not in kept]:
-            self.protection.placed[pinned.con_id] = kept
+        matching, trades = self.protection.matching(pinned), self.protection.of(pinned)
+        if matching is None:
+            await self.cancel_protection(pinned)
+        elif surplus := [trade for trade in trades if trade not in matching]:
+            self.protection.trades[pinned.con_id] = matching
             await self._cancel(surplus)
         self.protection.adjust(pinned, ref)
-        if said := await self.protection.accepted(pinned, ref):
-            await self.withdraw(pinned)
+        if message := await self.protection.accepted(pinned, ref):
+            await self.cancel_protection(pinned)
             await self._at_market(pinned, _Flat(), ref + FLATTEN)
             raise Uncertain(
-                f"the protection of {ref} was not accepted ({said}); the position was closed"
+                f"the protection of {ref} was not accepted ({message}); the position was closed"
             )
 
-    async def close_out(self, pinned: Pinned, ref: str) -> int:
+    async def close_out(self, pinned: QualifiedContract, ref: str) -> int:
         """End with nothing held and no own order at the broker; returns how many orders were
         cancelled. Uncertain: not there yet.
 
@@ -374,7 +416,7 @@ class Trading:
         for number in range(1, PASSES + 1):
             entries = [
                 trade
-                for trade in await self._line.own_trades(pinned)
+                for trade in await self._port.own_trades(pinned)
                 if not trade.order.orderRef.endswith((STOP, TAKE_PROFIT))
             ]
             await self.cancel(entries)
@@ -385,11 +427,11 @@ class Trading:
                     ref + FLATTEN if number == 1 else f"{ref}/{number}{FLATTEN}",
                     at_market=True,
                 )
-            self.protection.placed.pop(pinned.con_id, None)
-            left = await self._line.own_trades(pinned)
+            self.protection.trades.pop(pinned.con_id, None)
+            left = await self._port.own_trades(pinned)
             await self.cancel(left)
             cancelled += len(entries) + len(left)
-            await self._line.agreed(pinned)
+            await self._port.agreed(pinned)
             if not self._position(pinned):
                 await self._commissions(ref)
                 return cancelled
@@ -398,12 +440,12 @@ class Trading:
             f" close them ({ref})"
         )
 
-    async def withdraw(self, pinned: Pinned) -> None:
+    async def cancel_protection(self, pinned: QualifiedContract) -> None:
         """Cancel the protective orders of a contract and make sure that they are gone and all their
         fills are known.
         """
-        if placed := self.protection.placed.pop(pinned.con_id, []):
-            await self._cancel(placed)
+        if trades := self.protection.trades.pop(pinned.con_id, []):
+            await self._cancel(trades)
 
     # --------------------------------------------------------------------------------------- cancel
 
@@ -417,24 +459,26 @@ class Trading:
         """
         for trade in trades:
             if trade.orderStatus.status not in ("Filled", "Cancelled"):
-                self._line.revoke(trade)
-        await self._asking.until(lambda: all(map(self._over, trades)))
-        self._asking.check()
-        if silent := [trade.order.orderRef for trade in trades if not self._heard_of(trade)]:
+                self._port.revoke(trade)
+        await self._requests.until(lambda: all(map(self._over, trades)))
+        self._requests.check()
+        if unanswered := [
+            trade.order.orderRef for trade in trades if not self._acknowledged(trade)
+        ]:
             raise Uncertain(
-                f"the broker has not answered {', '.join(silent)} within"
+                f"the broker has not answered {', '.join(unanswered)} within"
                 f" {self._config.timeout_sec:g} s"
             )
-        asked = {trade.order.permId for trade in trades} - {0}
-        left = [t for t in await self._line.open_trades() if t.order.permId in asked]
+        permanent_ids = {trade.order.permId for trade in trades} - {0}
+        left = [t for t in await self._port.open_trades() if t.order.permId in permanent_ids]
         if left:
             refs = ", ".join(t.order.orderRef for t in left)
             raise Uncertain(
                 f"the broker did not cancel {refs} within {self._config.timeout_sec:g} s"
             )
         # one may have filled
-        if not all(self._asking.errors(trade.order.orderId, CANCELLED) for trade in trades):
-            await self._line.catch_up()
+        if not all(self._requests.errors(trade.order.orderId, CANCELLED) for trade in trades):
+            await self._port.catch_up()
 
 
 class _Flat(NamedTuple):

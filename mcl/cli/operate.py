@@ -178,7 +178,7 @@ def _standing(root: Path, alias: str) -> dict[str, Any]:
             control_socket.folder_of(root, alias), {"do": "status"}, timeout_sec=10.0
         )
         return {"running": True} | dict(answer["status"])
-    return journal_queries.remembered(journal_queries.last_journal(root, alias))
+    return journal_queries.last_status(journal_queries.last_journal(root, alias))
 
 
 # -------------------------------------------------------------------------------------------- shown

@@ -13,7 +13,7 @@ from mcl.base.errors import LiveError
 from mcl.broker.protocol import Bar
 from mcl.data.bars import COLUMNS, MOST, Bars, ticks_of
 from mcl.data.table import PRICES
-from mcl.live.session_setup import NS, Stage, knowing
+from mcl.live.session_setup import NS, Stage, with_contract
 
 
 class Window:
@@ -22,7 +22,7 @@ class Window:
     """
 
     def __init__(self, stage: Stage) -> None:
-        warmup, room = knowing(stage.warmup, stage.contract), stage.room
+        warmup, room = with_contract(stage.warmup, stage.contract), stage.room
         self.stage = stage
         self.warmup_rows = self.rows = len(warmup)
         contract, shift = warmup.contracts.index(stage.contract), warmup.shift.copy()

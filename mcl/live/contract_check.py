@@ -1,4 +1,4 @@
-"""What a broker knows of dated contracts, beside what the exchange's rule says."""
+"""Compare what a broker knows of dated contracts with the exchange's rule."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def broker_says(
     Asks the broker of `run`. `sim` is the embedded TWS on the data's last session up to `day`: its
     answers come from the rule itself. BrokerError when no broker can be reached.
     """
-    return asyncio.run(_asked(run, contracts, day, root))
+    return asyncio.run(_query_broker(run, contracts, day, root))
 
 
-async def _asked(
+async def _query_broker(
     run: schema.Config, contracts: Sequence[Contract], day: date, root: Path
 ) -> dict[str, str]:
     from mcl.broker.ib import IBBroker

@@ -1,5 +1,5 @@
-"""What of a session has to be looked at whether bars come or not: a hanging decision, data that do
-not flow, clocks, the books.
+"""Watch a session whether bars come or not: a hanging decision, missing data, the clocks, the
+books.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ import time
 from dataclasses import dataclass, field
 
 from mcl.base.errors import Halt, Uncertain
-from mcl.broker.guards import Gate, expected_downtime
+from mcl.broker.guards import PreTradeGate, expected_downtime
 from mcl.broker.protocol import Broker
 from mcl.live.reconcile import unexplained
-from mcl.live.runner import Duty, Runner
+from mcl.live.runner import Runner, SessionConfig
 from mcl.live.session_setup import NS
 from mcl.live.status import State
-from mcl.live.status_board import Board
+from mcl.live.status_board import StatusBoard
 from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC
 
 
 @dataclass
-class Health:
-    """`warned`: what is told of once."""
+class HealthMonitor:
+    """Watches over a running session. `warned` holds the warnings that were given once."""
 
-    duty: Duty
-    gate: Gate
-    board: Board
+    session: SessionConfig
+    gate: PreTradeGate
+    status_board: StatusBoard
     warned: set[str] = field(default_factory=set)
 
     def hang(self, runner: Runner) -> None:
@@ -33,8 +33,8 @@ class Health:
         became of it.
         """
         limit, order, since = (
-            self.duty.config.guards.hang_sec,
-            self.duty.config.order,
+            self.session.broker.guards.hang_sec,
+            self.session.broker.order,
             runner.turn.since,
         )
         waits = order.ttl_sec if order.kind == "limit" else 0.0
@@ -49,14 +49,17 @@ class Health:
         self.gate.blocked = stale
         why = broker.trouble or stale
         if why:
-            self.board.enter(State.DEGRADED, why)
-        elif self.board.state is State.DEGRADED:
-            self.board.enter(State.TRADING, "data and orders flow again")
+            self.status_board.enter(State.DEGRADED, why)
+        elif self.status_board.state is State.DEGRADED:
+            self.status_board.enter(State.TRADING, "data and orders flow again")
 
     def _stale(self, broker: Broker, runner: Runner) -> str:
         """No bar for too long though the exchange is open; a replay has a time of its own."""
-        limit, root = self.duty.config.guards.stale_bars, self.duty.deployed.config.data.instrument
-        if limit is None or self.duty.replay or expected_downtime(broker.now(), root):
+        limit, root = (
+            self.session.broker.guards.stale_bars,
+            self.session.deployed.config.data.instrument,
+        )
+        if limit is None or self.session.replay or expected_downtime(broker.now(), root):
             return ""
         age, interval = (broker.now() - runner.after) / NS, BAR_SEC[runner.stage.warmup.interval]
         usual = 60 * calendar.usual_gap_minutes(broker.now(), root)
@@ -70,13 +73,13 @@ class Health:
             raise Halt(f"this machine's clock is {away:+.0f} s away from the broker's")
         if abs(away) > 2 and "clock" not in self.warned:
             self.warned.add("clock")
-            self.board.alert(
+            self.status_board.alert(
                 "warning", "CLOCK", f"this machine's clock is {away:+.1f} s away from the broker's"
             )
 
     async def compare(self, broker: Broker, runner: Runner) -> None:
         """The books, while all is well; a difference takes the way of every doubt."""
         async with runner.turn:
-            unknown = unexplained(runner.book, await broker.standing())
+            unknown = unexplained(runner.book, await broker.snapshot())
         if unknown:
             raise Uncertain(f"the books differ: {unknown.report()}")

@@ -3,9 +3,9 @@
 One SQLite file per session, write-ahead logging: an entry that `append` has returned from survives
 the death of the process. Where the outside world is concerned (all but `LOOSE`) it is forced to the
 disk and survives the death of the machine too, together with all that was written before it.
-Triggers refuse every change of what is written. An `order` entry stands before its order is sent,
-under a reference that is unique; a `fill` is unique by its execution id. After a crash the file is
-readable up to its last entry.
+Triggers refuse every change of what is written. An `order` entry is written before its order is
+sent, under a reference that is unique. A `fill` is unique by its execution id. After a crash the
+file is readable up to its last entry.
 
 Kinds: `begin` (version, contract, account, what was carried over), `bar` (what was decided on),
 `decision` (with the ledger after it), `armed` (the reference that the next order will have),
@@ -13,9 +13,9 @@ Kinds: `begin` (version, contract, account, what was carried over), `bar` (what 
 asked for: protection placed again, a position closed), `answered` (the broker has answered all that
 was sent under a reference), `margin` (what the broker's what-if said of an order, sent or not),
 `refused` (a guard let nothing be opened under it), `reject` (the broker refused an order), `fill`,
-`correct` (the exchange changed the price of one), `roll`, `adopt` (what a person took over),
-`command` (before it acts), `flat` (what came of a command to close), `state` (where the session
-stands, with the reason), `alert`.
+`correct` (the exchange changed the price of one), `roll`, `adopt` (what an operator took over),
+`command` (before it acts), `flat` (what came of a command to close), `state` (the state of the
+session, with the reason), `alert`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from mcl.base.errors import LiveError
 from mcl.base.files import private_file
 
 Kind = Literal[
-    "begin", "bar", "decision", "armed", "order", "protect", "sent", "answered", "margin", "refused", "reject", "fill", "correct", "roll",
-    "adopt", "command", "flat", "state", "alert",
+    "begin", "bar", "decision", "armed", "order", "protect", "sent", "answered", "margin",
+    "refused", "reject", "fill", "correct", "roll", "adopt", "command", "flat", "state", "alert",
 ]  # fmt: skip
 # Need not wait for the disk: a decision without an order has sent nothing.
 LOOSE = frozenset({"bar", "decision", "sent", "answered", "margin", "alert"})
@@ -51,8 +51,10 @@ CREATE TABLE IF NOT EXISTS entry (
     body TEXT NOT NULL,       -- JSON; NaN as null
     UNIQUE (kind, key)
 );
-CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON entry
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON entry
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 """
 
 
@@ -160,8 +162,8 @@ class Journal:
 
 
 def read(path: Path, kinds: Sequence[Kind] = ()) -> list[Entry]:
-    """The entries of a journal in the order of writing, all or of some kinds. Works beside a writer
-    and after a crash.
+    """The entries of a journal in the order of writing, all or of some kinds. Works while another
+    process writes, and after a crash.
     """
     if not path.is_file():
         raise LiveError(f"there is no journal {path}", "mcl live NAME writes one")
@@ -180,7 +182,7 @@ def read(path: Path, kinds: Sequence[Kind] = ()) -> list[Entry]:
 
 
 def snapshot(path: Path) -> bytes:
-    """The whole journal as one file, with what still stands in the file beside it: a killed session
+    """The whole journal as one file, with what is still in its write-ahead log: a killed session
     has not merged them.
     """
     connection = sqlite3.connect(path)
@@ -197,7 +199,7 @@ def _text(body: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN: null stands for it."""
+    """Encode as JSON, which has no NaN: null is written for it."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,5 +1,5 @@
-"""What the journals of an alias tell: its last session, orders, fills, and why each decision was
-what it was. Needs no running session.
+"""Read from the journals of an alias its last session, orders, fills, and the reason of each
+decision. No session has to run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mcl.live.status import State
 from mcl.promotion.promoted_file import FIRST_LINE, path_of
 from mcl.risk.limits import Block
 
-SHOWN, POINTS = 20, 300  # rows of a list, points of a curve
+LIST_ROWS, POINTS = 20, 300  # rows of a list, points of a curve
 # the last words of a session that ended as one
 OVER = {"ended": State.STOPPED, "stopped": State.STOPPED, "halted": State.HALTED}
 
@@ -33,22 +33,22 @@ def aliases(root: Path) -> list[str]:
 
 def last_journal(root: Path, alias: str) -> Path:
     """The journal that was written to last. LiveError: nothing was ever traded under this name."""
-    found = list(folder_of(root, alias).glob("*.sqlite"))
-    if not found:
-        known = aliases(root)
+    journals = list(folder_of(root, alias).glob("*.sqlite"))
+    if not journals:
+        names = aliases(root)
         raise LiveError(
-            f"no session of {alias!r} was ever traded here: {nearest(alias, known)}",
+            f"no session of {alias!r} was ever traded here: {nearest(alias, names)}",
             f"mcl live {alias} starts one",
         )
-    return max(found, key=_written)
+    return max(journals, key=_written)
 
 
 def _written(path: Path) -> float:
-    """With write-ahead logging the newest entries stand in a file beside it."""
+    """With write-ahead logging the newest entries are in a second file."""
     return max(p.stat().st_mtime for p in (path, path.with_name(f"{path.name}-wal")) if p.exists())
 
 
-def remembered(path: Path) -> dict[str, Any]:
+def last_status(path: Path) -> dict[str, Any]:
     """The last state of a session that does not run, with the keys of a status as far as they are
     known.
     """
@@ -80,7 +80,7 @@ def remembered(path: Path) -> dict[str, Any]:
         "last_price": entries["bar"][-1].body.get("close") if entries["bar"] else None,
         "session_pnl_usd": _pnl(decisions),
         "decisions": _last_decisions(entries),
-        "fills": [entry.body for entry in fills[-SHOWN:]],
+        "fills": [entry.body for entry in fills[-LIST_ROWS:]],
         "equity": _thinned(
             [
                 (int(e.key or 0), e.body["equity_usd"])
@@ -88,13 +88,13 @@ def remembered(path: Path) -> dict[str, Any]:
                 if e.body.get("equity_usd") is not None
             ]
         ),
-        "alerts": [{"at_ns": entry.at_ns, **entry.body} for entry in entries["alert"][-SHOWN:]],
+        "alerts": [{"at_ns": entry.at_ns, **entry.body} for entry in entries["alert"][-LIST_ROWS:]],
         "at_ns": max((group[-1].at_ns for group in entries.values() if group), default=None),
     }
 
 
 def _watermark(written: str | bool | None) -> str | None:
-    """The sentence beside results on synthetic data; a journal of an earlier version says only
+    """The sentence that marks results on synthetic data; a journal of an earlier version says only
     whether they are.
     """
     return SYNTHETIC if written is True else written or None
@@ -113,9 +113,9 @@ def _pnl(decisions: Sequence[Entry]) -> float | None:
 
 def _last_decisions(entries: dict[str, list[Entry]]) -> list[dict[str, Any]]:
     """In the keys that a status has."""
-    closes = {entry.key: entry.body.get("close") for entry in entries["bar"][-SHOWN:]}
+    closes = {entry.key: entry.body.get("close") for entry in entries["bar"][-LIST_ROWS:]}
     rows = []
-    for entry in entries["decision"][-SHOWN:]:
+    for entry in entries["decision"][-LIST_ROWS:]:
         body = entry.body
         row = {
             "time": int(entry.key or 0),
@@ -203,7 +203,7 @@ def reasons(path: Path, count: int, limits: dict[str, Any] | None = None) -> lis
     """The last `count` decisions with the chain that led to each: signal, scale, wanted, block,
     target, order, fills; and a sentence.
 
-    `limits` are those of the promoted configuration: a block is then told with the value of its
+    `limits` are those of the promoted configuration: a block is then shown with the value of its
     limit.
     """
     kinds: tuple[Kind, ...] = ("bar", "decision", "order", "fill")
@@ -257,12 +257,12 @@ def sentence(row: dict[str, Any]) -> str:
     """The chain in one line: `signal +1 × scale 2 = wanted +2 → MAX_POSITION (max_position=1) →
     target +1 → bought 1 at 60.02`.
     """
-    known = (
+    factors = (
         f"signal {_signed(row['signal'])} × scale {row['scale']:.3g} = "
         if None not in (row["signal"], row["scale"])
         else ""
     )
-    steps = [f"{known}wanted {_signed(row['wanted'])}" if row["wanted"] is not None else ""]
+    steps = [f"{factors}wanted {_signed(row['wanted'])}" if row["wanted"] is not None else ""]
     if row["block"]:
         steps.append(f"{row['block']} ({row['limit'] or row['block_text']})")
     steps.append(
@@ -289,14 +289,14 @@ def _signed(value: float | None) -> str:
 
 
 def _fills_by_ref(entries: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    fills_by_ref: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
-        found[traded_for(entry.body["ref"])].append(entry.body)
-    return found
+        fills_by_ref[traded_for(entry.body["ref"])].append(entry.body)
+    return fills_by_ref
 
 
 def _by_kind(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = defaultdict(list)
+    entries_by_kind: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        found[entry.kind].append(entry)
-    return found
+        entries_by_kind[entry.kind].append(entry)
+    return entries_by_kind

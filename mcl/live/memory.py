@@ -14,9 +14,9 @@ FULL_EVERY = 60  # bars
 
 
 @contextmanager
-def calm() -> Iterator[Callable[[int], None]]:
-    """What was loaded until now is never looked at again. Yields what to call after every bar, with
-    the number of bars.
+def collect_between_bars() -> Iterator[Callable[[int], None]]:
+    """Collect garbage between two bars only, and never again what was loaded until now. Yields the
+    function to call after every bar, with the number of bars.
     """
     before = gc.get_threshold()
     gc.collect()

@@ -28,9 +28,10 @@ def caps(overrides: Sequence[str], promoted: schema.Config | None) -> int | None
     smaller = [int(_value(o)) for o in foreign if _is_smaller(o, promoted)]
     wrong = [o for o in foreign if not _is_smaller(o, promoted)]
     if wrong:
-        known = flatten(promoted.model_dump(mode="json")) if promoted else {}
+        values = flatten(promoted.model_dump(mode="json")) if promoted else {}
         difference = "; ".join(
-            f"{_key(o)}: promoted {known.get(_key(o), 'nothing')}, asked {_value(o)}" for o in wrong
+            f"{_key(o)}: promoted {values.get(_key(o), 'nothing')}, asked {_value(o)}"
+            for o in wrong
         )
         raise LiveError(
             f"{wrong[0]} may not be changed here ({difference}): only {', '.join(OWN)} and a"
@@ -43,8 +44,8 @@ def caps(overrides: Sequence[str], promoted: schema.Config | None) -> int | None
 def _is_smaller(override: str, promoted: schema.Config | None) -> bool:
     if promoted is None:
         return False
-    asked = float(_value(override)) if _value(override).isdigit() else math.inf
-    return _key(override) == CAP and 1 <= asked <= promoted.risk.limits.max_position
+    contracts = float(_value(override)) if _value(override).isdigit() else math.inf
+    return _key(override) == CAP and 1 <= contracts <= promoted.risk.limits.max_position
 
 
 def _key(override: str) -> str:

@@ -1,8 +1,8 @@
-"""What a session has been told to do and has not done yet: by a person, a signal, a guard or the
+"""Keep what a session was asked to do and has not done yet: by a person, a signal, a guard or the
 kill switch.
 
-To close (flatten, kill) lasts until it is done; kill is never taken back. Stop stands beside it and
-is looked at in every state.
+To close (flatten, kill) lasts until it is done; kill is never taken back. Stop is kept apart
+and is checked in every state.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mcl.live.session_state import CLOSING
 from mcl.live.status import Command
 
 
-class Wishes:
+class PendingRequests:
     """`word` is done in the session's own turn: flatten, kill or adopt. `some` is set while there
     is anything to look at.
     """

@@ -1,5 +1,5 @@
-"""Start-up and recovery are one path: what the broker knows is held against what the journals say,
-before anything may be sent.
+"""Reconcile the broker's books with the journals before anything may be sent. Start-up and recovery
+are one path.
 
 Executions, working orders and positions are read one after the other. What carries a reference of
 ours is taken in; an order that was written down and of which the broker knows nothing never
@@ -22,20 +22,20 @@ import numpy as np
 
 from mcl.base.errors import Halt, LiveError
 from mcl.broker.fills import STOP, TAKE_PROFIT, decision_of, execution_root
-from mcl.broker.protocol import Bar, Broker, Fill, Pinned, Standing, WorkingOrder
+from mcl.broker.protocol import Bar, Broker, BrokerSnapshot, Fill, QualifiedContract, WorkingOrder
 from mcl.data.roll import gap
 from mcl.data.synthetic.watermark import watermark
 from mcl.live.journal import Draft, Journal
 from mcl.live.roll_orders import declare
-from mcl.live.roll_state import Roll
-from mcl.live.runner import Duty, Runner
-from mcl.live.session_setup import NS, Stage, turned, with_history
-from mcl.live.session_state import Book, book_of, carried_over
-from mcl.live.status_board import Board
+from mcl.live.roll_state import ContractRoll
+from mcl.live.runner import Runner, SessionConfig
+from mcl.live.session_setup import NS, Stage, stage_after_roll, with_history
+from mcl.live.session_state import SessionBook, book_of, carried_over
+from mcl.live.status_board import StatusBoard
 from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC
 
-HISTORY = 500  # bars of the broker's own history that are held against the stored ones
+HISTORY = 500  # bars of the broker's own history that are compared with the stored ones
 # so long positions and executions may contradict each other before that counts as unknown
 SETTLE_SEC = 3.0
 WAIT_SEC = 0.05
@@ -43,7 +43,7 @@ WAIT_SEC = 0.05
 
 @dataclass(frozen=True)
 class Unknown:
-    """What the broker has and no journal explains."""
+    """Holds what the broker has and no journal explains."""
 
     executions: tuple[Fill, ...] = ()
     orders: tuple[WorkingOrder, ...] = ()
@@ -63,34 +63,34 @@ class Unknown:
             f" ({o.ref or f'permanent id {o.permanent_id}'})"
             for o in self.orders
         ]
-        held = [
+        positions = [
             f"{theirs} {symbol} held where the journal has {ours}"
             for symbol, theirs, ours in self.positions
         ]
-        return "; ".join(held + fills + orders)
+        return "; ".join(positions + fills + orders)
 
 
-def unexplained(book: Book, standing: Standing) -> Unknown:
+def unexplained(book: SessionBook, snapshot: BrokerSnapshot) -> Unknown:
     """Pure: the difference of the two books, after every execution that carries a reference of ours
     is taken in.
     """
-    new = [fill for fill in standing.executions if not book.knows(fill)]
+    new = [fill for fill in snapshot.executions if not book.knows(fill)]
     ours = Counter(book.positions)
     for fill in new:
         if book.explains(fill):
             ours[fill.symbol] += fill.quantity
-    symbols = sorted({*ours, *standing.positions})
+    symbols = sorted({*ours, *snapshot.positions})
     return Unknown(
         tuple(fill for fill in new if not book.explains(fill)),
         tuple(
             o
-            for o in standing.orders
+            for o in snapshot.orders
             if decision_of(o.ref) not in book.refs and o.permanent_id not in book.adopted
         ),
         tuple(
-            (s, standing.positions.get(s, 0), ours[s])
+            (s, snapshot.positions.get(s, 0), ours[s])
             for s in symbols
-            if standing.positions.get(s, 0) != ours[s]
+            if snapshot.positions.get(s, 0) != ours[s]
         ),
     )
 
@@ -98,20 +98,20 @@ def unexplained(book: Book, standing: Standing) -> Unknown:
 class Unexplained(Halt):
     """Carries what a person has to decide on."""
 
-    def __init__(self, unknown: Unknown, standing: Standing, account: str) -> None:
+    def __init__(self, unknown: Unknown, snapshot: BrokerSnapshot, account: str) -> None:
         super().__init__(
             f"account {account} holds what no journal explains: {unknown.report()}",
             "take it over as it is (adopt), or close the position and go on paused (flatten)",
         )
-        self.unknown, self.standing = unknown, standing
+        self.unknown, self.snapshot = unknown, snapshot
 
 
 async def reconcile(
-    duty: Duty,
+    session: SessionConfig,
     broker: Broker,
     stage: Stage,
     journal: Journal,
-    board: Board,
+    status_board: StatusBoard,
     tell: Callable[[int], None] = lambda _: None,
     closing: bool = False,
 ) -> Runner:
@@ -119,51 +119,51 @@ async def reconcile(
     is protected.
 
     `closing`: a runner that may only close. It needs no bars, and nothing is protected that is to
-    be closed at once. Unexplained: a person has to decide. Other LiveErrors: the history is not
+    be closed at once. Unexplained: an operator has to decide. Other LiveErrors: the history is not
     ours, or the broker did not answer.
     """
     pinned = await broker.qualify(stage.contract)
-    book = book_of(journal.path, *duty.terms, duty.chain)
+    book = book_of(journal.path, *session.terms, session.chain)
     clock = await broker.heartbeat()
     missed: list[Bar] = []
     facts: dict[str, Any] = {}
     if not closing:
-        stage, missed, facts = await _history(broker, pinned, stage, book, duty.tolerance, clock)
-    standing = await _agreed(duty, broker, book)
+        stage, missed, facts = await _history(broker, pinned, stage, book, session.tolerance, clock)
+    snapshot = await _agreed(session, broker, book)
     leaving = await _leaving(broker, stage, book, pinned)
-    if not book.begun:
-        journal.append(Draft("begin", _facts(duty, stage, pinned, broker, book, clock) | facts))
-        book.begun = True
-    board.mode = book.mode
-    runner = Runner(duty, broker, pinned, stage, journal, board, book, tell, leaving)
-    runner.seen = len(broker.fills())
+    if not book.started:
+        journal.append(Draft("begin", _facts(session, stage, pinned, broker, book, clock) | facts))
+        book.started = True
+    status_board.mode = book.mode
+    runner = Runner(session, broker, pinned, stage, journal, status_board, book, tell, leaving)
+    runner.fills_seen = len(broker.fills())
     if leaving is not None and not closing:
         declare(runner)
-    runner.catch_up(missed, standing.executions, clock)
+    runner.catch_up(missed, snapshot.executions, clock)
     for contract, holding in runner.holdings():
         broker.resume(contract, holding, book.refs)
         # a replay that is over takes no orders
-        if not closing and not (runner.over and duty.replay):
+        if not closing and not (runner.over and session.replay):
             await runner.secure(contract, holding)
     return runner
 
 
-def adopted(book: Book, error: Unexplained, stage: Stage, price: float) -> Draft:
+def adopted(book: SessionBook, error: Unexplained, stage: Stage, price: float) -> Draft:
     """The entry by which a person takes over what the broker holds: a position that differs came at
     this price.
     """
     symbols = {stage.contract.symbol, *((stage.roll.outgoing.symbol,) if stage.roll else ())}
     theirs = sum(
-        quantity for symbol, quantity in error.standing.positions.items() if symbol in symbols
+        quantity for symbol, quantity in error.snapshot.positions.items() if symbol in symbols
     )
     ticks = round(price / book.tick_size, 6)
     if delta := theirs - book.ledger.holding.position:
         book.ledger.fill(delta, ticks, book.target)
     body: dict[str, Any] = {
         "ledger": book.ledger.state(),
-        "positions": error.standing.positions,
+        "positions": error.snapshot.positions,
         "executions": sorted(
-            {execution_root(fill.execution_id) for fill in error.standing.executions}
+            {execution_root(fill.execution_id) for fill in error.snapshot.executions}
         ),
         "orders": [order.permanent_id for order in error.unknown.orders],
         "what": error.unknown.report(),
@@ -171,27 +171,31 @@ def adopted(book: Book, error: Unexplained, stage: Stage, price: float) -> Draft
     return Draft("adopt", body)
 
 
-async def _leaving(broker: Broker, stage: Stage, book: Book, pinned: Pinned) -> Pinned | None:
+async def _leaving(
+    broker: Broker, stage: Stage, book: SessionBook, pinned: QualifiedContract
+) -> QualifiedContract | None:
     """The contract that the roll table has left and that is still held, or half left; None when
     there is nothing to move.
 
-    Halt: a position in any other contract is a person's affair, nothing is traded beside it.
+    Halt: a position in any other contract is for an operator to decide, nothing is traded.
     """
     other = {
-        symbol: quantity for symbol, quantity in book.held.items() if symbol != pinned.local_symbol
+        symbol: quantity
+        for symbol, quantity in book.open_positions.items()
+        if symbol != pinned.local_symbol
     }
-    if not other and book.move is None:
+    if not other and book.pending_roll is None:
         return None
     outgoing = await broker.qualify(stage.roll.outgoing) if stage.roll is not None else None
-    known = {outgoing.local_symbol} if outgoing is not None else set()
-    own = book.held.get(pinned.local_symbol, 0)
+    expected_symbols = {outgoing.local_symbol} if outgoing is not None else set()
+    own = book.open_positions.get(pinned.local_symbol, 0)
     if (
-        other.keys() - known
-        or (own and book.move is None)
-        or (book.move and {book.move.outgoing} - known)
+        other.keys() - expected_symbols
+        or (own and book.pending_roll is None)
+        or (book.pending_roll and {book.pending_roll.outgoing} - expected_symbols)
     ):
         carried = (
-            ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in book.held.items())
+            ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in book.open_positions.items())
             or "a roll that was not finished"
         )
         raise Halt(
@@ -202,62 +206,67 @@ async def _leaving(broker: Broker, stage: Stage, book: Book, pinned: Pinned) -> 
     return outgoing
 
 
-async def _agreed(duty: Duty, broker: Broker, book: Book) -> Standing:
-    """What the broker knows, once both books agree and nothing of ours but protection works or is
+async def _agreed(session: SessionConfig, broker: Broker, book: SessionBook) -> BrokerSnapshot:
+    """The broker's snapshot, once both books agree and nothing of ours but protection works or is
     on its way; Unexplained after a short while. What was sent on the connection before may still
     arrive and fill: until it has, nothing is placed.
     """
-    deadline = time.monotonic() + min(SETTLE_SEC, duty.config.timeout_sec)
+    deadline = time.monotonic() + min(SETTLE_SEC, session.broker.timeout_sec)
     while True:
-        standing = await broker.standing()
-        if not book.begun and not book.carried and not standing.positions and not standing.orders:
+        snapshot = await broker.snapshot()
+        if not book.started and not book.carried and not snapshot.positions and not snapshot.orders:
             # of before the first session
             book.executions.update(
-                execution_root(fill.execution_id) for fill in standing.executions
+                execution_root(fill.execution_id) for fill in snapshot.executions
             )
-        if entries := [order for order in standing.orders if _opening(order, book)]:
+        if entries := [order for order in snapshot.orders if _opening(order, book)]:
             await broker.cancel(entries)
             continue
-        if (on_its_way := book.in_flight_sec(standing.executions, time.time_ns())) > 0:
+        if (on_its_way := book.in_flight_sec(snapshot.executions, time.time_ns())) > 0:
             await asyncio.sleep(min(WAIT_SEC, on_its_way))
             deadline = max(deadline, time.monotonic() + WAIT_SEC)
             continue
-        unknown = unexplained(book, standing)
+        unknown = unexplained(book, snapshot)
         if not unknown:
-            return standing
+            return snapshot
         if unknown.executions or unknown.orders or time.monotonic() > deadline:
-            if not book.begun and not book.carried:
-                raise _not_flat(duty, unknown)
-            raise Unexplained(unknown, standing, duty.config.account)
+            if not book.started and not book.carried:
+                raise _not_flat(session, unknown)
+            raise Unexplained(unknown, snapshot, session.broker.account)
         await asyncio.sleep(WAIT_SEC)
 
 
-def _opening(order: WorkingOrder, book: Book) -> bool:
+def _opening(order: WorkingOrder, book: SessionBook) -> bool:
     """Left over from a decision: its bar is past, the next decision speaks for itself."""
     return decision_of(order.ref) in book.refs and not order.ref.endswith((STOP, TAKE_PROFIT))
 
 
-def _not_flat(duty: Duty, unknown: Unknown) -> LiveError:
+def _not_flat(session: SessionConfig, unknown: Unknown) -> LiveError:
     """The first session of an account: there is no journal that could explain anything."""
     if unknown.positions:
         symbol, theirs, _ = unknown.positions[0]
         return LiveError(
-            f"account {duty.config.account} already holds {theirs} {symbol}; a first session starts"
-            " flat",
+            f"account {session.broker.account} already holds {theirs} {symbol}; a first session"
+            " starts flat",
             "close the position by hand, then start again",
         )
     refs = ", ".join(order.ref or str(order.permanent_id) for order in unknown.orders)
     return LiveError(
-        f"account {duty.config.account} has {len(unknown.orders)} working orders that no session"
+        f"account {session.broker.account} has {len(unknown.orders)} working orders that no session"
         f" sent: {refs}",
         "cancel them first",
     )
 
 
 def _facts(
-    duty: Duty, stage: Stage, pinned: Pinned, broker: Broker, book: Book, clock: int
+    session: SessionConfig,
+    stage: Stage,
+    pinned: QualifiedContract,
+    broker: Broker,
+    book: SessionBook,
+    clock: int,
 ) -> dict[str, Any]:
-    deployed = duty.deployed
+    deployed = session.deployed
     return {
         "alias": deployed.alias,
         "version": deployed.version,
@@ -266,12 +275,14 @@ def _facts(
         "session": str(stage.date),
         "contract": pinned.local_symbol,
         "con_id": pinned.con_id,
-        "broker": duty.config.kind,
-        "account": duty.config.account,
+        "broker": session.broker.kind,
+        "account": session.broker.account,
         "simulated": broker.simulated,
-        "max_position": duty.limits.max_position,
-        "max_contracts": duty.config.max_contracts,
-        "guards_sha256": hashlib.sha256(duty.config.guards.model_dump_json().encode()).hexdigest(),
+        "max_position": session.limits.max_position,
+        "max_contracts": session.broker.max_contracts,
+        "guards_sha256": hashlib.sha256(
+            session.broker.guards.model_dump_json().encode()
+        ).hexdigest(),
         "broker_equity_usd": broker.equity_usd(),
         "broker_clock_ns": clock,
         "warmup_rows": len(stage.warmup),
@@ -283,9 +294,14 @@ def _facts(
 
 
 async def _history(
-    broker: Broker, pinned: Pinned, stage: Stage, book: Book, tolerance: float, clock: int
+    broker: Broker,
+    pinned: QualifiedContract,
+    stage: Stage,
+    book: SessionBook,
+    tolerance: float,
+    clock: int,
 ) -> tuple[Stage, list[Bar], dict[str, Any]]:
-    """Hold the broker's closes against the stored ones of the same contract, then take what has
+    """Compare the broker's closes with the stored ones of the same contract, then take what has
     closed since.
 
     Returns the stage whose warm-up has no gap, the bars that closed since the last one in the
@@ -295,14 +311,14 @@ async def _history(
     last = int(warmup.close_time[-1])
     missing = max(0, clock - last) // (BAR_SEC[interval] * NS)
     count = HISTORY + int(missing)
-    known = await broker.history(pinned, count, interval)
+    history = await broker.history(pinned, count, interval)
     if stage.roll is not None and stage.unpriced:
-        stage = await _over_the_roll(broker, stage, stage.roll, tolerance, known, count)
-        held, different = len(known), 0
+        stage = await _over_the_roll(broker, stage, stage.roll, tolerance, history, count)
+        compared, different = len(history), 0
     else:
-        held, different = _agreeing(stage, known, tolerance)
+        compared, different = _agreeing(stage, history, tolerance)
     if stage.stored is None:
-        if not held:
+        if not compared:
             raise LiveError(
                 f"the broker's history of {pinned.local_symbol} does not reach back to the stored"
                 " bars: nothing fills the gap",
@@ -314,55 +330,60 @@ async def _history(
         )
         opened = _opens(stage, stage.roll.day) if stage.roll is not None else last
         stage = with_history(
-            stage, [bar for bar in known if max(last, opened) < bar.close_time <= until]
+            stage, [bar for bar in history if max(last, opened) < bar.close_time <= until]
         )
-    seen = book.bars[-1].close_time if book.bars else int(stage.warmup.close_time[-1])
-    missed = [bar for bar in known if seen < bar.close_time <= min(clock, stage.close_ns)]
-    return stage, missed, {"history_held": held, "history_differing": different}
+    last_close = book.bars[-1].close_time if book.bars else int(stage.warmup.close_time[-1])
+    missed = [bar for bar in history if last_close < bar.close_time <= min(clock, stage.close_ns)]
+    return stage, missed, {"history_held": compared, "history_differing": different}
 
 
-def _agreeing(stage: Stage, known: tuple[Bar, ...], tolerance: float) -> tuple[int, int]:
-    """How many closes of the stage's contract both sides know, and how many of them differ.
+def _agreeing(stage: Stage, history: tuple[Bar, ...], tolerance: float) -> tuple[int, int]:
+    """The number of closes of the stage's contract that both sides have, and of those that differ.
     LiveError: in more than the tolerance.
     """
     warmup = stage.warmup
-    held, differing = _held_against(
-        warmup.close_time[stage.own_rows], warmup.close[stage.own_rows], known
+    compared, differing = _compare_closes(
+        warmup.close_time[stage.own_rows], warmup.close[stage.own_rows], history
     )
-    if len(differing) > tolerance * held:
+    if len(differing) > tolerance * compared:
         at = np.datetime64(differing[0], "ns").astype("datetime64[s]")
         raise LiveError(
-            f"the broker's history differs from the stored bars in {len(differing)} of {held}"
+            f"the broker's history differs from the stored bars in {len(differing)} of {compared}"
             f" closes, first at {at} UTC",
             "rebuild the data (mcl data build) or check the contract",
         )
-    return held, len(differing)
+    return compared, len(differing)
 
 
 async def _over_the_roll(
-    broker: Broker, stage: Stage, roll: Roll, tolerance: float, known: tuple[Bar, ...], count: int
+    broker: Broker,
+    stage: Stage,
+    roll: ContractRoll,
+    tolerance: float,
+    history: tuple[Bar, ...],
+    count: int,
 ) -> Stage:
-    """The stored bars end in the contract before the roll: the broker's history of both goes on
+    """The stored bars end in the contract before the roll: the broker's history of both continues
     from there. The gap is that of their last common bar before the roll's session, as in the roll
     table.
     """
     warmup = stage.warmup
     older = await broker.history(await broker.qualify(roll.outgoing), count, warmup.interval)
-    held, _ = _agreeing(replace(stage, contract=roll.outgoing), older, tolerance)
+    compared, _ = _agreeing(replace(stage, contract=roll.outgoing), older, tolerance)
     opens = _opens(stage, roll.day)
-    found = gap(*_closes(older), *_closes(known), opens)
-    if not held or found is None:
+    roll_gap = gap(*_closes(older), *_closes(history), opens)
+    if not compared or roll_gap is None:
         raise LiveError(
             f"the broker's history of {roll.outgoing.symbol} and {stage.contract.symbol} does not"
             " tell the gap of their roll",
             "mcl data download, then start again",
         )
     last = int(warmup.close_time[-1])
-    return turned(
+    return stage_after_roll(
         stage,
         roll,
         [bar for bar in older if last < bar.close_time <= opens],
-        round(found.value, 10),
+        round(roll_gap.value, 10),
     )
 
 
@@ -373,14 +394,14 @@ def _closes(bars: tuple[Bar, ...]) -> tuple[Any, Any]:
 
 
 def _opens(stage: Stage, day: int) -> int:
-    """When a session opens, ns."""
+    """The open of a session, ns."""
     on = calendar.from_day(day)
     return int(calendar.sessions(on, on + timedelta(days=1), stage.contract.root).open_ns[0])
 
 
-def _held_against(close_time: Any, close: Any, known: tuple[Bar, ...]) -> tuple[int, list[int]]:
-    """How many bars both sides know, and the close times of those whose closes differ."""
-    theirs = {bar.close_time: bar.close for bar in known}
+def _compare_closes(close_time: Any, close: Any, history: tuple[Bar, ...]) -> tuple[int, list[int]]:
+    """The number of bars that both sides have, and the close times of those whose closes differ."""
+    theirs = {bar.close_time: bar.close for bar in history}
     both = np.isin(close_time, np.fromiter(theirs, np.int64, len(theirs)))
     ours = zip(close_time[both].tolist(), close[both].tolist(), strict=True)
     return int(both.sum()), [at for at, price in ours if abs(theirs[at] - price) > 1e-9]

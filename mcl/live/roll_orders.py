@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from mcl.base.errors import GuardError, Halt, Rejected
 from mcl.live.journal import Draft
-from mcl.live.roll_state import IN, OUT, Move
+from mcl.live.roll_state import IN, OUT, PendingRoll
 
 if TYPE_CHECKING:
     from mcl.live.runner import Runner
@@ -33,22 +33,24 @@ def declare(runner: Runner) -> None:
     if roll is None or leaving is None:
         return
     gap = float(round(roll.gap / book.tick_size))
-    move = book.move or Move(leaving.local_symbol, runner.pinned.local_symbol, gap)
+    pending_roll = book.pending_roll or PendingRoll(
+        leaving.local_symbol, runner.pinned.local_symbol, gap
+    )
     book.repairs += 1
     ref = runner.reference(f"roll{book.repairs}")
-    move.refs.add(ref)
+    pending_roll.refs.add(ref)
     runner.journal.append(
         Draft(
             "roll",
-            {"bar": runner.bars, "position": book.ledger.holding.position, **move.state()},
+            {"bar": runner.bars, "position": book.ledger.holding.position, **pending_roll.state()},
             ref,
         )
     )
     book.refs.add(ref)
-    book.move = move
+    book.pending_roll = pending_roll
 
 
-async def rolled(runner: Runner) -> None:
+async def execute_roll(runner: Runner) -> None:
     """Move what is held, as soon as the market trades. Nothing to do when its stop, or a person,
     has closed it meanwhile.
 
@@ -57,63 +59,62 @@ async def rolled(runner: Runner) -> None:
     """
     async with runner.turn:
         await runner.account_for_fills()
-        if runner.book.move is None:
+        if runner.book.pending_roll is None:
             return
         runner.rolling = True
         try:
-            await _both_legs(runner, runner.book.move)
+            await _both_legs(runner, runner.book.pending_roll)
         finally:
             runner.rolling = False
 
 
-async def _both_legs(runner: Runner, move: Move) -> None:
-    held, ref = runner.book.ledger.holding.position, max(move.refs, key=lambda ref: (len(ref), ref))
+async def _both_legs(runner: Runner, pending_roll: PendingRoll) -> None:
+    position = runner.book.ledger.holding.position
+    ref = max(pending_roll.refs, key=lambda ref: (len(ref), ref))
     try:
         await runner.broker.admit(
             runner.pinned,
             runner.book.target._replace(
-                position=held, stop_ticks=math.nan, take_profit_ticks=math.nan
+                position=position, stop_ticks=math.nan, take_profit_ticks=math.nan
             ),
             ref + IN,
         )
-        await _leave(runner, move, ref + OUT)
-        await _enter(runner, move, ref + IN)
+        await _leave(runner, pending_roll, ref + OUT)
+        await _enter(runner, pending_roll, ref + IN)
     except (GuardError, Rejected) as error:
         runner.answered(ref)
         await _secured(runner)
         raise Halt(
-            f"the roll of {held:+d} {move.outgoing} to {move.incoming} was refused; held now:"
-            f" {runner.held_words()}: {error.message}",
+            f"the roll of {position:+d} {pending_roll.outgoing} to {pending_roll.incoming} was"
+            f" refused; held now: {runner.holdings_text()}: {error.message}",
             "adopt tries the roll again, flatten closes what is held",
         ) from None
     runner.answered(ref)
-    if runner.book.move is None and runner.book.ledger.holding.position:
-        sentence = (
-            f"{runner.book.ledger.holding.position:+d} {move.outgoing} moved to {move.incoming}"
-            f" ({ref})"
-        )
-        runner.board.alert("info", "ROLL", sentence)
+    if runner.book.pending_roll is None and runner.book.ledger.holding.position:
+        moved = runner.book.ledger.holding.position
+        sentence = f"{moved:+d} {pending_roll.outgoing} moved to {pending_roll.incoming} ({ref})"
+        runner.status_board.alert("info", "ROLL", sentence)
         log.info("%s", sentence)
 
 
-async def _leave(runner: Runner, move: Move, ref: str) -> None:
-    """The old leg, with what its protection has not closed meanwhile."""
-    if runner.leaving is not None and runner.book.positions[move.outgoing]:
+async def _leave(runner: Runner, pending_roll: PendingRoll, ref: str) -> None:
+    """Send the old leg, with what its protection has not closed meanwhile."""
+    if runner.leaving is not None and runner.book.positions[pending_roll.outgoing]:
         await runner.broker.trade_to(
             runner.leaving, runner.book.target._replace(position=0), ref, admitted=True
         )
         await runner.account_for_fills()
 
 
-async def _enter(runner: Runner, move: Move, ref: str) -> None:
-    """The new leg, protected from its fill on; then the levels exactly where both fills put
+async def _enter(runner: Runner, pending_roll: PendingRoll, ref: str) -> None:
+    """Send the new leg, protected from its fill on; then the levels exactly where both fills put
     them.
     """
     book = runner.book
-    if book.move is None:
+    if book.pending_roll is None:
         return  # the stop of the old contract was first
     holding = book.ledger.holding
-    stop, take = move.distances(holding, book.ledger.money.slippage_ticks)
+    stop, take = pending_roll.distances(holding, book.ledger.money.slippage_ticks)
     goal = book.target._replace(position=holding.position, stop_ticks=stop, take_profit_ticks=take)
     await runner.broker.trade_to(runner.pinned, goal, ref, admitted=True)
     await runner.account_for_fills()

@@ -30,7 +30,7 @@ OUT, IN = "/out", "/in"  # what follows the reference of a roll on the orders of
 
 
 @dataclass(frozen=True)
-class Roll:
+class ContractRoll:
     """The last roll into the contract of a session: what may still be held from before it."""
 
     outgoing: Contract
@@ -41,7 +41,7 @@ class Roll:
     outgoing_open: float
 
 
-def roll_into(bars: Bars, row: int) -> Roll | None:
+def roll_into(bars: Bars, row: int) -> ContractRoll | None:
     """The last roll of the table up to the session of `row`; None when its contract is the first
     one.
     """
@@ -53,13 +53,15 @@ def roll_into(bars: Bars, row: int) -> Roll | None:
     if table.empty:
         return None
     last = table.iloc[-1]
-    outgoing = next(known for known in bars.contracts if known.symbol == last["from_symbol"])
+    outgoing = next(
+        candidate for candidate in bars.contracts if candidate.symbol == last["from_symbol"]
+    )
     own = float(bars.outgoing_open[row]) if bars.roll[row] else math.nan
-    return Roll(outgoing, calendar.to_day(last["session"].date()), float(last["gap"]), own)
+    return ContractRoll(outgoing, calendar.to_day(last["session"].date()), float(last["gap"]), own)
 
 
 @dataclass
-class Move:
+class PendingRoll:
     """A roll on its way. Quantities are signed and prices are ticks of their own contract; symbols
     are the broker's.
     """
@@ -73,7 +75,7 @@ class Move:
     last: dict[str, int] = field(default_factory=dict)  # time of its last fill, ns
 
     @classmethod
-    def of(cls, state: dict[str, Any]) -> Move:
+    def of(cls, state: dict[str, Any]) -> PendingRoll:
         """From the entry of a journal."""
         counted, worth = (
             Counter({str(s): int(q) for s, q in state["quantity"].items()}),
@@ -91,17 +93,17 @@ class Move:
 
     def state(self) -> dict[str, Any]:
         """Plain values for a journal."""
-        told = {
+        fields = {
             "from": self.outgoing,
             "to": self.incoming,
             "gap_ticks": self.gap_ticks,
             "refs": sorted(self.refs),
         }
-        return told | {"quantity": dict(self.quantity), "worth": self.worth, "last": self.last}
+        return fields | {"quantity": dict(self.quantity), "worth": self.worth, "last": self.last}
 
     @property
-    def begun(self) -> bool:
-        """Something has filled."""
+    def has_filled(self) -> bool:
+        """Whether anything has filled."""
         return any(self.quantity.values())
 
     def explains(self, fill: Fill) -> bool:
@@ -124,7 +126,7 @@ class Move:
         )
 
     def settle(self, ledger: Ledger) -> None:
-        """Both legs are whole: the ledger goes on in the new contract, its levels moved as the
+        """Both legs are whole: the ledger continues in the new contract, its levels moved as the
         market was when the legs filled.
 
         That gap is the one between the fills without the assumed slippage of both, which went
@@ -137,8 +139,8 @@ class Move:
         ledger.roll(sold, bought, float(round(gap)) if at_once else self.gap_ticks)
 
     def parts(self, holding: Holding) -> tuple[Holding, Holding]:
-        """What of a holding is still in the old contract and what is in the new one, each with
-        levels in its own prices.
+        """The parts of a holding that are still in the old contract and already in the new one,
+        each with levels in its own prices.
         """
         moved = self.quantity[self.incoming]
         left = holding.position + self.quantity[self.outgoing]
@@ -157,7 +159,7 @@ class Move:
             distance if math.isnan(distance) else max(1.0, distance) for distance in (stop, take)
         )  # type: ignore[return-value]
 
-    def given_up(self, ledger: Ledger) -> None:
+    def give_up(self, ledger: Ledger) -> None:
         """A person ends it half way: what was closed and not opened again was closed for good, the
         rest has moved.
         """

@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 
 from mcl.base.errors import GuardError, LiveError, Uncertain
-from mcl.broker.protocol import QUIET_NS, Bar, Broker, BrokerAccount, Fill, Pinned
+from mcl.broker.protocol import QUIET_NS, Bar, Broker, BrokerAccount, Fill, QualifiedContract
 from mcl.config import schema
 from mcl.engine.account import Holding, Money
 from mcl.engine.backtest import plan
 from mcl.engine.decision import Account, Intent, Target, decide
 from mcl.live.bar_window import Window
 from mcl.live.journal import Draft, Journal
-from mcl.live.roll_orders import rolled
+from mcl.live.roll_orders import execute_roll
 from mcl.live.session_setup import NS, Stage
-from mcl.live.session_state import Book, Chain, give_up
+from mcl.live.session_state import Chain, SessionBook, give_up
 from mcl.live.session_tasks import Turn
 from mcl.live.status import Mode
-from mcl.live.status_board import Board
+from mcl.live.status_board import StatusBoard
 from mcl.market.instruments import INSTRUMENTS
 from mcl.promotion.load import Deployable
 from mcl.risk.limits import BAR_SEC, Block, TradingState, limits_record
@@ -44,28 +44,28 @@ FRESH_FRAC = 0.5  # of an interval: so long after its close a bar may still be a
 
 
 @dataclass(frozen=True)
-class Duty:
-    """What is traded, by which rules, and where. `folder` keeps the journals of the alias and its
-    kill switch.
+class SessionConfig:
+    """Names what is traded, by which rules, and where. `folder` keeps the journals of the alias and
+    its kill switch.
     """
 
     deployed: Deployable
     strategy: Strategy
-    config: schema.BrokerConfig
+    broker: schema.Broker
     folder: Path
     # share of overlapping bars in which the broker's history may differ from the stored bars
     tolerance: float = 0.0
 
     @property
     def replay(self) -> bool:
-        return self.config.kind == "sim"
+        return self.broker.kind == "sim"
 
     @property
     def chain(self) -> Chain | None:
-        """The sessions that this one goes on from; a replay does only when it is told to."""
+        """The sessions that this one continues; a replay does so only when configured to."""
         return (
-            (self.config.kind, self.config.account)
-            if not self.replay or self.config.replay.carry
+            (self.broker.kind, self.broker.account)
+            if not self.replay or self.broker.replay.carry
             else None
         )
 
@@ -74,7 +74,7 @@ class Duty:
         """The promoted limits; the broker's configuration may make the position smaller, never
         larger.
         """
-        promoted, cap = self.deployed.config.risk.limits, self.config.max_contracts
+        promoted, cap = self.deployed.config.risk.limits, self.broker.max_contracts
         return (
             promoted
             if cap is None
@@ -83,7 +83,7 @@ class Duty:
 
     @property
     def terms(self) -> tuple[Money, float]:
-        """What turns ticks into USD, and the size of a tick in price units."""
+        """The factors that turn ticks into USD, and the size of a tick in price units."""
         config = self.deployed.config
         of = INSTRUMENTS[config.data.instrument]
         return (
@@ -103,25 +103,27 @@ class Runner:
     sent.
     """
 
-    duty: Duty
+    session: SessionConfig
     broker: Broker
-    pinned: Pinned
+    pinned: QualifiedContract
     stage: Stage
     journal: Journal
-    board: Board
-    book: Book
+    status_board: StatusBoard
+    book: SessionBook
     tell: Callable[[int], None] = lambda _: None  # called with the number of bars so far
-    leaving: Pinned | None = None  # the contract before the roll, while anything of it is held
+    leaving: QualifiedContract | None = (
+        None  # the contract before the roll, while anything of it is held
+    )
     rolling: bool = False  # between the first and the last order of a roll
     turn: Turn = field(default_factory=Turn)
 
     def __post_init__(self) -> None:
-        config, interval = self.duty.deployed.config, self.stage.warmup.interval
+        config, interval = self.session.deployed.config, self.stage.warmup.interval
         self.window = Window(self.stage)
-        self.limits = limits_record(self.duty.limits, interval)
-        self.reach = max(self.duty.strategy.memory, memory_bars(config.risk)) + 1
+        self.limits = limits_record(self.session.limits, interval)
+        self.reach = max(self.session.strategy.memory, memory_bars(config.risk)) + 1
         self.interval_ns = BAR_SEC[interval] * NS
-        self.bars = self.seen = 0  # bars decided on; the broker's fills accounted for
+        self.bars = self.fills_seen = 0  # bars decided on; the broker's fills accounted for
         self.waiting: Bar | None = None  # closed while nobody was there, and still fresh
         self._after_waiting: list[Fill] = []  # fills later than the waiting bar
         # of the last decision; signal and scale
@@ -129,7 +131,10 @@ class Runner:
         for bar in self.book.bars:
             self.window.append(bar)
             self.bars += 1
-        self.board.bars, self.board.held = self.bars, self.book.ledger.holding.position
+        self.status_board.bars, self.status_board.position = (
+            self.bars,
+            self.book.ledger.holding.position,
+        )
 
     @property
     def after(self) -> int:
@@ -140,7 +145,7 @@ class Runner:
         """Until the next bar closes; endless in a replay, which waits for its decisions."""
         return (
             math.inf
-            if self.duty.replay
+            if self.session.replay
             else (self.after + self.interval_ns - self.broker.now()) / NS
         )
 
@@ -169,16 +174,20 @@ class Runner:
         """A replay stands still until it is decided; in a real market half an interval is the
         longest that counts as at once.
         """
-        allowed = 1.0 if self.duty.replay else FRESH_FRAC
+        allowed = 1.0 if self.session.replay else FRESH_FRAC
         return clock - bar.close_time < allowed * self.interval_ns
 
     # ------------------------------------------------------------------------------------- each bar
 
     async def run(self) -> None:
-        """Trade until the session's bars end. A bar that waits is told again by the stream, which
+        """Trade until the session's bars end. A bar that waits is sent again by the stream, which
         knows the price it is acted on at.
         """
-        due = partial(rolled, self) if self.book.move is not None and not self.over else None
+        due = (
+            partial(execute_roll, self)
+            if self.book.pending_roll is not None and not self.over
+            else None
+        )
         bar, ends = self.waiting, self.over
         self.waiting = None
         if bar is not None and ends:
@@ -206,20 +215,20 @@ class Runner:
         """The session's market has closed, whether or not its last bar ever came; a replay ends
         with its bars.
         """
-        return not self.duty.replay and self.broker.now() >= self.stage.close_ns + QUIET_NS
+        return not self.session.replay and self.broker.now() >= self.stage.close_ns + QUIET_NS
 
     async def _bar(self, bar: Bar) -> None:
         async with self.turn:
             await self.account_for_fills()
-            act = self.duty.replay or self._fresh(bar, self.broker.now())
+            act = self.session.replay or self._fresh(bar, self.broker.now())
             target, ref = self._decide(bar, act)
             if ref:
                 await self._trade(target, ref)
             self._show(bar)
-            self.board.account = self._agreed(await self.broker.account(self.pinned))
-            if not self.duty.replay or self.duty.config.replay.speed:
+            self.status_board.account = self._agreed(await self.broker.account(self.pinned))
+            if not self.session.replay or self.session.broker.replay.speed:
                 self.journal.arm(
-                    reference(self.duty.deployed, self.stage, bar.close_time + self.interval_ns),
+                    reference(self.session.deployed, self.stage, bar.close_time + self.interval_ns),
                     self.bars,
                 )
         self.tell(self.bars)
@@ -240,7 +249,7 @@ class Runner:
             Draft("bar", bar._asdict(), str(bar.close_time)),
             self._decision(bar, account, target, why),
         ]
-        ref = "" if why else reference(self.duty.deployed, self.stage, bar.close_time)
+        ref = "" if why else reference(self.session.deployed, self.stage, bar.close_time)
         if ref:
             body = {
                 "bar": self.bars,
@@ -268,27 +277,29 @@ class Runner:
         """The backtest's decision at the close of the last bar, from as many bars as it looks back
         on.
         """
-        config, rows = self.duty.deployed.config, self.window.rows
+        config, rows = self.session.deployed.config, self.window.rows
         first = 0 if memory_sessions(config.risk) else max(0, rows - self.reach)
-        planned = plan(self.window.bars(first), self.duty.strategy, config.risk, config.capital_usd)
+        planned = plan(
+            self.window.bars(first), self.session.strategy, config.risk, config.capital_usd
+        )
         self.intent, self.factors = (
             planned.row(-1),
             (float(planned.signal[-1]), float(planned.scale[-1])),
         )
         limits = self.limits
-        if self.board.mode is Mode.REDUCE_ONLY:
-            limits = limits._replace(state=int(TradingState.REDUCE_ONLY))
+        if self.status_board.mode is Mode.REDUCE_ONLY:
+            limits = limits._replace(state=int(State.REDUCE_ONLY))
         return decide(self.intent, account, limits)
 
     def _held_back(self, bar: Bar, account: Account, target: Target, act: bool) -> str:
-        """Why nothing is sent for this decision."""
+        """The reason why nothing is sent for this decision; empty when an order is sent."""
         if target.position == account.position:
             return "the position is the target"
         if account.to_close_sec <= 0 or self.window.full:
             return "the session has no next open"
         if not act:
             return f"late: known {(self.broker.now() - bar.close_time) / NS:.0f} s after its close"
-        return "paused" if self.board.mode is Mode.PAUSED else ""
+        return "paused" if self.status_board.mode is Mode.PAUSED else ""
 
     def _decision(self, bar: Bar, account: Account, target: Target, why: str) -> Draft:
         body: dict[str, Any] = {
@@ -307,63 +318,63 @@ class Runner:
             "locked": target.locked,
             "halted": target.halted,
             "stopped": target.stopped,
-            "mode": self.board.mode,
+            "mode": self.status_board.mode,
             "held_back": why,
         }
-        shown = {
+        row = {
             "time": bar.close_time,
             "close": bar.close,
             "position": account.position,
             "wanted": _number(self.intent.wanted),
         }
         block = Block(target.block).name
-        self.board.decisions.append(
-            shown | {"target": target.position, "block": block, "reason": why or "sent"}
+        self.status_board.decisions.append(
+            row | {"target": target.position, "block": block, "reason": why or "sent"}
         )
         return Draft("decision", body | {"ledger": self.book.ledger.state()}, str(bar.close_time))
 
     def _show(self, bar: Bar) -> None:
-        board, ledger = self.board, self.book.ledger
-        board.bars, board.held, board.target = (
+        status, ledger = self.status_board, self.book.ledger
+        status.bars, status.position, status.target = (
             self.bars,
             ledger.holding.position,
             self.book.target.position,
         )
         if self.broker.timing.close_delay_sec == self.broker.timing.close_delay_sec:
-            board.close_delays_sec.append(self.broker.timing.close_delay_sec)
-        board.last_price, board.last_close_ns, board.heard_ns = (
+            status.close_delays_sec.append(self.broker.timing.close_delay_sec)
+        status.last_price, status.last_close_ns, status.last_bar_at_ns = (
             bar.close,
             bar.close_time,
             time.time_ns(),
         )
-        board.point(bar.close_time, ledger.equity)
-        board.working = self.broker.working()
+        status.point(bar.close_time, ledger.equity)
+        status.working = self.broker.working()
 
     # ----------------------------------------------------------------------------------------- send
 
     async def _trade(self, target: Target, ref: str) -> None:
-        """Send, then account for everything that came back. A guard's refusal is told and the
-        session goes on.
+        """Send, then account for everything that came back. A guard's refusal is an alert and
+        the session continues.
         """
         self.broker.check()
         try:
             await self.broker.trade_to(self.pinned, target, ref)
         except GuardError as refusal:
-            self.board.counters["refused"] += 1
+            self.status_board.counters["refused"] += 1
             self.journal.append(
                 Draft("refused", {"bar": self.bars - 1, "why": refusal.message}, ref)
             )
-            self.board.alert("warning", "GUARD", refusal.message)
+            self.status_board.alert("warning", "GUARD", refusal.message)
             await self.account_for_fills()  # a reversal has closed what was held
             return
         self.answered(ref)
-        self.board.counters["orders"] += 1
+        self.status_board.counters["orders"] += 1
         self._timed(ref)
         await self.account_for_fills()
 
     def _timed(self, ref: str) -> None:
         if self.broker.timing.reaction_ms == self.broker.timing.reaction_ms:
-            self.board.latencies_ms.append(self.broker.timing.reaction_ms)
+            self.status_board.latencies_ms.append(self.broker.timing.reaction_ms)
             self.journal.append(
                 Draft(
                     "sent",
@@ -372,8 +383,8 @@ class Runner:
                 )
             )
 
-    async def secure(self, contract: Pinned, holding: Holding) -> None:
-        """What is held has its protection, and nothing else of ours works."""
+    async def secure(self, contract: QualifiedContract, holding: Holding) -> None:
+        """Make sure that the holding has its protection, and that nothing else of ours works."""
         if not self.broker.protected(contract):
             ref = self.repair("protect", {"position": holding.position})
             await self.broker.protect(contract, ref)
@@ -390,61 +401,63 @@ class Runner:
         async with self.turn:
             await self.account_for_fills()
             self._give_up(word)
-            said = [
+            sentences = [
                 await self._close_out(pinned, word)
                 for pinned in (self.leaving, self.pinned)
                 if pinned is not None
             ]
-            if any(self.book.held.values()):
-                raise Uncertain(f"{self.held_words()} left after {word}")
+            if any(self.book.open_positions.values()):
+                raise Uncertain(f"{self.holdings_text()} left after {word}")
         return (
-            "; ".join(filter(None, said))
+            "; ".join(filter(None, sentences))
             or f"flat already: nothing held in {self.pinned.local_symbol}"
         )
 
-    async def _close_out(self, pinned: Pinned, word: str) -> str:
-        held = self.book.positions[pinned.local_symbol]
-        ref = self.repair(word, {"from": held, "to": 0, "symbol": pinned.local_symbol})
+    async def _close_out(self, pinned: QualifiedContract, word: str) -> str:
+        position = self.book.positions[pinned.local_symbol]
+        ref = self.repair(word, {"from": position, "to": 0, "symbol": pinned.local_symbol})
         cancelled = await self.broker.close_out(pinned, ref)
         await self.account_for_fills()
         self.answered(ref)
-        closed = f"closed {held:+d} {pinned.local_symbol} ({ref})" if held else ""
+        closed = f"closed {position:+d} {pinned.local_symbol} ({ref})" if position else ""
         ended = (
             f"cancelled {cancelled} orders of {pinned.local_symbol}"
-            if cancelled and not held
+            if cancelled and not position
             else ""
         )
         return closed or ended
 
-    def held_words(self) -> str:
+    def holdings_text(self) -> str:
         return (
-            ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in self.book.held.items())
+            ", ".join(
+                f"{quantity:+d} {symbol}" for symbol, quantity in self.book.open_positions.items()
+            )
             or "nothing"
         )
 
-    def holdings(self) -> list[tuple[Pinned, Holding]]:
-        """What is held of each contract, with levels in its prices: also by fills that wait for the
-        bar before them to be decided.
+    def holdings(self) -> list[tuple[QualifiedContract, Holding]]:
+        """The holding of each contract, with levels in its prices, including fills that wait for
+        the bar before them to be decided.
         """
         book = copy.deepcopy(self.book) if self._after_waiting else self.book
         for fill in self._after_waiting:
             if not book.knows(fill):
                 book.take(fill)
-        holding, move = book.ledger.holding, book.move
-        if move is None or self.leaving is None:
+        holding, pending_roll = book.ledger.holding, book.pending_roll
+        if pending_roll is None or self.leaving is None:
             return [(self.pinned, holding)]
-        old, new = move.parts(holding)
+        old, new = pending_roll.parts(holding)
         return [(self.leaving, old), (self.pinned, new)]
 
     def _give_up(self, word: str) -> None:
         """A roll of which something has filled is not finished: a person wants to be flat."""
-        if self.book.move is not None and self.book.move.begun:
+        if self.book.pending_roll is not None and self.book.pending_roll.has_filled:
             self.journal.append(Draft("roll", {"bar": self.bars, "given_up": word}))
             give_up(self.book)
 
     def reference(self, what: str) -> str:
         """Of an order of this session that no decision asked for."""
-        return f"{prefix(self.duty.deployed, self.stage)}-{what}"
+        return f"{prefix(self.session.deployed, self.stage)}-{what}"
 
     def repair(self, word: str, body: dict[str, Any]) -> str:
         """Write down an order that no decision asked for; returns its reference."""
@@ -461,8 +474,8 @@ class Runner:
         the ledger's.
         """
         late, self._after_waiting = self._after_waiting, []
-        fresh = self.broker.fills(self.seen)
-        self.seen += len(fresh)
+        fresh = self.broker.fills(self.fills_seen)
+        self.fills_seen += len(fresh)
         self._take([*late, *fresh])
         if fresh:
             self._agreed(await self.broker.account(self.pinned))
@@ -471,11 +484,11 @@ class Runner:
         """With every fill taken the broker holds what the journal adds up to; while one is on its
         way nothing can be said.
         """
-        held = self.book.positions[self.pinned.local_symbol]
-        if account.position != held and not self.broker.fills(self.seen):
+        position = self.book.positions[self.pinned.local_symbol]
+        if account.position != position and not self.broker.fills(self.fills_seen):
             raise Uncertain(
                 f"the broker holds {account.position} {self.pinned.local_symbol}, the journal adds"
-                f" up to {held}"
+                f" up to {position}"
             )
         return account
 
@@ -494,12 +507,12 @@ class Runner:
                 Draft("fill", fill._asdict() | {"bar": self.bars}, fill.execution_id)
             )
             self.book.take(fill)
-            self.board.fills.append(fill)
-            self.board.counters["fills"] += 1
-        self.board.held = self.book.ledger.holding.position
+            self.status_board.fills.append(fill)
+            self.status_board.counters["fills"] += 1
+        self.status_board.position = self.book.ledger.holding.position
 
     def _correct(self, fill: Fill) -> None:
-        """The exchange has changed the price of an execution that stands in the journal."""
+        """The exchange has changed the price of an execution that is in the journal."""
         was = self.book.correction(fill)
         if was is None:
             return
@@ -507,7 +520,7 @@ class Runner:
             Draft("correct", fill._asdict() | {"bar": self.bars, "was": was}, fill.execution_id)
         )
         self.book.correct(fill, was)
-        self.board.alert(
+        self.status_board.alert(
             "warning",
             "CORRECTED",
             f"{fill.quantity:+d} {fill.symbol} traded at {fill.price:g}, not at {was:g}"
@@ -518,9 +531,9 @@ class Runner:
     def _symbols(self) -> set[str]:
         return {
             name
-            for known in (self.pinned, self.leaving)
-            if known is not None
-            for name in (known.local_symbol, known.contract.symbol)
+            for qualified in (self.pinned, self.leaving)
+            if qualified is not None
+            for name in (qualified.local_symbol, qualified.contract.symbol)
         }
 
 

@@ -37,10 +37,17 @@ from mcl.data.loader import load
 from mcl.live.journal import read
 from mcl.live.memory import release
 from mcl.live.ops.control_socket import alone, folder_of
-from mcl.live.ops.monitoring import Operations, attended
-from mcl.live.ops.session_log import logged
-from mcl.live.session import Traded, admitted, audit_traded, journal_path, signalled, trade
-from mcl.live.session_tasks import cancelled
+from mcl.live.ops.monitoring import Operations, monitor
+from mcl.live.ops.session_log import log_session
+from mcl.live.session import (
+    TradedSession,
+    admitted,
+    audit_traded,
+    journal_path,
+    signal_handlers,
+    trade,
+)
+from mcl.live.session_tasks import cancel_all
 from mcl.live.standby import Standby
 from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
@@ -53,9 +60,9 @@ LEAD_SEC = 900.0  # before the open: the version is read and what data are missi
 FIRST_PAUSE_SEC = 5.0  # after a refused start; twice as long after each, up to
 LONGEST_PAUSE_SEC = 300.0
 TICK_SEC = 1.0  # a clock that is set, or a machine that slept, is noticed within this
-LEAVE_SEC = 15.0  # so long a person who says stop waits for reading and fetching
+LEAVE_SEC = 15.0  # so long an operator who says stop waits for reading and fetching
 AUDIT_SEC = 30.0  # and for an audit
-FETCH_AGAIN_DAYS = 10  # before the end of what is stored: gaps there are looked at once more
+FETCH_AGAIN_DAYS = 10  # before the end of what is stored: gaps there are checked once more
 AUDIT_PAGE = "audit.prom"  # the last audit, for the metrics page
 NS = calendar.NS
 T = TypeVar("T")
@@ -71,7 +78,7 @@ class MarketClock:
 
 
 @dataclass(frozen=True)
-class Ahead:
+class UpcomingSession:
     """A session that is to be traded."""
 
     day: date
@@ -88,7 +95,7 @@ class Ahead:
 
 
 @dataclass(frozen=True)
-class Audited:
+class AuditRow:
     """One session in the answer of the process."""
 
     session: str
@@ -110,7 +117,7 @@ class Service:
     root: Path
     terms: DownloadTerms | None = None
     clock: MarketClock = field(default_factory=MarketClock)
-    audits: list[Audited] = field(default_factory=list)
+    audits: list[AuditRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.broker.kind == "sim":
@@ -120,10 +127,10 @@ class Service:
                 "choose broker=ib_paper",
             )
         self.folder = folder_of(self.root, self.name)
-        self.desk = Standby(self.name, self.broker, self.folder)
+        self.standby = Standby(self.name, self.broker, self.folder)
         self._instrument = "MCL"
         self._done: date | None = None  # the last session that is over for us
-        self._traded: Traded | None = None  # of the session that runs
+        self._traded: TradedSession | None = None  # of the session that runs
         self._whose: MutableMapping[str, Any] = {}
         # the last one that was told, and of which session
         self._refusal: tuple[date | None, str] | None = None
@@ -132,9 +139,9 @@ class Service:
     async def run(self) -> None:
         """Trade session after session. The caller holds `alone(folder)`."""
         return_freed_memory()
-        with logged(self.folder, alias=self.name) as self._whose:
-            async with attended(self.desk, self.folder, self.operations):
-                with signalled(self.desk.wish), suppress(_Left):
+        with log_session(self.folder, alias=self.name) as self._whose:
+            async with monitor(self.standby, self.folder, self.operations):
+                with signal_handlers(self.standby.request), suppress(_Left):
                     await self._live()
             log.info("ended in order")
 
@@ -145,30 +152,30 @@ class Service:
             await self._admit()  # a refusal is heard of now, not on Sunday evening
         except Exception as error:
             self._not_started(None, "no session can start", _sentence(error))
-        while not self.desk.stopping.is_set():
+        while not self.standby.stopping.is_set():
             ahead = next_session(self.clock.now(), self._instrument, self._done)
-            self.desk.plan(str(ahead.day))
+            self.standby.plan(str(ahead.day))
             self._whose["session"] = str(ahead.day)
             if self.clock.now() < ahead.open_ns:
-                self.desk.enter(State.WAITING, ahead.words)
+                self.standby.enter(State.WAITING, ahead.words)
             await self._until(ahead.open_ns - int(LEAD_SEC * NS))
             await self._serve(ahead)
             self._done = ahead.day
 
-    async def _serve(self, ahead: Ahead) -> None:
-        """One session: prepared, traded, audited. What refuses is told and tried again until the
+    async def _serve(self, ahead: UpcomingSession) -> None:
+        """One session: prepared, traded, audited. A refusal is reported and tried again until the
         session is over.
         """
         pause, fetched, began = FIRST_PAUSE_SEC, False, time.perf_counter()
         self._traded = None
-        while not self.desk.stopping.is_set() and self.clock.now() < ahead.close_ns:
+        while not self.standby.stopping.is_set() and self.clock.now() < ahead.close_ns:
             try:
                 deployed, strategy = await self._admit()
                 if not fetched:
                     fetched = True
                     await self._fetch(deployed, ahead)
                 if self.clock.now() < ahead.open_ns:
-                    self.desk.enter(State.WAITING, ahead.words)
+                    self.standby.enter(State.WAITING, ahead.words)
                     await self._until(ahead.open_ns)
                     deployed, strategy = await self._admit()
                 await self._trade(deployed, strategy, ahead)
@@ -184,13 +191,13 @@ class Service:
             self._traded = None
         await self._aside(release, LEAVE_SEC)
 
-    def _refuse(self, error: Exception, pause: float, ahead: Ahead) -> None:
+    def _refuse(self, error: Exception, pause: float, ahead: UpcomingSession) -> None:
         if not isinstance(error, MclError):
             log.error("the session ended with an error that is not one of ours", exc_info=error)
         sentence = _sentence(error)
         self._not_started(ahead.day, f"session {ahead.day}", sentence)
         state = State.STARTING if self.clock.now() >= ahead.open_ns else State.WAITING
-        self.desk.enter(
+        self.standby.enter(
             state, f"not trading: {sentence}; next attempt in {pause:g} s; {ahead.words}"
         )
 
@@ -198,9 +205,9 @@ class Service:
         """A critical alert, one for each reason and session, however often the start is tried
         again.
         """
-        told, self._refusal = self._refusal, (day, sentence)
-        if told is None or told[1] != sentence or told[0] not in (None, day):
-            self.desk.alert("critical", "NOT_STARTED", f"{what}: {sentence}")
+        previous, self._refusal = self._refusal, (day, sentence)
+        if previous is None or previous[1] != sentence or previous[0] not in (None, day):
+            self.standby.alert("critical", "NOT_STARTED", f"{what}: {sentence}")
 
     async def _admit(self) -> tuple[Deployable, Strategy]:
         deployed, strategy = await self._aside(
@@ -208,20 +215,22 @@ class Service:
         )
         self._instrument = deployed.config.data.instrument
         self._whose["version"] = deployed.version
-        self.desk.know(deployed)
+        self.standby.know(deployed)
         return deployed, strategy
 
     # ---------------------------------------------------------------------------------------- trade
 
-    async def _trade(self, deployed: Deployable, strategy: Strategy, ahead: Ahead) -> None:
+    async def _trade(
+        self, deployed: Deployable, strategy: Strategy, ahead: UpcomingSession
+    ) -> None:
         """Until the session's bars end or somebody says stop."""
-        if self.desk.stopping.is_set():
+        if self.standby.stopping.is_set():
             return
-        self.desk.enter(
+        self.standby.enter(
             State.STARTING,
             f"connecting to {self.broker.host}:{self.broker.port} for session {ahead.day}",
         )
-        self.desk.plan(str(ahead.day))
+        self.standby.plan(str(ahead.day))
         work = trade(
             deployed,
             strategy,
@@ -230,14 +239,14 @@ class Service:
             self._attend,
             lambda _bars, _of: None,
             opens_ns=ahead.open_ns,
-            watchers=(self.desk.take,),
+            watchers=(self.standby.take,),
         )
         task = asyncio.ensure_future(work)
-        stopped = asyncio.ensure_future(self.desk.stopping.wait())
+        stopped = asyncio.ensure_future(self.standby.stopping.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and self.desk.current is None and self._traded is None:
-                await cancelled([task])  # no session runs yet: nothing was sent
+            if not task.done() and self.standby.current is None and self._traded is None:
+                await cancel_all([task])  # no session runs yet: nothing was sent
                 return
             await task
         finally:
@@ -245,24 +254,26 @@ class Service:
 
     @asynccontextmanager
     async def _attend(self, supervisor: Supervisor) -> AsyncIterator[None]:
-        self.desk.begin(supervisor)
-        duty = supervisor.duty
-        path = journal_path(duty.folder, supervisor.stage, duty.chain)
+        self.standby.begin(supervisor)
+        session = supervisor.session
+        path = journal_path(session.folder, supervisor.stage, session.chain)
         try:
             yield
         finally:
             if any(True for _ in read(path, ("begin",))):
-                self._traded = Traded(duty.deployed, duty.strategy, supervisor.stage, path)
-            self.desk.end()
+                self._traded = TradedSession(
+                    session.deployed, session.strategy, supervisor.stage, path
+                )
+            self.standby.end()
 
     # ---------------------------------------------------------------------------------------- audit
 
-    async def _audit(self, traded: Traded, seconds: float) -> None:
-        """What was traded is held against the backtest. A failure of the audit is told and ends
+    async def _audit(self, traded: TradedSession, seconds: float) -> None:
+        """Compare the traded session with the backtest. A failure of the audit is reported and ends
         nothing.
         """
         day = traded.stage.date
-        self.desk.enter(State.WAITING, f"auditing session {day}")
+        self.standby.enter(State.WAITING, f"auditing session {day}")
         try:
             work = partial(audit_traded, traded, self.broker, self.store, seconds)
             done, left = await self._aside(work, AUDIT_SEC)
@@ -276,7 +287,7 @@ class Service:
             return
         except Exception as error:
             log.error("the audit failed", exc_info=error)
-            self.desk.alert(
+            self.standby.alert(
                 "critical",
                 "AUDIT",
                 f"session {day} could not be audited: {_sentence(error)}; mcl live audit {day}"
@@ -288,7 +299,7 @@ class Service:
         write_whole(self.folder / AUDIT_PAGE, page.encode())
         self.audits = [
             *self.audits[-99:],
-            Audited(str(day), done.run_id, str(facts["audit"]), int(facts["unexplained"])),
+            AuditRow(str(day), done.run_id, str(facts["audit"]), int(facts["unexplained"])),
         ]
         sentence = (
             f"audit of session {day} {facts['audit']}: {facts['decisions']} decisions,"
@@ -300,24 +311,24 @@ class Service:
         )
         log.info(sentence)
         if facts["audit"] == "failed":
-            self.desk.alert("critical", "AUDIT", sentence)
+            self.standby.alert("critical", "AUDIT", sentence)
         if left is not None:
-            self.desk.take(left)
+            self.standby.take(left)
 
     # ----------------------------------------------------------------------------------------- data
 
-    async def _fetch(self, deployed: Deployable, ahead: Ahead) -> None:
-        """Bring what is missing before the session. What cannot be brought is told once; whether it
-        matters, the start says.
+    async def _fetch(self, deployed: Deployable, ahead: UpcomingSession) -> None:
+        """Bring what is missing before the session. A failure is reported once.
+        The start says whether it matters.
         """
         data = deployed.config.data
         state = State.WAITING if self.clock.now() < ahead.open_ns else State.STARTING
-        self.desk.enter(state, f"looking for data that are missing; {ahead.words}")
+        self.standby.enter(state, f"looking for data that are missing; {ahead.words}")
         try:
             if self.terms is not None:
                 order = missing(data, self.root)
                 done = await self._aside(
-                    partial(_bring, order, self.root, self.terms, self.desk.stopping), LEAVE_SEC
+                    partial(_bring, order, self.root, self.terms, self.standby.stopping), LEAVE_SEC
                 )
                 log.info("data: %d files, %.4f USD paid now", len(done["files"]), done["paid_usd"])
         except MclError as error:
@@ -325,7 +336,7 @@ class Service:
                 raise
             if error.message not in self._sentences:
                 self._sentences.add(error.message)
-                self.desk.alert("warning", "DATA", f"nothing was fetched: {error.message}")
+                self.standby.alert("warning", "DATA", f"nothing was fetched: {error.message}")
         # made now, mapped at the open
         await self._aside(partial(load, data, self.root, holdout=True), LEAVE_SEC)
 
@@ -334,26 +345,26 @@ class Service:
     async def _until(self, at_ns: int) -> None:
         """Wait for an instant of the market's clock, or for stop."""
         while (
-            not self.desk.stopping.is_set()
+            not self.standby.stopping.is_set()
             and (left := (at_ns - self.clock.now()) / NS / self.clock.rate) > 0
         ):
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, TICK_SEC)):
-                    await self.desk.stopping.wait()
+                    await self.standby.stopping.wait()
 
-    async def _aside(self, work: Callable[[], T], patience_sec: float) -> T:
+    async def _aside(self, work: Callable[[], T], wait_sec: float) -> T:
         """Do it in a thread of its own. After a stop it has so long to end; then it is left alone,
         and ends with the process.
         """
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
         threading.Thread(target=_perform, args=(work, done), name="mcl-aside", daemon=True).start()
         result: asyncio.Future[T] = asyncio.wrap_future(done)
-        stopped = asyncio.ensure_future(self.desk.stopping.wait())
+        stopped = asyncio.ensure_future(self.standby.stopping.wait())
         waits: list[asyncio.Future[Any]] = [result, stopped]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not result.done():
-                await asyncio.wait({result}, timeout=patience_sec)
+                await asyncio.wait({result}, timeout=wait_sec)
         finally:
             stopped.cancel()
         if not result.done():
@@ -373,8 +384,8 @@ def serve(
     *,
     store: Store,
     root: Path,
-    terms: DownloadTerms | None = None,
-) -> list[Audited]:
+    terms: Terms | None = None,
+) -> list[AuditRow]:
     """Trade the sessions of `name` until somebody says stop; returns the last hundred audits.
     LiveError: it already runs, or a replay.
     """
@@ -384,13 +395,15 @@ def serve(
     return service.audits
 
 
-def next_session(now_ns: int, instrument: str, after: date | None = None) -> Ahead:
+def next_session(now_ns: int, instrument: str, after: date | None = None) -> UpcomingSession:
     """The session that is open, else the next one; later than `after`."""
     today = calendar.from_day(int(calendar.session_of(now_ns)))
-    found = calendar.sessions(today - timedelta(days=1), today + timedelta(days=14), instrument)
-    for day, open_ns, close_ns in zip(found.dates, found.open_ns, found.close_ns, strict=True):
+    sessions = calendar.sessions(today - timedelta(days=1), today + timedelta(days=14), instrument)
+    for day, open_ns, close_ns in zip(
+        sessions.dates, sessions.open_ns, sessions.close_ns, strict=True
+    ):
         if close_ns > now_ns and (after is None or day > after):
-            return Ahead(day, int(open_ns), int(close_ns))
+            return UpcomingSession(day, int(open_ns), int(close_ns))
     raise LiveError(
         f"the calendar has no session of {instrument} in the two weeks after {today}",
         "update pandas_market_calendars",

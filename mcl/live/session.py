@@ -24,18 +24,18 @@ from mcl.base.errors import LiveError
 from mcl.broker.guards import check_locks, check_reach
 from mcl.config import schema
 from mcl.live import session_setup as staging
-from mcl.live.audit.record import EMBEDDED, Session, tracked
+from mcl.live.audit.record import EMBEDDED, AuditedSession, track_audit
 from mcl.live.journal import Journal
-from mcl.live.memory import calm
+from mcl.live.memory import collect_between_bars
 from mcl.live.ops.alert_channels import channels
-from mcl.live.ops.alerts import Alerts
+from mcl.live.ops.alerts import AlertDispatcher
 from mcl.live.ops.control_socket import alone, folder_of
-from mcl.live.ops.monitoring import Operations, attended
-from mcl.live.ops.session_log import logged
-from mcl.live.runner import Duty
+from mcl.live.ops.monitoring import Operations, monitor
+from mcl.live.ops.session_log import log_session
+from mcl.live.runner import SessionConfig
 from mcl.live.session_setup import Stage
 from mcl.live.session_state import Chain, chain_of
-from mcl.live.simulated_broker import embedded
+from mcl.live.simulated_broker import broker_port
 from mcl.live.status import Command
 from mcl.live.status_board import Watcher
 from mcl.live.supervisor import Supervisor, gate_of
@@ -55,7 +55,7 @@ HISTORY_MAY_DIFFER = {"sim": 0.0, "tws": 0.05}
 
 
 @dataclass(frozen=True)
-class Traded:
+class TradedSession:
     """A session that was traded: the version, what was known before it, and where its journal
     is.
     """
@@ -74,7 +74,7 @@ def run_session(
     store: Store,
     root: Path,
     progress: bool = True,
-) -> Session:
+) -> AuditedSession:
     """Trade the version that is promoted as `name` for one session, audit it against the backtest,
     track it as a run.
 
@@ -93,16 +93,16 @@ def run_session(
             "version": deployed.version,
             "session": str(supervisor.stage.date),
         }
-        with logged(supervisor.duty.folder, **whose):
-            async with attended(supervisor, supervisor.duty.folder, operations):
-                with signalled(supervisor.wish):
+        with log_session(supervisor.session.folder, **whose):
+            async with monitor(supervisor, supervisor.session.folder, operations):
+                with signal_handlers(supervisor.request):
                     yield
 
     with alone(folder_of(root, name)):
         traded = asyncio.run(trade(deployed, strategy, broker, root, attend, _progress(progress)))
     done, left = audit_traded(traded, broker, store, time.perf_counter() - began)
     if left is not None:
-        with Alerts(operations.alerts, channels(operations.alerts)) as alerts:
+        with AlertDispatcher(operations.alerts, channels(operations.alerts)) as alerts:
             alerts.tell(left, name, deployed.version, str(traded.stage.date))
     return done
 
@@ -119,8 +119,8 @@ def admitted(
 
 
 def audit_traded(
-    traded: Traded, broker: schema.BrokerConfig, store: Store, seconds: float
-) -> tuple[Session, Alert | None]:
+    traded: TradedSession, broker: schema.Broker, store: Store, seconds: float
+) -> tuple[AuditedSession, Alert | None]:
     """Audit the session and file it; with the alert that its version has left its expected band."""
     exact = broker.kind == "sim" and not broker.replay.speed
     where = (
@@ -128,7 +128,7 @@ def audit_traded(
         if broker.kind == "sim"
         else f"{broker.host}:{broker.port} account {broker.account}"
     )
-    done = tracked(
+    done = track_audit(
         traded.journal,
         traded.deployed,
         traded.strategy,
@@ -156,48 +156,48 @@ async def trade(
     tell: Callable[[int, int], None],
     opens_ns: int = 0,
     watchers: Sequence[Watcher] = (),
-) -> Traded:
+) -> TradedSession:
     """Run the session on the configured broker, inside `attend`. The caller holds `alone`.
 
     `opens_ns`: the session that opens then, although the broker's clock may be a little behind.
     """
     from mcl.broker.ib import IBBroker
 
-    duty = Duty(
+    session = SessionConfig(
         deployed, strategy, config, folder_of(root, deployed.alias), HISTORY_MAY_DIFFER[config.kind]
     )
-    check_reach(config.guards, duty.limits.max_position, duty.limits.max_order)
-    gate, instrument = gate_of(duty), INSTRUMENTS[deployed.config.data.instrument]
+    check_reach(config.guards, session.limits.max_position, session.limits.max_order)
+    gate, instrument = gate_of(session), INSTRUMENTS[deployed.config.data.instrument]
     replay = (
         staging.replayed(deployed.config, config.replay.session, strategy, root)
-        if duty.replay
+        if session.replay
         else None
     )
-    path = journal_path(duty.folder, replay) if replay else None
+    path = journal_path(session.folder, replay) if replay else None
     async with AsyncExitStack() as stack:
-        port = await stack.enter_async_context(embedded(duty, replay, path, root))
+        port = await stack.enter_async_context(broker_port(session, replay, path, root))
         first = IBBroker(config, instrument, port=port, gate=gate)
         stack.push_async_callback(first.close)
         await first.connect()
-        between = stack.enter_context(calm())
+        between = stack.enter_context(collect_between_bars())
         stage = replay or staging.today(deployed.config, strategy, root, max(first.now(), opens_ns))
-        path = path or journal_path(duty.folder, stage, duty.chain)
+        path = path or journal_path(session.folder, stage, session.chain)
         journal = Journal(path)
         stack.callback(journal.close)
 
-        def told(bars: int) -> None:
+        def report(bars: int) -> None:
             between(bars)
             tell(bars, stage.room)
 
         supervisor = Supervisor(
-            duty,
+            session,
             lambda gate: IBBroker(config, instrument, port=port, gate=gate),
             stage,
             journal,
             watchers=watchers,
             gate=gate,
-            tell=told,
-            wait=not duty.replay,
+            tell=report,
+            wait=not session.replay,
         )
         await stack.enter_async_context(attend(supervisor))
         try:
@@ -207,31 +207,31 @@ async def trade(
                 "; "
             )
             raise
-    return Traded(deployed, strategy, supervisor.stage, path)
+    return TradedSession(deployed, strategy, supervisor.stage, path)
 
 
 @contextmanager
-def signalled(wish: Callable[[Command, str], None]) -> Iterator[None]:
+def signal_handlers(request: Callable[[Command, str], None]) -> Iterator[None]:
     """Signals reach the session for as long as the block runs."""
-    loop, heard = asyncio.get_running_loop(), []
+    loop, numbers = asyncio.get_running_loop(), []
     for number, word in SIGNALS.items():
         try:
-            loop.add_signal_handler(number, wish, word, signal.Signals(number).name)
+            loop.add_signal_handler(number, request, word, signal.Signals(number).name)
         # not in the main thread: whoever runs us there ends us otherwise
         except (ValueError, RuntimeError):
             break
-        heard.append(number)
+        numbers.append(number)
     try:
         yield
     finally:
-        for number in heard:
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 
 def journal_path(folder: Path, stage: Stage, chain: Chain | None = None) -> Path:
     """<root>/live/ALIAS/SESSION.sqlite, or under the next free number SESSION.2.sqlite.
 
-    A real session goes on in the journal of its day that has the same kind of broker and the same
+    A real session continues in the journal of its day that has the same kind of broker and the same
     account: `chain`. A replay, for which that is None, gets a new journal each time.
     """
     numbered = (folder / f"{stage.date}.{number}.sqlite" for number in range(2, 1_000_000))

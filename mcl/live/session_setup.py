@@ -1,4 +1,4 @@
-"""What a session needs to know before it starts: the day, its contract, and the bars that
+"""Prepare what a session needs before it starts: the day, its contract, and the bars that
 indicators warm up on.
 """
 
@@ -22,7 +22,7 @@ from mcl.data.dataset import Dataset
 from mcl.data.loader import load
 from mcl.data.table import PRICES
 from mcl.engine.orders import live_supported
-from mcl.live.roll_state import Roll, roll_into
+from mcl.live.roll_state import ContractRoll, roll_into
 from mcl.market import calendar
 from mcl.market.instruments import Contract
 from mcl.risk.limits import BAR_SEC
@@ -52,8 +52,8 @@ class Stage:
     close_ns: int  # official close
     room: int  # rows that the session can have at most
     stored: Bars | None = None
-    roll: Roll | None = None  # the last one into `contract`
-    roll_adjust: str = "difference"  # how the adjusted series goes on over a roll
+    roll: ContractRoll | None = None  # the last one into `contract`
+    roll_adjust: str = "difference"  # how the adjusted series continues over a roll
 
     @property
     def recorded(self) -> Bars | None:
@@ -74,9 +74,9 @@ class Stage:
     @property
     def own_rows(self) -> npt.NDArray[np.bool_]:
         """Rows of the warm-up that are of the session's contract."""
-        known = self.warmup.contracts
+        contracts = self.warmup.contracts
         rows: npt.NDArray[np.bool_] = self.warmup.contract == (
-            known.index(self.contract) if self.contract in known else -1
+            contracts.index(self.contract) if self.contract in contracts else -1
         )
         return rows
 
@@ -96,14 +96,14 @@ def replayed(config: schema.Config, session: date | None, strategy: Strategy, ro
             f" {last}"
         )
     before = _warmup_start(bars, start, config, strategy)
-    known = bars.rows(start, stop)
+    session_bars = bars.rows(start, stop)
     return Stage(
         warmup=_labelled(bars, before, start),
         day=day,
-        contract=known.contracts[int(known.contract[0])],
-        adjustment=float(known.adjustment[0]),
-        close_ns=int(known.close_time[-1]) + int(known.to_close_sec[-1]) * NS,
-        room=len(known),
+        contract=session_bars.contracts[int(session_bars.contract[0])],
+        adjustment=float(session_bars.adjustment[0]),
+        close_ns=int(session_bars.close_time[-1]) + int(session_bars.to_close_sec[-1]) * NS,
+        room=len(session_bars),
         stored=_labelled(bars, before, stop),
         roll=roll_into(bars, start),
     )
@@ -160,20 +160,20 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
 
 def _contract_of(
     stored: Dataset, bars: Bars, data: schema.Data, day: int
-) -> tuple[Contract, Roll | None]:
+) -> tuple[Contract, ContractRoll | None]:
     """The contract that the roll table has for a session after the stored bars, and the last roll
     into it.
 
     The table is carried on by its own rule from what is stored. The gap of a roll since then is not
     known yet: NaN.
     """
-    last, known = int(bars.session[-1]), stored.calendar.day
-    if day > int(known[-1]):
+    last, calendar_days = int(bars.session[-1]), stored.calendar.day
+    if day > int(calendar_days[-1]):
         raise LiveError(
-            f"the calendar of the data ends on {calendar.from_day(int(known[-1]))}",
+            f"the calendar of the data ends on {calendar.from_day(int(calendar_days[-1]))}",
             "mcl data download, then start again",
         )
-    days = known[(known >= stored.sessions[0]) & (known <= max(day, last))]
+    days = calendar_days[(calendar_days >= stored.sessions[0]) & (calendar_days <= max(day, last))]
     chosen, steps = continuous.active(stored, data.roll, days)
     since = [step for step in steps if step.session > last]
     if not since or stored.contracts[int(chosen[-1])] == bars.contracts[int(bars.contract[-1])]:
@@ -185,15 +185,15 @@ def _contract_of(
             f"the stored bars end before {why}, the last on {calendar.from_day(step.session)}",
             "mcl data download, then start again",
         )
-    return stored.contracts[step.incoming], Roll(
+    return stored.contracts[step.incoming], ContractRoll(
         stored.contracts[step.outgoing], step.session, math.nan, math.nan
     )
 
 
-def turned(stage: Stage, roll: Roll, older: list[Bar], gap: float) -> Stage:
-    """A stage whose stored bars end before the roll into its contract: with the bars of the
-    contract before it up to the roll, and the gap between both, which the adjusted series goes on
-    without.
+def stage_after_roll(stage: Stage, roll: ContractRoll, older: list[Bar], gap: float) -> Stage:
+    """The stage of a session whose stored bars end before the roll into its contract. It gets the
+    bars of the contract before it up to the roll, and the gap between both, which the adjusted
+    series is continued without.
     """
     before = with_history(replace(stage, contract=roll.outgoing), older)
     adjustment = (
@@ -205,7 +205,7 @@ def turned(stage: Stage, roll: Roll, older: list[Bar], gap: float) -> Stage:
 
 
 def with_history(stage: Stage, newer: list[Bar]) -> Stage:
-    """The stage with bars that have closed since the stored ones ended, as the broker tells them;
+    """The stage with bars that have closed since the stored ones ended, as the broker sends them;
     all of the session's contract.
     """
     if not newer:
@@ -214,7 +214,7 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
     close_time = np.array([bar.close_time for bar in newer], np.int64)
     session = calendar.session_of(close_time)
     first, last = (calendar.from_day(int(day)) for day in (session[0], session[-1]))
-    warmup = knowing(warmup, stage.contract)
+    warmup = with_contract(warmup, stage.contract)
     contract = warmup.contracts.index(stage.contract)
     rolls = np.zeros(count, np.bool_)
     rolls[0] = contract != warmup.contract[-1]
@@ -242,7 +242,7 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
     return replace(stage, warmup=replace(warmup, **columns, shift=shift, left_at=left_at))
 
 
-def knowing(bars: Bars, contract: Contract) -> Bars:
+def with_contract(bars: Bars, contract: Contract) -> Bars:
     """The bars, with a contract that none of them is of among their contracts."""
     if contract in bars.contracts:
         return bars

@@ -1,5 +1,5 @@
-"""What the journals of an alias add up to: positions, the ledger, the references that are ours, and
-the bars of the session.
+"""Rebuild from the journals of an alias the positions, the ledger, the references that are ours,
+and the bars of the session.
 
 A session's journal begins with what the one before it carried over, so that two files tell
 everything: this session's, and the latest earlier one of the same account. A replay on the embedded
@@ -21,12 +21,12 @@ from mcl.broker.protocol import Bar, Fill
 from mcl.engine.account import Guard, Holding, Ledger, Money
 from mcl.engine.decision import Target
 from mcl.live.journal import Entry, read
-from mcl.live.roll_state import Move
+from mcl.live.roll_state import PendingRoll
 from mcl.live.status import Mode
 
 # references and executions that a journal takes over from the one before: far more than a week of
 # them
-KEPT = 2000
+MOST_CARRIED = 2000
 # so long an order that nobody has answered may still reach the broker on a connection that is gone
 IN_FLIGHT_SEC = 3.0
 NO_TARGET = Target(0, math.nan, math.nan, 0, False, False, 0)
@@ -48,8 +48,10 @@ class Sent(NamedTuple):
 
 
 @dataclass
-class Book:
-    """`ledger` and `target` are those after the last decision and every fill since."""
+class SessionBook:
+    """Adds up the journals of an alias. `ledger` and `target` are those after the last decision and
+    every fill since.
+    """
 
     ledger: Ledger
     tick_size: float
@@ -58,31 +60,31 @@ class Book:
     positions: Counter[str] = field(default_factory=Counter)  # contracts by symbol
     refs: set[str] = field(default_factory=set)  # decisions that orders may have been sent for
     executions: set[str] = field(default_factory=set)  # roots of those that are accounted for
-    # permanent ids of orders of others that a person has accepted
+    # permanent ids of orders of others that an operator has accepted
     adopted: set[int] = field(default_factory=set)
     mode: Mode = Mode.NORMAL
-    begun: bool = False  # this session's journal has a beginning
+    started: bool = False  # this session's journal has a beginning
     carried: bool = False  # something came over from an earlier session
     # protective orders placed again, and rolls: what makes their references unique
     repairs: int = 0
     # fills of this session as they were last told, by the root of their id
     booked: dict[str, Fill] = field(default_factory=dict)
-    closing: str = ""  # flatten or kill: said by a person or a guard, and not done yet
+    closing: str = ""  # flatten or kill: said by an operator or a guard, and not done yet
     # by reference: orders that the broker may not have answered
     unanswered: dict[str, Sent] = field(default_factory=dict)
     # of this session: what the guards count
     history: GateHistory = field(default_factory=GateHistory)
     # what is held waits to be in the next contract, or is on its way there
-    move: Move | None = None
+    pending_roll: PendingRoll | None = None
 
     def take(self, fill: Fill) -> None:
-        """Account for one execution that stands in the journal."""
+        """Account for one execution that is in the journal."""
         self.executions.add(execution_root(fill.execution_id))
         self.booked[execution_root(fill.execution_id)] = fill
         self.positions[fill.symbol] += fill.quantity
         ticks = round(fill.price / self.tick_size, 6)
-        if self.move is not None and self.move.explains(fill):
-            self.move.take(fill, ticks)
+        if self.pending_roll is not None and self.pending_roll.explains(fill):
+            self.pending_roll.take(fill, ticks)
         elif fill.reason == "target":
             self.ledger.fill(fill.quantity, ticks, self.target)
         else:
@@ -91,18 +93,20 @@ class Book:
 
     def _arrived(self) -> None:
         """A roll is over when both legs are whole, or when nothing is held that could move."""
-        held = self.ledger.holding.position
-        if self.move is not None and self.move.whole(held):
-            self.move.settle(self.ledger)
-            self.move = None
-        elif self.move is not None and not held and not any(self.held.values()):
-            self.move = None
+        position = self.ledger.holding.position
+        if self.pending_roll is not None and self.pending_roll.whole(position):
+            self.pending_roll.settle(self.ledger)
+            self.pending_roll = None
+        elif (
+            self.pending_roll is not None and not position and not any(self.open_positions.values())
+        ):
+            self.pending_roll = None
 
     def mark(self, close_ticks: float) -> None:
         """At a close of the session's contract; what is still in the one before is worth that less
         the gap.
         """
-        self.ledger.mark(close_ticks - (self.move.gap_ticks if self.move else 0.0))
+        self.ledger.mark(close_ticks - (self.pending_roll.gap_ticks if self.pending_roll else 0.0))
 
     def correction(self, fill: Fill) -> float | None:
         """The price at which a fill was booked that now has another one; None when nothing has
@@ -114,7 +118,7 @@ class Book:
         return was.price
 
     def correct(self, fill: Fill, was: float) -> None:
-        """An execution that stands in the journal had another price."""
+        """Correct the price of an execution that is in the journal."""
         self.booked[execution_root(fill.execution_id)] = fill
         before, now = (round(price / self.tick_size, 6) for price in (was, fill.price))
         self.ledger.correct(fill.quantity, before, now)
@@ -143,7 +147,7 @@ class Book:
         return execution_root(fill.execution_id) in self.executions
 
     @property
-    def held(self) -> dict[str, int]:
+    def open_positions(self) -> dict[str, int]:
         """By symbol, flat ones left out."""
         return {symbol: quantity for symbol, quantity in self.positions.items() if quantity}
 
@@ -152,7 +156,7 @@ class Book:
 Chain = tuple[Literal["tws", "sim"], str]
 
 
-def book_of(path: Path, money: Money, tick_size: float, chain: Chain | None) -> Book:
+def book_of(path: Path, money: Money, tick_size: float, chain: Chain | None) -> SessionBook:
     """The book of the session whose journal is `path`. `chain` None: a replay that is a world of
     its own and carries nothing over.
     """
@@ -167,9 +171,9 @@ def book_of(path: Path, money: Money, tick_size: float, chain: Chain | None) -> 
     return book
 
 
-def carried(path: Path, money: Money, tick_size: float, chain: Chain) -> Book | None:
-    """What the session of the journal `path` takes over from the one before it: all but its bars
-    and its mode. None: nothing before it.
+def carried(path: Path, money: Money, tick_size: float, chain: Chain) -> SessionBook | None:
+    """The book that the session of the journal `path` takes over from the one before it: all but
+    its bars and its mode. None: nothing before it.
     """
     earlier = _latest_before(path, chain)
     if earlier is None:
@@ -177,16 +181,16 @@ def carried(path: Path, money: Money, tick_size: float, chain: Chain) -> Book | 
     book = empty_book(money, tick_size)
     _read_into(book, read(earlier))
     book.ledger.open_session()
-    known = (book.positions, book.refs, book.executions, book.adopted)
-    return Book(
+    carried_fields = (book.positions, book.refs, book.executions, book.adopted)
+    return SessionBook(
         book.ledger,
         tick_size,
         book.target,
         [],
-        *known,
+        *carried_fields,
         carried=True,
         closing=book.closing,
-        move=book.move,
+        pending_roll=book.pending_roll,
     )
 
 
@@ -203,60 +207,60 @@ def _latest_before(path: Path, chain: Chain) -> Path | None:
 
 
 def chain_of(path: Path) -> Chain | None:
-    """Whose session a journal is of; None: it has not begun."""
-    begun = read(path, ("begin",))
-    body: Any = begun[0].body if begun else {}
-    return (body.get("broker"), body.get("account")) if begun else None
+    """The kind of broker and the account of a journal; None: its session has not begun."""
+    entries = read(path, ("begin",))
+    body: Any = entries[0].body if entries else {}
+    return (body.get("broker"), body.get("account")) if entries else None
 
 
-def carried_over(book: Book) -> dict[str, Any]:
-    """What the beginning of a journal says of the past: enough to need no other file."""
+def carried_over(book: SessionBook) -> dict[str, Any]:
+    """The state with which a journal begins: enough to need no other file."""
     return {
         "ledger": book.ledger.state(),
-        "positions": book.held,
-        "refs": sorted(book.refs)[-KEPT:],
-        "executions": sorted(book.executions)[-KEPT:],
+        "positions": book.open_positions,
+        "refs": sorted(book.refs)[-MOST_CARRIED:],
+        "executions": sorted(book.executions)[-MOST_CARRIED:],
         "adopted": sorted(book.adopted),
-        **({"move": book.move.state()} if book.move else {}),
+        **({"move": book.pending_roll.state()} if book.pending_roll else {}),
     }
 
 
-def _read_into(book: Book, entries: Iterable[Entry]) -> None:
+def _read_into(book: SessionBook, entries: Iterable[Entry]) -> None:
     for entry in entries:
         read_into(book, entry)
 
 
-def empty_book(money: Money, tick_size: float) -> Book:
-    """Nothing held, nothing known."""
-    return Book(Ledger(money), tick_size)
+def empty_book(money: Money, tick_size: float) -> SessionBook:
+    """A book without positions, fills or references."""
+    return SessionBook(Ledger(money), tick_size)
 
 
-def read_into(book: Book, entry: Entry) -> None:
-    """What one entry of a journal adds."""
+def read_into(book: SessionBook, entry: Entry) -> None:
+    """Add one entry of a journal to the book."""
     _READERS.get(entry.kind, _skip)(book, entry)
 
 
-def _skip(_book: Book, _entry: Entry) -> None: ...
+def _skip(_book: SessionBook, _entry: Entry) -> None: ...
 
 
-def _begin(book: Book, entry: Entry) -> None:
-    if not book.begun:
+def _begin(book: SessionBook, entry: Entry) -> None:
+    if not book.started:
         book.history = GateHistory(start_usd=_nan(entry.body.get("broker_equity_usd")))
         book.unanswered.clear()
-    if not book.begun and "ledger" in entry.body:
+    if not book.started and "ledger" in entry.body:
         _snapshot(book, entry.body)
         book.positions = Counter(entry.body["positions"])
         book.refs, book.executions = set(entry.body["refs"]), set(entry.body["executions"])
         book.adopted = set(entry.body["adopted"])
-        book.move = Move.of(entry.body["move"]) if "move" in entry.body else None
-    book.begun = True
+        book.pending_roll = PendingRoll.of(entry.body["move"]) if "move" in entry.body else None
+    book.started = True
 
 
-def _bar(book: Book, entry: Entry) -> None:
+def _bar(book: SessionBook, entry: Entry) -> None:
     book.bars.append(Bar(**entry.body))
 
 
-def _decision(book: Book, entry: Entry) -> None:
+def _decision(book: SessionBook, entry: Entry) -> None:
     body = entry.body
     if "ledger" not in body:
         return
@@ -267,18 +271,18 @@ def _decision(book: Book, entry: Entry) -> None:
     _snapshot(book, body)
 
 
-def _snapshot(book: Book, body: dict[str, Any]) -> None:
+def _snapshot(book: SessionBook, body: dict[str, Any]) -> None:
     book.ledger = ledger_from(book.ledger.money, body["ledger"])
 
 
-def _order(book: Book, entry: Entry) -> None:
+def _order(book: SessionBook, entry: Entry) -> None:
     ref = decision_of(str(entry.key))
     book.refs.add(ref)
     book.repairs += entry.kind in ("protect", "roll")
     if entry.kind != "armed":
-        known = "from" in entry.body and "to" in entry.body and entry.kind != "roll"
+        has_quantity = "from" in entry.body and "to" in entry.body and entry.kind != "roll"
         book.unanswered[ref] = Sent(
-            entry.at_ns, entry.body["to"] - entry.body["from"] if known else None
+            entry.at_ns, entry.body["to"] - entry.body["from"] if has_quantity else None
         )
     if entry.kind == "order":
         book.history.ordered(ref, entry.body)
@@ -286,22 +290,22 @@ def _order(book: Book, entry: Entry) -> None:
         _snapshot(book, entry.body)
 
 
-def _roll(book: Book, entry: Entry) -> None:
-    """What is written down before the first leg leaves; or that a person ended it half way."""
+def _roll(book: SessionBook, entry: Entry) -> None:
+    """Read a roll as written before its first leg left, or that a person ended it half way."""
     if "given_up" in entry.body:
         give_up(book)
         return
     _order(book, entry)
-    book.move = Move.of(entry.body)
+    book.pending_roll = PendingRoll.of(entry.body)
 
 
-def give_up(book: Book) -> None:
-    if book.move is not None:
-        book.move.given_up(book.ledger)
-        book.move = None
+def give_up(book: SessionBook) -> None:
+    if book.pending_roll is not None:
+        book.pending_roll.give_up(book.ledger)
+        book.pending_roll = None
 
 
-def _fill(book: Book, entry: Entry) -> None:
+def _fill(book: SessionBook, entry: Entry) -> None:
     fill = _fill_of(entry)
     book.history.filled(fill.ref)
     book.take(fill)
@@ -312,50 +316,62 @@ def _fill_of(entry: Entry) -> Fill:
     return Fill(**body | {"commission_usd": _nan(body["commission_usd"])})
 
 
-def _adopt(book: Book, entry: Entry) -> None:
+def _adopt(book: SessionBook, entry: Entry) -> None:
     _snapshot(book, entry.body)
     book.positions = Counter(entry.body["positions"])
     book.executions |= set(entry.body["executions"])
     book.adopted |= set(entry.body["orders"])
-    book.move = None  # where it stands is what was taken over
+    book.pending_roll = None  # its state is what was taken over
 
 
-def _command(book: Book, entry: Entry) -> None:
+def _command(book: SessionBook, entry: Entry) -> None:
     word = entry.body["word"]
     book.mode = MODES.get(word, book.mode)
     book.closing = word if word in CLOSING else book.closing
 
 
-def _answered(book: Book, entry: Entry) -> None:
+def _answered(book: SessionBook, entry: Entry) -> None:
     book.unanswered.pop(str(entry.key), None)
 
 
-def _refused(book: Book, entry: Entry) -> None:
+def _refused(book: SessionBook, entry: Entry) -> None:
     _answered(book, entry)
     book.history.refused(str(entry.key))
 
 
-def _reject(book: Book, _entry: Entry) -> None:
+def _reject(book: SessionBook, _entry: Entry) -> None:
     book.history.rejects += 1
 
 
-def _flat(book: Book, _entry: Entry) -> None:
+def _flat(book: SessionBook, _entry: Entry) -> None:
     book.closing = ""
 
 
-def _correct(book: Book, entry: Entry) -> None:
+def _correct(book: SessionBook, entry: Entry) -> None:
     book.correct(_fill_of(entry), float(entry.body["was"]))
 
 
 _READERS = {
-    "begin": _begin, "bar": _bar, "decision": _decision, "armed": _order, "order": _order, "protect": _order, "roll": _roll,
-    "answered": _answered, "refused": _refused, "reject": _reject, "fill": _fill, "correct": _correct, "adopt": _adopt,
-    "command": _command, "flat": _flat,
-}  # fmt: skip
+    "begin": _begin,
+    "bar": _bar,
+    "decision": _decision,
+    "armed": _order,
+    "order": _order,
+    "protect": _order,
+    "roll": _roll,
+    "answered": _answered,
+    "refused": _refused,
+    "reject": _reject,
+    "fill": _fill,
+    "correct": _correct,
+    "adopt": _adopt,
+    "command": _command,
+    "flat": _flat,
+}
 
 
 def ledger_from(money: Money, state: dict[str, Any]) -> Ledger:
-    """The ledger that wrote this state into a journal, where null stands for NaN."""
+    """The ledger that wrote this state into a journal, where null means NaN."""
     holding, guard = (
         {name: _nan(value) for name, value in state[part].items()} for part in ("holding", "guard")
     )

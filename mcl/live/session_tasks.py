@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 CANCEL_AGAIN_SEC = 0.1
-END_SEC = 3.0  # so long parts are told again and again to end
+END_SEC = 3.0  # so long parts are cancelled again and again
 log = logging.getLogger("mcl.live")
 
 
@@ -43,10 +43,10 @@ class Parts:
 
     async def end(self, retire: Callable[[], None]) -> None:
         """Take the permit away, then cancel until every part has ended or the time is up; what is
-        left is told of.
+        left is logged.
         """
         retire()
-        left = await cancelled(self._tasks)
+        left = await cancel_all(self._tasks)
         if left:
             log.error(
                 "%d parts of the session did not end within %g s; they can send nothing any more",
@@ -55,11 +55,11 @@ class Parts:
             )
 
 
-async def cancelled(
-    tasks: Sequence[asyncio.Task[Any]], patience_sec: float = END_SEC
+async def cancel_all(
+    tasks: Sequence[asyncio.Task[Any]], wait_sec: float = END_SEC
 ) -> set[asyncio.Task[Any]]:
     """Cancel these again and again; returns those that still run when the time is up."""
-    deadline, left = time.monotonic() + patience_sec, {task for task in tasks if not task.done()}
+    deadline, left = time.monotonic() + wait_sec, {task for task in tasks if not task.done()}
     while left and time.monotonic() < deadline:
         for task in left:
             task.cancel()

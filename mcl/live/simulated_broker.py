@@ -16,10 +16,10 @@ from mcl.config import schema
 from mcl.data import continuous, loader
 from mcl.data.bars import Bars, ticks_of
 from mcl.data.table import PRICES
-from mcl.live.roll_state import Roll
-from mcl.live.runner import Duty
+from mcl.live.roll_state import ContractRoll
+from mcl.live.runner import SessionConfig
 from mcl.live.session_setup import Stage
-from mcl.live.session_state import Book, carried
+from mcl.live.session_state import SessionBook, carried
 from mcl.market.instruments import Contract
 from mcl.simulators.tws import SimulatedTWS, Tape
 
@@ -27,43 +27,45 @@ BEFORE_DAYS = 14  # of history of the contract before the roll
 
 
 @asynccontextmanager
-async def embedded(
-    duty: Duty, stage: Stage | None, journal: Path | None, root: Path
+async def broker_port(
+    session: SessionConfig, stage: Stage | None, journal: Path | None, root: Path
 ) -> AsyncIterator[int]:
     """The port to connect to; for a replay that of a server which lives as long."""
-    config, run = duty.config, duty.deployed.config
+    config, run = session.broker, session.deployed.config
     if stage is None or stage.stored is None:
         yield config.port
         return
-    book = _carried(duty, journal)
-    held = book.held if book is not None else {}
+    book = _carried(session, journal)
+    positions = book.open_positions if book is not None else {}
     also = (
         [outgoing_tape(run.data, root, stage, stage.roll)]
-        if stage.roll is not None and stage.roll.outgoing.symbol in held
+        if stage.roll is not None and stage.roll.outgoing.symbol in positions
         else []
     )
     tws = SimulatedTWS.configured(Tape.from_bars(stage.stored, stage.day), config, run.costs, also)
     if book is not None:
         tws.book.begin_day(stage.day)
     for contract in (stage.contract, *(tape.contract for tape in also)):
-        if book is not None and held.get(contract.symbol):
-            tws.seed_position(contract, held[contract.symbol], _entry(book))
+        if book is not None and positions.get(contract.symbol):
+            tws.endow(contract, positions[contract.symbol], _entry(book))
     async with tws:
         yield tws.port
 
 
-def _carried(duty: Duty, journal: Path | None) -> Book | None:
+def _carried(session: SessionConfig, journal: Path | None) -> SessionBook | None:
     return (
-        None if duty.chain is None or journal is None else carried(journal, *duty.terms, duty.chain)
+        None
+        if session.chain is None or journal is None
+        else carried(journal, *session.terms, session.chain)
     )
 
 
-def _entry(book: Book) -> float:
+def _entry(book: SessionBook) -> float:
     """Average price of what is held; of a roll that was not finished the one it was opened at."""
     return round(book.ledger.holding.entry_ticks * book.tick_size, 10)
 
 
-def outgoing_tape(data: schema.Data, root: Path, stage: Stage, roll: Roll) -> Tape:
+def outgoing_tape(data: schema.Data, root: Path, stage: Stage, roll: ContractRoll) -> Tape:
     """The contract before the roll in the stage's session. It opens where the backtest leaves it:
     at its price when the new contract first trades, which in a bar of many minutes need not be the
     first price of the bar, or there is no bar of it.
@@ -95,8 +97,8 @@ def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -
     """The bars of one dated contract in the days up to a session, in the interval of `data`, as if
     it alone had ever been active.
     """
-    stored = loader.stored_dataset(data, root)
-    index = [known.symbol for known in stored.contracts].index(contract.symbol)
+    stored = build.stored_dataset(data, root)
+    index = [listed.symbol for listed in stored.contracts].index(contract.symbol)
     rows = stored.rows(index, first=day - BEFORE_DAYS, last=day)
     close_time = continuous.close_times(rows, stored.interval, stored.calendar)
     closes = stored.calendar.close_ns[np.searchsorted(stored.calendar.day, rows.session)]

@@ -1,5 +1,5 @@
-"""The desk of a process that serves one session after the other: the running session's, else its
-own words.
+"""Report for a process that serves one session after the other: the running session's status, else
+its own.
 
 It is asked and commanded over weeks through one control socket and one metrics page. While a
 session runs it hands everything on to its supervisor. Between sessions it says WAITING, keeps the
@@ -19,7 +19,7 @@ from mcl.base.alert import Alert, Severity
 from mcl.base.errors import LiveError
 from mcl.config import schema
 from mcl.live.status import Command, Mode, State, Status
-from mcl.live.status_board import KEPT
+from mcl.live.status_board import LAST_ROWS
 from mcl.live.supervisor import KILL, Supervisor
 from mcl.promotion.load import Deployable
 
@@ -27,11 +27,13 @@ log = logging.getLogger("mcl.live")
 
 
 class Standby:
-    """A `Desk` for weeks. `stopping` is set once a person or a signal has ended the process."""
+    """A `SessionHandle` for weeks. `stopping` is set once a person or a signal has ended the
+    process.
+    """
 
     def __init__(self, alias: str, broker: schema.BrokerConfig, folder: Path) -> None:
         self._kill_file = folder / KILL
-        self._alerts: deque[Alert] = deque(maxlen=KEPT)
+        self._alerts: deque[Alert] = deque(maxlen=LAST_ROWS)
         self._supervisor: Supervisor | None = None
         self._own = Status(
             at_ns=time.time_ns(),
@@ -60,7 +62,7 @@ class Standby:
         )
         self.stopping = asyncio.Event()
 
-    # ----------------------------------------------------------------------------------------- desk
+    # ----------------------------------------------------------------------------- status, commands
 
     def status(self) -> Status:
         if self.current is not None:
@@ -87,13 +89,13 @@ class Standby:
             " `mcl stop` ends this",
         )
 
-    def wish(self, word: Command, who: str) -> None:
+    def request(self, word: Command, who: str) -> None:
         """The same from a signal handler."""
         current = self.current
         if word == "stop":
             self.stop(who)
         if current is not None:
-            current.wish(word, who)
+            current.request(word, who)
         elif word == "kill":
             self._kill(who)
 
@@ -116,13 +118,13 @@ class Standby:
     def current(self) -> Supervisor | None:
         """The session that runs, if one does."""
         running = self._supervisor
-        return None if running is None or running.board.state is State.STOPPED else running
+        return None if running is None or running.status_board.state is State.STOPPED else running
 
     def begin(self, supervisor: Supervisor) -> None:
         """A session takes over."""
         self._supervisor = supervisor
         if self.stopping.is_set():
-            supervisor.wish("stop", "the process ends")
+            supervisor.request("stop", "the process ends")
 
     def end(self) -> None:
         """The session is over: its figures stay, its connection and its prices do not."""
@@ -155,5 +157,5 @@ class Standby:
         self.take(Alert(time.time_ns(), severity, code, sentence))
 
     def take(self, alert: Alert) -> None:
-        """One row of alerts over all sessions: nobody is told of one twice."""
+        """One row of alerts over all sessions: nobody gets one twice."""
         self._alerts.append(alert)

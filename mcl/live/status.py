@@ -1,9 +1,9 @@
-"""What a running session says of itself, and what it can be told: the seam between the session and
-everything that watches it.
+"""Define what a running session reports and which commands it takes: the interface between the
+session and everything that watches it.
 
-The session (its supervisor) implements `Desk`. The control socket, the health and metrics endpoint,
-the dashboard and the operator verbs know nothing else of it. A status is immutable and JSON-ready;
-times are int64 nanoseconds since the epoch, UTC.
+The session (its supervisor) implements `SessionHandle`. The control socket, the health and metrics
+endpoint, the dashboard and the operator verbs know nothing else of it. A status is immutable and
+JSON-ready; times are int64 nanoseconds since the epoch, UTC.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from mcl.base.alert import Alert
 
 
 class State(StrEnum):
-    """Where a session stands. Orders that open risk are sent in TRADING only."""
+    """The state of a session. Orders that open risk are sent in TRADING only."""
 
     WAITING = "WAITING"  # `mcl live --stay` between two sessions: `why` names the next open
     STARTING = "STARTING"
     RECONCILING = "RECONCILING"
     TRADING = "TRADING"
-    # connection or data doubtful: nothing new is sent, protection stands at the broker
+    # connection or data doubtful: nothing new is sent, protection stays at the broker
     DEGRADED = "DEGRADED"
-    HALTED = "HALTED"  # something is unknown: nothing is sent until a person says adopt or flatten
+    HALTED = (
+        "HALTED"  # something is unknown: nothing is sent until an operator says adopt or flatten
+    )
     FLATTENING = "FLATTENING"
     STOPPED = "STOPPED"
 
 
 class Mode(StrEnum):
-    """What a person allows; the narrower of mode and state holds."""
+    """The mode that a person has set; the narrower of mode and state holds."""
 
     NORMAL = "NORMAL"
     REDUCE_ONLY = "REDUCE_ONLY"
@@ -83,8 +85,8 @@ class Status:
     counters: dict[str, float] = field(default_factory=dict)
 
 
-class Desk(Protocol):
-    """The supervisor as others see it, or the desk of a process that serves one session after the
+class SessionHandle(Protocol):
+    """A session as others see it: the supervisor, or the process that serves one session after the
     other.
     """
 

@@ -1,5 +1,5 @@
-"""What a session says of itself: its state, its last figures, its alerts. Everything is set here
-and read through `Status`.
+"""Hold what a session reports: its state, its last figures, its alerts. Everything is set here and
+read through `Status`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mcl.live.session_setup import Stage
 from mcl.live.status import Mode, State, Status
 from mcl.promotion.load import Deployable
 
-KEPT = 20  # decisions, fills and alerts that are shown
+LAST_ROWS = 20  # decisions, fills and alerts that are shown
 POINTS = 300  # of the equity curve
 log = logging.getLogger("mcl.live")
 Watcher = Callable[[Alert], None]
 
 
 @dataclass
-class Board:
+class StatusBoard:
     """Mutable; `status()` is the immutable picture of it. Watchers that fail are logged and do not
     stop the session.
     """
@@ -43,20 +43,20 @@ class Board:
     account: BrokerAccount | None = None
     connected: bool = False
     target: int | None = None
-    held: int = 0  # what the journal's fills add up to
+    position: int = 0  # what the journal's fills add up to
     last_price: float | None = None
     session_start_usd: float | None = None
     equity_usd: float | None = None
     bars: int = 0
     last_close_ns: int | None = None
-    heard_ns: int | None = None  # local clock: when the last bar came
+    last_bar_at_ns: int | None = None  # local clock: when the last bar came
     working: tuple[WorkingOrder, ...] = ()
-    decisions: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT))
-    fills: deque[Fill] = field(default_factory=lambda: deque(maxlen=KEPT))
+    decisions: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LAST_ROWS))
+    fills: deque[Fill] = field(default_factory=lambda: deque(maxlen=LAST_ROWS))
     curve: list[tuple[int, float]] = field(default_factory=list)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     close_delays_sec: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
-    alerts: deque[Alert] = field(default_factory=lambda: deque(maxlen=KEPT))
+    alerts: deque[Alert] = field(default_factory=lambda: deque(maxlen=LAST_ROWS))
     counters: Counter[str] = field(default_factory=Counter)
 
     def enter(self, state: State, why: str) -> None:
@@ -112,25 +112,25 @@ class Board:
             mode=self.mode,
             why=self.why,
             contract=self.stage.contract.symbol,
-            position=self.held,
+            position=self.position,
             target=self.target,
-            average_price=_known(account.average_price if account else None),
+            average_price=_finite(account.average_price if account else None),
             last_price=self.last_price,
             equity_usd=equity,
             session_pnl_usd=None if start is None or equity is None else equity - start,
-            realized_usd=_known(account.realized_usd if account else None),
-            unrealized_usd=_known(account.unrealized_usd if account else None),
+            realized_usd=_finite(account.realized_usd if account else None),
+            unrealized_usd=_finite(account.unrealized_usd if account else None),
             bars=self.bars,
             last_bar_close_ns=self.last_close_ns,
-            data_age_sec=None if self.heard_ns is None else (now - self.heard_ns) / 1e9,
+            data_age_sec=None if self.last_bar_at_ns is None else (now - self.last_bar_at_ns) / 1e9,
             connected=self.connected,
             working=tuple(
-                {name: _known(value) for name, value in order._asdict().items()}
+                {name: _finite(value) for name, value in order._asdict().items()}
                 for order in self.working
             ),
             decisions=tuple(self.decisions),
             fills=tuple(
-                {name: _known(value) for name, value in fill._asdict().items()}
+                {name: _finite(value) for name, value in fill._asdict().items()}
                 for fill in self.fills
             ),
             equity=tuple(self.curve),
@@ -141,6 +141,6 @@ class Board:
         )
 
 
-def _known(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     """None for what the broker has not said yet."""
     return None if isinstance(value, float) and not abs(value) < 1e300 else value

@@ -14,20 +14,20 @@ from typing import Any
 from mcl.base.terminal import plain
 from mcl.live.status import Status
 
-# upper ends; what is above the last stands in one more
+# upper ends; what is above the last is in one more
 BUCKETS_MS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
 _SIMPLE = tuple(
     f.name for f in fields(Status) if f.name not in ("latency_ms", "close_delay_sec", "alerts")
 )
 
 
-def shown(status: Status) -> dict[str, Any]:
+def plain_status(status: Status) -> dict[str, Any]:
     """Only made when somebody looks: about 0.4 ms with all lists full."""
-    told = {name: getattr(status, name) for name in _SIMPLE}
-    told["latency"] = latency(status.latency_ms)
-    told["close_delay"] = spread(status.close_delay_sec)
-    told["alerts"] = [asdict(alert) for alert in status.alerts]
-    answer: dict[str, Any] = plain(told)
+    values = {name: getattr(status, name) for name in _SIMPLE}
+    values["latency"] = latency(status.latency_ms)
+    values["close_delay"] = spread(status.close_delay_sec)
+    values["alerts"] = [asdict(alert) for alert in status.alerts]
+    answer: dict[str, Any] = plain(values)
     return answer
 
 

@@ -4,17 +4,18 @@ not certain.
     STARTING ─► RECONCILING ─► TRADING ─► STOPPED
                     ▲  │          │
                     │  ▼          ▼
-                DEGRADED ◄── connection or data doubtful       HALTED: unknown; waits for adopt, flatten or stop
-                                                               FLATTENING: closing on command, on a
-                                                               loss, on the kill switch
+                DEGRADED ◄── connection or data doubtful
+
+    HALTED      unknown; waits for adopt, flatten or stop
+    FLATTENING  closing on command, on a loss, on the kill switch
 
 There is one way into TRADING, through `reconcile`, and one way out of trouble: drop the connection,
 make a new one, and take that way again. What has to survive that is in the journal. Everything that
 may send an order is a part of one connection (`mcl.live.session_tasks`).
 
-To close (flatten, kill, the limit of the loss) is a wish that lasts until nothing is held and no
+To close (flatten, kill, the limit of the loss) is a request that lasts until nothing is held and no
 own order works, over connections and restarts; it goes first on every connection, before bars are
-asked for and before anything is protected. Stop and the kill switch are looked at in every state.
+asked for and before anything is protected. Stop and the kill switch are checked in every state.
 """
 
 from __future__ import annotations
@@ -38,42 +39,41 @@ from mcl.base.errors import (
     MclError,
     Uncertain,
 )
-from mcl.broker.guards import Gate, expected_downtime
+from mcl.broker.guards import PreTradeGate, expected_downtime
 from mcl.broker.protocol import Broker
-from mcl.live.health import Health
+from mcl.live.health import HealthMonitor
 from mcl.live.journal import Draft, Journal
-from mcl.live.pending_requests import Wishes
+from mcl.live.pending_requests import PendingRequests
 from mcl.live.reconcile import Unexplained, adopted, reconcile
-from mcl.live.runner import Duty, Runner
+from mcl.live.runner import Runner, SessionConfig
 from mcl.live.session_setup import Stage
 from mcl.live.session_state import MODES, book_of
-from mcl.live.session_tasks import Parts, Turn, cancelled
+from mcl.live.session_tasks import Parts, Turn, cancel_all
 from mcl.live.status import Command, Mode, State, Status
-from mcl.live.status_board import Board, Watcher
+from mcl.live.status_board import StatusBoard, Watcher
 
-# a file of this name in the folder of the alias is the kill switch; it stays until a person removes
-# it
+# a file of this name in the folder of the alias is the kill switch; an operator has to remove it
 KILL = "KILL"
 TICK_SEC = 0.25
 BUSY_SEC = 2.0  # before a bar closes nothing else is asked
-STOP_SEC = 5.0  # so long a person who says stop waits for what is being sent
+STOP_SEC = 5.0  # so long an operator who says stop waits for what is being sent
 CLOSING_SEC = 60.0  # so long a position that is being closed keeps its connection from ending
 LONGEST_SEC = 60.0  # between two attempts to close
 DOUBTS = 5  # uncertainties in a row, without a decision between them, that are too many
-Dial = Callable[[Gate], Broker]
+Dial = Callable[[PreTradeGate], Broker]
 log = logging.getLogger("mcl.live")
 
 
-def gate_of(duty: Duty) -> Gate:
+def gate_of(session: SessionConfig) -> PreTradeGate:
     """The out-by session is asked in a market alone: stored data may end before a roll, and a
     backtest stays in the last contract.
     """
-    data = duty.deployed.config.data
-    return Gate(
-        duty.config.guards,
+    data = session.deployed.config.data
+    return PreTradeGate(
+        session.broker.guards,
         data.instrument,
-        not duty.replay,
-        None if duty.replay else data.roll.sessions_before_last_trade,
+        not session.replay,
+        None if session.replay else data.roll.sessions_before_last_trade,
     )
 
 
@@ -82,36 +82,36 @@ class _Leave(Exception):
 
 
 class Supervisor:
-    """The session as a `Desk`. `dial` makes a new, unconnected broker. `wait`: when HALTED, wait
-    for a command; else the reason is raised and the session is over.
+    """The session as a `SessionHandle`. `dial` makes a new, unconnected broker. `wait`: when
+    HALTED, wait for a command; else the reason is raised and the session is over.
     """
 
     def __init__(
         self,
-        duty: Duty,
+        session: SessionConfig,
         dial: Dial,
         stage: Stage,
         journal: Journal,
         *,
         watchers: Sequence[Watcher] = (),
         tell: Callable[[int], None] = lambda _: None,
-        gate: Gate | None = None,
+        gate: PreTradeGate | None = None,
         wait: bool = False,
     ) -> None:
-        self.duty, self._dial, self._stage, self._journal, self._tell = (
-            duty,
+        self.session, self._dial, self._stage, self._journal, self._tell = (
+            session,
             dial,
             stage,
             journal,
             tell,
         )
-        self.board = Board(duty.deployed, stage, duty.config, journal, watchers)
-        self.gate = gate or gate_of(duty)
+        self.status_board = StatusBoard(session.deployed, stage, session.broker, journal, watchers)
+        self.gate = gate or gate_of(session)
         self._wait = wait
-        self._health = Health(duty, self.gate, self.board)
-        self.gate.rejecting = lambda said: journal.append(Draft("reject", {"said": said}))
+        self._health = HealthMonitor(session, self.gate, self.status_board)
+        self.gate.rejecting = lambda message: journal.append(Draft("reject", {"said": message}))
         self.gate.weighing = self._margin
-        self._wishes = Wishes()
+        self._requests = PendingRequests()
         self._closing: asyncio.Future[None] | None = None  # while a position is being closed
         self._failures = 0  # attempts to close, in a row
         self._runner: Runner | None = None
@@ -126,7 +126,7 @@ class Supervisor:
 
     @property
     def kill_file(self) -> Path:
-        return self.duty.folder / KILL
+        return self.session.folder / KILL
 
     def _margin(self, what_if: dict[str, Any]) -> None:
         """Write down what the broker says that an order would need, whether it is sent or not."""
@@ -138,46 +138,46 @@ class Supervisor:
             *figures,
         )
 
-    # ----------------------------------------------------------------------------------------- desk
+    # ----------------------------------------------------------------------------- status, commands
 
     def status(self) -> Status:
-        return self.board.status()
+        return self.status_board.status()
 
     async def command(self, word: Command, who: str, why: str) -> str:
         """Do it; returns the sentence that says what happened. LiveError: refused, with the reason.
         Journaled before it acts.
         """
-        board = self.board
-        if board.state is State.STOPPED:
-            raise LiveError(f"the session is over: {board.why}")
-        if word == "adopt" and board.state is not State.HALTED:
+        status = self.status_board
+        if status.state is State.STOPPED:
+            raise LiveError(f"the session is over: {status.why}")
+        if word == "adopt" and status.state is not State.HALTED:
             raise LiveError(
-                f"there is nothing to adopt: the session is {board.state}",
+                f"there is nothing to adopt: the session is {status.state}",
                 "adopt answers a session that is HALTED",
             )
         self._journal.append(Draft("command", {"word": word, "who": who, "why": why}))
-        board.alert("info", "COMMAND", f"{who} said {word}: {why}")
+        status.alert("info", "COMMAND", f"{who} said {word}: {why}")
         # at once, and in the order in which it was said: a bar may be waiting for its turn
-        board.mode = MODES.get(word, board.mode)
+        status.mode = MODES.get(word, status.mode)
         if word in ("pause", "resume", "reduce-only"):
             self.gate.unknown = "" if word == "resume" else self.gate.unknown
-            return f"{board.mode}: {_MEANING[board.mode]}"
+            return f"{status.mode}: {_MEANING[status.mode]}"
         if word == "kill":
             self.kill_file.write_text(f"{who}: {why}\n")
-        if said := await self._wishes.answered(word, self.duty.config.timeout_sec):
-            return said
+        if message := await self._requests.answered(word, self.session.broker.timeout_sec):
+            return message
         return (
-            f"{word} is written down and is done as soon as the broker answers ({self.board.state}:"
-            f" {self.board.why})"
+            f"{word} is written down and is done as soon as the broker answers ({status.state}:"
+            f" {status.why})"
         )
 
-    def wish(self, word: Command, who: str) -> None:
+    def request(self, word: Command, who: str) -> None:
         """The same from a signal handler: nothing is awaited."""
         self._journal.append(Draft("command", {"word": word, "who": who, "why": "signal"}))
-        self.board.mode = MODES.get(word, self.board.mode)
+        self.status_board.mode = MODES.get(word, self.status_board.mode)
         if word == "kill" and not self.kill_file.exists():
             self.kill_file.write_text(f"{who}\n")
-        self._wishes.add(word)
+        self._requests.add(word)
 
     # ----------------------------------------------------------------------------------------- life
 
@@ -200,40 +200,44 @@ class Supervisor:
         else:
             self._end("the session's bars ended", "ended")
         finally:
-            await cancelled([switch])
+            await cancel_all([switch])
 
     def _take_up(self) -> None:
-        """What a session of before was told to close and has not is closed first. LiveError: the
+        """Resume to close what an earlier session was told to close and has not. LiveError: the
         kill switch is set.
         """
-        book = book_of(self._journal.path, *self.duty.terms, self.duty.chain)
-        killed, held = self.kill_file.exists(), book.held
-        if killed and not held and not book.closing:
+        book = book_of(self._journal.path, *self.session.terms, self.session.chain)
+        killed, positions = self.kill_file.exists(), book.open_positions
+        if killed and not positions and not book.closing:
             raise LiveError(
                 f"the kill switch {self.kill_file} is set: {self.kill_file.read_text().strip()}",
                 "remove the file to trade again",
             )
         if killed or book.closing:
-            self._wishes.add("kill" if killed else "flatten")
+            self._requests.add("kill" if killed else "flatten")
 
     async def _watch_kill_file(self) -> None:
         """In every state: the file is the one word that needs no session that listens."""
         while True:
             await asyncio.sleep(TICK_SEC)
             if (
-                self._wishes.word != "kill"
+                self._requests.word != "kill"
                 and self.kill_file.exists()
-                and self.board.state is not State.STOPPED
+                and self.status_board.state is not State.STOPPED
             ):
-                self.wish("kill", "the file KILL")
+                self.request("kill", "the file KILL")
 
     def _end(self, why: str, state: str) -> None:
         ledger = {"ledger": self._runner.book.ledger.state()} if self._runner else {}
         self._journal.append(
-            Draft("state", {"state": state, "why": why, "bars": self.board.bars} | ledger)
+            Draft("state", {"state": state, "why": why, "bars": self.status_board.bars} | ledger)
         )
-        self.board.state, self.board.why, self.board.connected = State.STOPPED, why, False
-        self._wishes.answer(f"STOPPED: {why}")
+        self.status_board.state, self.status_board.why, self.status_board.connected = (
+            State.STOPPED,
+            why,
+            False,
+        )
+        self._requests.answer(f"STOPPED: {why}")
 
     async def _life(self, first: Broker | None) -> None:
         while True:
@@ -267,7 +271,7 @@ class Supervisor:
                 await asyncio.wait({self._closing}, timeout=CLOSING_SEC)
         finally:
             await parts.end(lambda: broker.retire("this part of the session has ended"))
-            self.board.connected = False
+            self.status_board.connected = False
             await broker.close()
         ended.result()
 
@@ -275,27 +279,33 @@ class Supervisor:
         """Connect, close what is to be closed, compare the books, trade."""
         if not connected:
             await broker.connect()
-        self.board.connected = True
-        self.board.enter(State.RECONCILING, "comparing the journal with the broker")
-        if self._wishes.closes:
+        self.status_board.connected = True
+        self.status_board.enter(State.RECONCILING, "comparing the journal with the broker")
+        if self._requests.closes:
             self._runner = await reconcile(
-                self.duty, broker, self._stage, self._journal, self.board, self._told, closing=True
+                self.session,
+                broker,
+                self._stage,
+                self._journal,
+                self.status_board,
+                self._bar_done,
+                closing=True,
             )
-            self._known(broker, self._runner)
+            self._resume_guards(broker, self._runner)
             await self._flatten(self._runner)
-            self.board.enter(State.RECONCILING, "comparing the journal with the broker")
+            self.status_board.enter(State.RECONCILING, "comparing the journal with the broker")
         self._runner = runner = await reconcile(
-            self.duty, broker, self._stage, self._journal, self.board, self._told
+            self.session, broker, self._stage, self._journal, self.status_board, self._bar_done
         )
-        self._known(broker, runner)
-        self.board.enter(State.TRADING, "both books agree")
+        self._resume_guards(broker, runner)
+        self.status_board.enter(State.TRADING, "both books agree")
         parts.start(self._watch(broker, runner))
-        parts.start(self._obey(runner))
+        parts.start(self._serve_requests(runner))
         await runner.run()
 
     async def _until_stop(self) -> None:
-        """What is being sent is waited for, then nothing else begins."""
-        await self._wishes.stop.wait()
+        """Wait for stop, then for what is being sent; after that nothing else begins."""
+        await self._requests.stop.wait()
         if self._turn is not None:
             with suppress(TimeoutError):
                 # wait_for of Python 3.11 can swallow a cancellation
@@ -304,45 +314,47 @@ class Supervisor:
         raise self._leave()
 
     def _leave(self) -> _Leave:
-        if self._wishes.closes:
-            self.board.alert(
+        if self._requests.closes:
+            self.status_board.alert(
                 "critical",
                 "FLATTEN",
-                f"a person said stop before {self._wishes.word} was done: {self._left()}",
+                f"a person said stop before {self._requests.word} was done: {self._left()}",
             )
         return _Leave("a person said stop; protective orders stay at the broker")
 
-    def _told(self, bars: int) -> None:
+    def _bar_done(self, bars: int) -> None:
         self._doubts = 0
         self._tell(bars)
 
-    def _known(self, broker: Broker, runner: Runner) -> None:
-        """The books agree: what the guards count goes on from the journal."""
+    def _resume_guards(self, broker: Broker, runner: Runner) -> None:
+        """The books agree: the guards continue with the counts of the journal."""
         self._turn = runner.turn
         self._attempt, self._silent_since = 0, 0.0
         self._health.warned.discard("silence")
-        book = book_of(self._journal.path, *self.duty.terms, self.duty.chain)
+        book = book_of(self._journal.path, *self.session.terms, self.session.chain)
         self.gate.resume(book.history)
         if math.isnan(self.gate.start_usd):
             self.gate.start_usd = broker.equity_usd()
         self.gate.equity_usd = broker.equity_usd()
-        if self.board.session_start_usd is None:
-            self.board.session_start_usd = book.ledger.guard.session_start_usd
+        if self.status_board.session_start_usd is None:
+            self.status_board.session_start_usd = book.ledger.guard.session_start_usd
 
     # --------------------------------------------------------------------------- when it goes wrong
 
     async def _lost(self, error: BrokerError) -> None:
         """Wait a little, longer each time, and try again for ever."""
         away = (
-            expected_downtime(time.time_ns(), self.duty.deployed.config.data.instrument)
-            if not self.duty.replay
+            expected_downtime(time.time_ns(), self.session.deployed.config.data.instrument)
+            if not self.session.replay
             else ""
         )
-        self.board.enter(State.DEGRADED, error.message + (f" ({away}: expected)" if away else ""))
-        self.board.counters["reconnects"] += 1
+        self.status_board.enter(
+            State.DEGRADED, error.message + (f" ({away}: expected)" if away else "")
+        )
+        self.status_board.counters["reconnects"] += 1
         self._attempt += 1
         self._silent_since = self._silent_since or time.monotonic()
-        limit = self.duty.config.guards.silence_sec
+        limit = self.session.broker.guards.silence_sec
         if (
             limit is not None
             and not away
@@ -350,107 +362,110 @@ class Supervisor:
             and "silence" not in self._health.warned
         ):
             self._health.warned.add("silence")
-            self.board.alert(
+            self.status_board.alert(
                 "critical",
                 "SILENCE",
                 f"the broker has not answered for {limit:g} s: {error.message}",
             )
-        settings = self.duty.config.reconnect
+        settings = self.session.broker.reconnect
         longest = min(settings.longest_sec, settings.first_sec * 2 ** min(self._attempt - 1, 16))
         await self._pause(longest * random.uniform(0.5, 1.0))
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless a person ends the session meanwhile."""
-        # wait_for of 3.11 may swallow a cancellation that comes with the wish
-        stopped = asyncio.ensure_future(self._wishes.stop.wait())
+        # wait_for of 3.11 may swallow a cancellation that comes with the request
+        stopped = asyncio.ensure_future(self._requests.stop.wait())
         try:
             await asyncio.wait({stopped}, timeout=seconds)
         finally:
             stopped.cancel()
-        if self._wishes.stop.is_set():
+        if self._requests.stop.is_set():
             raise self._leave()
 
     async def _back_off(self) -> None:
         """Between two attempts to close: longer each time."""
-        if self._failures and self._wishes.closes:
+        if self._failures and self._requests.closes:
             await self._pause(self._until_next_attempt())
 
     def _until_next_attempt(self) -> float:
-        longest: float = self.duty.config.reconnect.first_sec * 2 ** min(self._failures, 16)
+        longest: float = self.session.broker.reconnect.first_sec * 2 ** min(self._failures, 16)
         return min(LONGEST_SEC, longest)
 
     async def _doubt(self, error: Uncertain) -> None:
         """The books are compared at once; a doubt that does not go away is a person's affair."""
         self._doubts += 1
-        self.board.alert("warning", "UNCERTAIN", error.message)
-        if self._doubts > DOUBTS and not (self._wishes.closes and self._wait):
+        self.status_board.alert("warning", "UNCERTAIN", error.message)
+        if self._doubts > DOUBTS and not (self._requests.closes and self._wait):
             self._doubts = 0
             await self._halted(
                 Halt(f"{DOUBTS} uncertainties in a row, the last one: {error.message}")
             )
         else:
-            self.board.enter(State.RECONCILING, error.message)
-            await self._pause(self.duty.config.reconnect.first_sec * (self._doubts - 1))
+            self.status_board.enter(State.RECONCILING, error.message)
+            await self._pause(self.session.broker.reconnect.first_sec * (self._doubts - 1))
 
     async def _halted(self, error: LiveError) -> None:
         """Nothing is sent until a person says what to do."""
         if not self._wait:
             raise error
-        self.board.enter(State.HALTED, error.message)
+        self.status_board.enter(State.HALTED, error.message)
         while True:
-            await self._wishes.some.wait()
-            if self._wishes.stop.is_set():
+            await self._requests.some.wait()
+            if self._requests.stop.is_set():
                 raise _Leave(f"a person said stop while HALTED: {error.message}")
-            if self._wishes.word in ("adopt", "flatten", "kill"):
+            if self._requests.word in ("adopt", "flatten", "kill"):
                 break
-            self._wishes.answer(f"HALTED: {error.message}")
+            self._requests.answer(f"HALTED: {error.message}")
         if isinstance(error, Unexplained):
             self._adopt(error)
-        if self._wishes.word == "adopt":
-            self._wishes.answer("taken over as it is; comparing the books again")
+        if self._requests.word == "adopt":
+            self._requests.answer("taken over as it is; comparing the books again")
 
     def _adopt(self, error: Unexplained) -> None:
-        book = book_of(self._journal.path, *self.duty.terms, self.duty.chain)
-        if not book.begun:
+        book = book_of(self._journal.path, *self.session.terms, self.session.chain)
+        if not book.started:
             self._journal.append(
                 Draft(
-                    "begin", {"broker": self.duty.config.kind, "account": self.duty.config.account}
+                    "begin",
+                    {"broker": self.session.broker.kind, "account": self.session.broker.account},
                 )
             )
         prices = [fill.price for fill in error.unknown.executions]
         price = (
-            prices[-1] if prices else self.board.last_price or float(self._stage.warmup.close[-1])
+            prices[-1]
+            if prices
+            else self.status_board.last_price or float(self._stage.warmup.close[-1])
         )
         self._journal.append(adopted(book, error, self._stage, price))
 
     # ------------------------------------------------------------------------------ while it trades
 
-    async def _obey(self, runner: Runner) -> None:
+    async def _serve_requests(self, runner: Runner) -> None:
         """Do what a person wants, between two bars."""
         while True:
-            await self._wishes.some.wait()
-            if self._wishes.stop.is_set():
+            await self._requests.some.wait()
+            if self._requests.stop.is_set():
                 await asyncio.sleep(math.inf)  # another part ends the session
-            if self._wishes.closes:
+            if self._requests.closes:
                 await self._flatten(runner)
             else:
-                self._wishes.answer(
-                    f"nothing to {self._wishes.word}: the session is {self.board.state}"
+                self._requests.answer(
+                    f"nothing to {self._requests.word}: the session is {self.status_board.state}"
                 )
 
     async def _flatten(self, runner: Runner) -> None:
         """One attempt to close: it is not cut off by the watch, and the connection does not end
         before it.
         """
-        word = str(self._wishes.word)
-        self.board.enter(State.FLATTENING, f"{word}: closing the position")
+        word = str(self._requests.word)
+        self.status_board.enter(State.FLATTENING, f"{word}: closing the position")
         self._closing = closing = asyncio.get_running_loop().create_future()
         try:
-            said = await runner.flatten(word)
+            message = await runner.flatten(word)
         except LiveError as error:
             self._failures += 1
             wait = f"next attempt in {self._until_next_attempt():.3g} s"
-            self.board.alert(
+            self.status_board.alert(
                 "critical",
                 "FLATTEN",
                 f"attempt {self._failures} to {word}: {self._left()}: {error.message}; {wait}",
@@ -460,30 +475,32 @@ class Supervisor:
             self._closing = None
             closing.set_result(None)
         self._failures = 0
-        self._journal.append(Draft("flat", {"word": word, "said": said}))
-        if self._wishes.word == "kill":
-            raise LiveError(f"killed: {said}", f"remove {self.kill_file} to trade again")
-        then = "; paused until resume" if self.board.mode is Mode.PAUSED else ""
-        self.board.enter(State.TRADING, said + then)
-        self._wishes.answer(said + then)
+        self._journal.append(Draft("flat", {"word": word, "said": message}))
+        if self._requests.word == "kill":
+            raise LiveError(f"killed: {message}", f"remove {self.kill_file} to trade again")
+        then = "; paused until resume" if self.status_board.mode is Mode.PAUSED else ""
+        self.status_board.enter(State.TRADING, message + then)
+        self._requests.answer(message + then)
 
     def _left(self) -> str:
-        """What is not closed yet, as last heard of."""
+        """The clause that names what is not closed yet, as last reported."""
         if self._runner is None:
             return "what is held is not known"
         own = [
-            order for order in self.board.working if order.client_id == self.duty.config.client_id
+            order
+            for order in self.status_board.working
+            if order.client_id == self.session.broker.client_id
         ]
-        return f"{self._runner.held_words()} held, {len(own)} own orders work"
+        return f"{self._runner.holdings_text()} held, {len(own)} own orders work"
 
     async def _watch(self, broker: Broker, runner: Runner) -> None:
-        """What has to be looked at whether bars come or not."""
-        settings = self.duty.config.reconnect
+        """Watch data, loss, clock and books, whether bars come or not."""
+        settings = self.session.broker.reconnect
         beat = compared = time.monotonic()
         while True:
             await asyncio.sleep(TICK_SEC)
             broker.verify()
-            self.board.working = broker.working()
+            self.status_board.working = broker.working()
             if self._closing is None:
                 self._health.trouble(broker, runner)
                 self._loss(broker)
@@ -506,12 +523,12 @@ class Supervisor:
         sentence = self.gate.lost_too_much()
         if sentence and "loss" not in self._health.warned:
             self._health.warned.add("loss")
-            self.board.alert("critical", "SESSION_LOSS", sentence)
+            self.status_board.alert("critical", "SESSION_LOSS", sentence)
             self._journal.append(
                 Draft("command", {"word": "flatten", "who": "guard", "why": sentence})
             )
-            self.board.mode = MODES["flatten"]
-            self._wishes.add("flatten")
+            self.status_board.mode = MODES["flatten"]
+            self._requests.add("flatten")
 
 
 _MEANING = {

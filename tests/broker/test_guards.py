@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mcl.base.errors import BrokerError, GuardError, Halt
 from mcl.broker.guards import (
-    Gate,
     GateHistory,
-    Proposal,
+    OrderProposal,
+    PreTradeGate,
     check_account,
     check_clock,
     check_currency,
@@ -23,27 +23,27 @@ from mcl.broker.guards import (
     check_venue,
     expected_downtime,
 )
-from mcl.broker.protocol import Pinned
+from mcl.broker.protocol import QualifiedContract
 from mcl.config import schema
 from mcl.market import calendar
 from mcl.market.account_value import Margin, worth
 from mcl.market.instruments import MCL
 
 CONTRACT = calendar.contract("MCL", 2026, 2)  # last trade 2026-01-16
-PINNED = Pinned(CONTRACT, MCL, 1, "MCLG6", "NYMEX")
+PINNED = QualifiedContract(CONTRACT, MCL, 1, "MCLG6", "NYMEX")
 NOON = calendar.ns_of(calendar.from_day(20461), 12)  # Thursday 2026-01-08
 OFF = dict.fromkeys(schema.Guards.model_fields)
 
 
-def gate(**limits: Any) -> Gate:
-    return Gate(schema.Guards(**OFF | limits))
+def gate(**limits: Any) -> PreTradeGate:
+    return PreTradeGate(schema.Guards(**OFF | limits))
 
 
-def order(quantity: int = 1, held: int = 0, now: int = NOON, **changes: Any) -> Proposal:
-    return Proposal(PINNED, quantity, held, "ref", 60.0, now, 10.0)._replace(**changes)
+def order(quantity: int = 1, position: int = 0, now: int = NOON, **changes: Any) -> OrderProposal:
+    return OrderProposal(PINNED, quantity, position, "ref", 60.0, now, 10.0)._replace(**changes)
 
 
-def refused(judge: Gate, proposal: Proposal) -> str:
+def refused(judge: PreTradeGate, proposal: OrderProposal) -> str:
     with pytest.raises(GuardError) as caught:
         judge.judge(proposal)
     return str(caught.value)
@@ -53,7 +53,7 @@ def refused(judge: Gate, proposal: Proposal) -> str:
     ("limits", "proposal", "sentence"),
     [
         ({"max_order": 1}, order(2), "2 contracts in one order"),
-        ({"max_position": 2}, order(1, held=2), "3 contracts with all that works"),
+        ({"max_position": 2}, order(1, position=2), "3 contracts with all that works"),
         ({"collar_frac": 0.001}, order(), "a level 0.10 from the last price 60.0"),
         ({"collar_frac": 0.1}, order(last_price=math.nan), "no price to hold it against"),
         (
@@ -75,19 +75,19 @@ def refused(judge: Gate, proposal: Proposal) -> str:
     ],
 )
 def test_a_rule_refuses_to_open_and_never_to_close(
-    limits: dict[str, Any], proposal: Proposal, sentence: str
+    limits: dict[str, Any], proposal: OrderProposal, sentence: str
 ) -> None:
     judge = gate(**limits)
     assert sentence in refused(judge, proposal)
-    judge.judge(proposal._replace(held=-3, quantity=3))
-    judge.judge(proposal._replace(held=2, quantity=-1))
+    judge.judge(proposal._replace(position=-3, quantity=3))
+    judge.judge(proposal._replace(position=2, quantity=-1))
 
 
 def test_all_that_works_counts_for_the_position() -> None:
     judge = gate(max_position=2)
-    judge.judge(order(1, held=1))
+    judge.judge(order(1, position=1))
     judge.others = 1
-    assert "3 contracts" in refused(judge, order(1, held=1))
+    assert "3 contracts" in refused(judge, order(1, position=1))
 
 
 def test_the_rate_of_orders() -> None:
@@ -158,7 +158,7 @@ def test_a_loss_of_the_session() -> None:
     assert "lost 100.00 USD" in judge.lost_too_much()
     judge.equity_usd = 1200.0
     assert "lost 100.00 USD" in refused(judge, order())
-    judge.judge(order(-1, held=1))
+    judge.judge(order(-1, position=1))
 
 
 NUMBERS = {  # every number that a guard compares, set to one that is none

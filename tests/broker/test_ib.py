@@ -27,7 +27,7 @@ from mcl.broker.converters import Interval
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
 from mcl.broker.ib import IBBroker
 from mcl.broker.order_port import Ticket
-from mcl.broker.protocol import Broker, Pinned
+from mcl.broker.protocol import Broker, QualifiedContract
 from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.engine.account import Ledger, Money
@@ -46,8 +46,8 @@ FLAT = Goal(0)
 
 @asynccontextmanager
 async def trading(
-    tape: Tape, config: schema.BrokerConfig = SIM, **server: Any
-) -> AsyncIterator[tuple[SimulatedTWS, IBBroker, Pinned]]:
+    tape: Tape, config: schema.Broker = SIM, **server: Any
+) -> AsyncIterator[tuple[SimulatedTWS, IBBroker, QualifiedContract]]:
     async with SimulatedTWS(tape, **server) as tws:
         broker = IBBroker(config, MCL, port=tws.port)
         await broker.connect()
@@ -759,7 +759,7 @@ class Trader:
         self.seen, self.half = 0, ""
         self.decisions: list[tuple[int, int, float]] = []  # target, block, equity
 
-    async def run(self, broker: IBBroker, pinned: Pinned) -> None:
+    async def run(self, broker: IBBroker, pinned: QualifiedContract) -> None:
         row = 0
         async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
             self.account_for_fills(broker, row)
@@ -977,13 +977,13 @@ def test_other_products_of_the_account_are_not_looked_at() -> None:
             )
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 await broker.trade_to(pinned, Goal(1), "a")
-                standing = await broker.standing()
+                snapshot = await broker.snapshot()
                 assert done.filled() == 1
                 assert tws.positions == {"CLH6": 2, "MCLG6": 1}
-                assert standing.positions == {"MCLG6": 1}
+                assert snapshot.positions == {"MCLG6": 1}
                 assert (
-                    [order.symbol for order in standing.orders],
-                    {fill.symbol for fill in standing.executions},
+                    [order.symbol for order in snapshot.orders],
+                    {fill.symbol for fill in snapshot.executions},
                 ) == ([], {"MCLG6"})
                 assert {order.symbol for order in broker.working()} == set()
                 broker.check()

@@ -44,8 +44,8 @@ def project(root: Path) -> list[str]:
         prices = ",".join(
             f"{getattr(tape, name)[row]:.2f}" for name in ("open", "high", "low", "close")
         )
-        opens = np.datetime64(int(start), "ns").astype("datetime64[s]")
-        lines.append(f"{opens},MCLG6,{prices},{tape.volume[row]}")
+        opened_at = np.datetime64(int(start), "ns").astype("datetime64[s]")
+        lines.append(f"{opened_at},MCLG6,{prices},{tape.volume[row]}")
     (root / "bars.csv").write_text("\n".join(lines) + "\n")
     return [
         "data=csv",

@@ -15,7 +15,7 @@ from mcl.config import schema
 from mcl.live import session_setup as staging
 from mcl.live.audit.compare import Audit, audit
 from mcl.live.journal import Journal
-from mcl.live.runner import Duty
+from mcl.live.runner import SessionConfig
 from mcl.live.supervisor import Supervisor
 from mcl.market.instruments import MCL
 from mcl.promotion.load import Deployable, promoted
@@ -50,9 +50,11 @@ def supervised(
     session: Session, journal: Journal, tell: Callable[[int], None], wait: bool
 ) -> Supervisor:
     """A supervisor over the simulated TWS of `session`."""
-    duty = Duty(session.deployed, session.strategy, session.config, session.folder)
+    session_config = SessionConfig(
+        session.deployed, session.strategy, session.config, session.folder
+    )
     return Supervisor(
-        duty,
+        session_config,
         lambda gate: IBBroker(session.config, MCL, port=session.tws.port, gate=gate),
         session.stage,
         journal,

@@ -21,7 +21,7 @@ from mcl.config import schema
 from mcl.live import session_setup as staging
 from mcl.live.audit.compare import Audit, audit
 from mcl.live.journal import Journal
-from mcl.live.runner import Duty
+from mcl.live.runner import SessionConfig
 from mcl.live.supervisor import Supervisor
 from mcl.market import calendar
 from mcl.market.instruments import MCL
@@ -69,8 +69,8 @@ class Desk:
             "reconnect": patient,
             "guards": OFF if guards is None else guards,
         }
-        self.broker = schema.BrokerConfig(**plain | broker)
-        self.duty = Duty(as_promoted(run), self.strategy, self.broker, folder)
+        self.broker = schema.Broker(**plain | broker)
+        self.session_config = SessionConfig(as_promoted(run), self.strategy, self.broker, folder)
         self.supervisor: Supervisor
         self.tws: SimulatedTWS
 
@@ -97,7 +97,7 @@ class Desk:
                 # this machine's clock is not that of the market
                 monkeypatch.setattr(Clock, "away_sec", 0.0)
                 self.supervisor = Supervisor(
-                    self.duty,
+                    self.session_config,
                     lambda gate: IBBroker(self.broker, MCL, port=tws.port, gate=gate),
                     self.stage,
                     journal,
@@ -111,19 +111,25 @@ class Desk:
 
     def audited(self, supervisor: Supervisor) -> Audit:
         return audit(
-            self.path, self.duty.deployed, self.strategy, supervisor.stage, exact_prices=False
+            self.path,
+            self.session_config.deployed,
+            self.strategy,
+            supervisor.stage,
+            exact_prices=False,
         )
 
 
-def trade_alone(duty: Duty, stage: staging.Stage, path: Path, port: int, resume: bool) -> None:
+def trade_alone(
+    session_config: SessionConfig, stage: staging.Stage, path: Path, port: int, resume: bool
+) -> None:
     """The whole session of a process that somebody may kill."""
     guards.PAPER_PORTS[port] = "a simulated TWS"
     Clock.away_sec = 0.0  # type: ignore[method-assign, assignment]
 
     async def trade() -> None:
         supervisor = Supervisor(
-            duty,
-            lambda gate: IBBroker(duty.config, MCL, port=port, gate=gate),
+            session_config,
+            lambda gate: IBBroker(session_config.broker, MCL, port=port, gate=gate),
             stage,
             Journal(path),
             wait=True,

@@ -25,10 +25,10 @@ from mcl.base.alert import Alert, Severity
 from mcl.base.errors import ConfigError, LiveError
 from mcl.base.redact import redacted
 from mcl.config import schema
-from mcl.live.ops.alert_channels import Mailbox, Service, Webhook, channels
-from mcl.live.ops.alerts import Alerts, Courier, Notice, Sieve, Undelivered
+from mcl.live.ops.alert_channels import AppriseChannel, MailChannel, WebhookChannel, channels
+from mcl.live.ops.alerts import AlertDispatcher, AlertFilter, DeliveryThread, Notice, Undelivered
 from mcl.live.ops.monitoring import Operations
-from mcl.live.ops.session_log import about, log, logged
+from mcl.live.ops.session_log import about, log, log_session
 from mcl.live.session import run_session
 
 PASSWORD = "correct horse battery"
@@ -46,9 +46,9 @@ def a_notice(**changes: Any) -> Notice:
 
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def made(state: Hook, **changes: Any) -> Webhook:
+    def made(state: Hook, **changes: Any) -> WebhookChannel:
         monkeypatch.setenv("MCL_WEBHOOK_URL", state.url)
-        return Webhook(schema.Webhook(**({"timeout_sec": 2.0} | changes)))
+        return WebhookChannel(schema.Webhook(**({"timeout_sec": 2.0} | changes)))
 
     return made
 
@@ -87,7 +87,7 @@ def test_what_a_webhook_answers_decides_whether_it_is_tried_again(
 
 def test_a_courier_tries_until_it_is_delivered(webhook: Any) -> None:
     with hook(503, "hang up", 500) as state:
-        courier = Courier(webhook(state), first_pause_sec=0.01)
+        courier = DeliveryThread(webhook(state), first_pause_sec=0.01)
         courier.take(a_notice())
         wait_for(lambda: courier.delivered == 1)
         courier.close(5)
@@ -95,8 +95,8 @@ def test_a_courier_tries_until_it_is_delivered(webhook: Any) -> None:
 
 
 def test_a_courier_gives_up_and_says_so_in_the_log(webhook: Any, tmp_path: Path) -> None:
-    with logged(tmp_path, alias="paper"), hook(*[500] * 9) as state:
-        courier = Courier(webhook(state, attempts=3), first_pause_sec=0.01)
+    with log_session(tmp_path, alias="paper"), hook(*[500] * 9) as state:
+        courier = DeliveryThread(webhook(state, attempts=3), first_pause_sec=0.01)
         courier.take(a_notice())
         wait_for(lambda: courier.lost == 1)
         courier.close(5)
@@ -142,7 +142,7 @@ def mail(port: int, **changes: Any) -> schema.Mail:
 
 def test_a_letter_says_what_happened_and_where_to_look() -> None:
     with mailbox() as box:
-        Mailbox(mail(box.port)).send(a_notice())
+        MailChannel(mail(box.port)).send(a_notice())
     [got] = box.got
     assert got["to"] == ["me@b.test"]
     letter = message_from_string(got["text"])
@@ -162,7 +162,7 @@ def test_a_letter_over_starttls_with_a_password_from_a_file(tmp_path: Path) -> N
         "ca_file": str(pem),
     }
     with mailbox((pem, key), PASSWORD) as box:
-        Mailbox(mail(box.port, **settings)).send(a_notice())
+        MailChannel(mail(box.port, **settings)).send(a_notice())
     assert [(got["secured"], got["user"]) for got in box.got] == [(True, "bot")]
 
 
@@ -170,7 +170,7 @@ def test_an_unknown_certificate_or_a_server_without_tls_gets_nothing(tmp_path: P
     pem_key = certificate(tmp_path)
     for offered in (pem_key, None):
         with mailbox(offered) as box, pytest.raises(Undelivered):
-            Mailbox(mail(box.port, security="starttls")).send(a_notice())
+            MailChannel(mail(box.port, security="starttls")).send(a_notice())
         assert box.got == []
 
 
@@ -183,7 +183,9 @@ def test_a_wrong_password_is_not_tried_again_and_not_shown(
         mailbox((pem, key), PASSWORD) as box,
         pytest.raises(Undelivered, match="refused the log-in of 'bot': 535") as failed,
     ):
-        Mailbox(mail(box.port, security="starttls", user="bot", ca_file=str(pem))).send(a_notice())
+        MailChannel(mail(box.port, security="starttls", user="bot", ca_file=str(pem))).send(
+            a_notice()
+        )
     assert not failed.value.again
     assert "wrong" not in str(failed.value)
 
@@ -211,7 +213,7 @@ def test_mail_settings_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(
         LiveError, match="needs a password in the environment variable MCL_SMTP_PASSWORD"
     ):
-        Mailbox(mail(25, user="bot"))
+        MailChannel(mail(25, user="bot"))
 
 
 # ------------------------------------------------------------------------------------------ apprise
@@ -223,12 +225,12 @@ TOKEN = "3ccdd113474722377935511fc85d3dd4"  # the form that Mattermost and Rocke
 def service(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The one channel of an address of apprise at a local receiver: `form` with HOST in it."""
 
-    def made(state: Hook, form: str, **changes: Any) -> Service:
+    def made(state: Hook, form: str, **changes: Any) -> AppriseChannel:
         host = state.url.split("/")[2]
         monkeypatch.setenv("MCL_ALERT_URLS", form.replace("HOST", host))
         rules = schema.Alerts(apprise=schema.Services(**({"timeout_sec": 2.0} | changes)))
         [channel] = channels(rules)
-        assert isinstance(channel, Service)
+        assert isinstance(channel, AppriseChannel)
         channel._plugin.request_rate_per_sec = 0  # its pause between two messages
         return channel
 
@@ -330,7 +332,7 @@ def test_a_refusing_service_is_tried_again_alone_and_no_address_is_written(
     with (
         hook() as well,
         hook(503, "hang up", 200, 403) as ill,
-        logged(tmp_path, alias="paper"),
+        log_session(tmp_path, alias="paper"),
         root_lines() as heard,
     ):
         hosts = [state.url.split("/")[2] for state in (well, ill)]
@@ -340,7 +342,7 @@ def test_a_refusing_service_is_tried_again_alone_and_no_address_is_written(
         found = channels(schema.Alerts(apprise=schema.Services(timeout_sec=2.0)))
         for channel in found:
             channel._plugin.request_rate_per_sec = 0  # type: ignore[attr-defined]
-        couriers = [Courier(channel, first_pause_sec=0.01) for channel in found]
+        couriers = [DeliveryThread(channel, first_pause_sec=0.01) for channel in found]
         for code in ("DEGRADED", "HALTED"):
             for courier in couriers:
                 courier.take(a_notice(code=code))
@@ -451,7 +453,7 @@ def test_the_group_names_the_channel() -> None:
 
 
 def test_repeats_are_held_back_and_counted() -> None:
-    sieve = Sieve(schema.Alerts(repeat_sec=60))
+    sieve = AlertFilter(schema.Alerts(repeat_sec=60))
     assert sieve.admit(an_alert(), 0.0) == (an_alert(), 0)
     assert [sieve.admit(an_alert(sentence=f"no bar for {n} s"), float(n)) for n in (1, 30, 59)] == [
         None
@@ -464,7 +466,7 @@ def test_repeats_are_held_back_and_counted() -> None:
 
 
 def test_a_critical_alert_with_another_reason_is_another_alert() -> None:
-    sieve = Sieve(schema.Alerts())
+    sieve = AlertFilter(schema.Alerts())
     first, second = (
         an_alert("HALTED", "critical", why) for why in ("position unknown", "journal unwritable")
     )
@@ -474,7 +476,7 @@ def test_a_critical_alert_with_another_reason_is_another_alert() -> None:
 
 
 def test_a_flood_ends_with_one_word_and_leaves_room_for_what_is_critical() -> None:
-    sieve = Sieve(schema.Alerts(per_hour=3, repeat_sec=0))
+    sieve = AlertFilter(schema.Alerts(per_hour=3, repeat_sec=0))
     passed = [sieve.admit(an_alert(f"C{n}"), float(n)) for n in range(10)]
     assert [found[0].code for found in passed if found] == ["C0", "C1", "C2", "TOO_MANY_ALERTS"]
     assert sieve.admit(an_alert("HALTED", "critical"), 11.0) is not None
@@ -482,9 +484,10 @@ def test_a_flood_ends_with_one_word_and_leaves_room_for_what_is_critical() -> No
 
 
 def test_what_is_less_severe_than_asked_stays_in_the_journal() -> None:
-    assert Sieve(schema.Alerts()).admit(an_alert(severity="info"), 0.0) is None
+    assert AlertFilter(schema.Alerts()).admit(an_alert(severity="info"), 0.0) is None
     assert (
-        Sieve(schema.Alerts(min_severity="info")).admit(an_alert(severity="info"), 0.0) is not None
+        AlertFilter(schema.Alerts(min_severity="info")).admit(an_alert(severity="info"), 0.0)
+        is not None
     )
 
 
@@ -495,7 +498,7 @@ def test_a_hanging_receiver_never_holds_the_session_up(webhook: Any) -> None:
     release = threading.Event()
     with hook(wait=release) as state:
         desk, rules = SmallDesk(), schema.Alerts(log=False, repeat_sec=0, per_hour=3600)
-        with Alerts(rules, [webhook(state, timeout_sec=10.0)]) as alerts:
+        with AlertDispatcher(rules, [webhook(state, timeout_sec=10.0)]) as alerts:
             began = time.process_time()
             for n in range(300):
                 desk.set(alerts=(desk.alert(f"CODE_{n}"),))
@@ -503,7 +506,7 @@ def test_a_hanging_receiver_never_holds_the_session_up(webhook: Any) -> None:
                 alerts(desk.status())
             assert time.process_time() - began < 2
             release.set()
-            [courier] = alerts.couriers
+            [courier] = alerts.deliveries
             wait_for(lambda: courier.delivered + courier.lost == 300)
     codes = [body["code"] for _, body in state.got]
     assert codes == sorted(set(codes), key=codes.index)
@@ -514,8 +517,8 @@ def test_a_hanging_receiver_never_holds_the_session_up(webhook: Any) -> None:
 def test_alerts_are_lines_of_the_log_with_whose_they_are(tmp_path: Path) -> None:
     desk = SmallDesk()
     with (
-        logged(tmp_path, alias="paper", version=3, session="2025-11-12"),
-        Alerts(schema.Alerts(), []) as alerts,
+        log_session(tmp_path, alias="paper", version=3, session="2025-11-12"),
+        AlertDispatcher(schema.Alerts(), []) as alerts,
     ):
         desk.alert("HALTED", "critical", "the position is unknown")
         alerts(desk.status())
@@ -539,7 +542,7 @@ def test_lines_of_the_libraries_and_of_an_order_are_in_the_same_file(
     from mcl.base import terminal
 
     terminal.configure(as_json=False, verbose=False, quiet=False)
-    with logged(tmp_path, alias="paper"):
+    with log_session(tmp_path, alias="paper"):
         with about(ref="paper-v3-1"):
             log.info("sent")
         logging.getLogger("ib_async.wrapper").error("Error 201, reqId 5")
@@ -563,7 +566,7 @@ def test_lines_of_the_libraries_and_of_an_order_are_in_the_same_file(
 
 def test_the_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcl.live.ops.session_log.BYTES", 2_000)
-    with logged(tmp_path, alias="paper"):
+    with log_session(tmp_path, alias="paper"):
         for n in range(200):
             log.info("line", n=n)
     files = sorted(p.name for p in tmp_path.iterdir())

@@ -85,7 +85,7 @@ def test_to_close_out_of_halted_is_one_sequence_that_nothing_cuts_off(
         said.append(await desk.supervisor.command(word, "test", "enough"))
         await asyncio.sleep(2.0)  # what is still on its way arrives
         said.append(str(left_at_the_broker(desk.tws)))
-        desk.supervisor.wish("stop", "test")
+        desk.supervisor.request("stop", "test")
 
     async def main() -> None:
         operator = asyncio.ensure_future(operate())
@@ -152,7 +152,7 @@ def test_a_failing_flatten_backs_off_and_alerts_and_ends_flat(
         await until(
             lambda: not desk.tws.positions and desk.supervisor.status().state is State.TRADING
         )
-        desk.supervisor.wish("stop", "test")
+        desk.supervisor.request("stop", "test")
 
     async def main() -> None:
         operator = asyncio.ensure_future(operate())
@@ -180,9 +180,9 @@ def test_stop_is_honoured_while_a_position_is_being_closed(
     async def operate() -> None:
         await long(desk)
         unanswered(desk.tws)
-        desk.supervisor.wish("flatten", "test")
+        desk.supervisor.request("flatten", "test")
         await until(lambda: desk.supervisor.status().state is State.FLATTENING)
-        desk.supervisor.wish("stop", "test")
+        desk.supervisor.request("stop", "test")
 
     async def main() -> None:
         operator = asyncio.ensure_future(operate())
@@ -200,7 +200,7 @@ def test_stop_is_honoured_while_a_position_is_being_closed(
             await until(
                 lambda: not desk.tws.positions and desk.supervisor.status().state is State.TRADING
             )
-            desk.supervisor.wish("stop", "test")
+            desk.supervisor.request("stop", "test")
 
         del desk.supervisor
         operator = asyncio.ensure_future(operate_when_there(flat))
@@ -253,7 +253,7 @@ def test_a_connection_lost_before_the_first_bar_is_made_again(
         assert desk.supervisor.status().bars == 0
         desk.tws.fault("refuse", sec=0.5, drop_all=True)
         await until(lambda: desk.supervisor.status().bars >= 2)
-        desk.supervisor.wish("stop", "test")
+        desk.supervisor.request("stop", "test")
 
     async def main() -> None:
         operator = asyncio.ensure_future(operate())
@@ -297,7 +297,7 @@ def test_an_account_in_euros_has_its_limit_in_dollars(
         await until(
             lambda: not desk.tws.positions and desk.supervisor.status().state is State.TRADING
         )
-        desk.supervisor.wish("stop", "test")
+        desk.supervisor.request("stop", "test")
 
     async def main() -> None:
         operator = asyncio.ensure_future(operate())
@@ -379,7 +379,7 @@ def begin(desk: Desk, port: int, resume: bool = False) -> Any:
     context = multiprocessing.get_context("spawn")
     process = context.Process(
         target=real_time.trade_alone,
-        args=(desk.duty, desk.stage, desk.path, port, resume),
+        args=(desk.session_config, desk.stage, desk.path, port, resume),
         daemon=True,
     )
     process.start()
@@ -426,7 +426,7 @@ def test_a_reversal_is_never_without_a_stop(
         desk.tws.fault("drop", on="receive placeOrder", where={"order_type": "MKT"}, times=1)
         await asyncio.sleep(4.0)
         watching.cancel()
-        desk.supervisor.wish("stop", "test")
+        desk.supervisor.request("stop", "test")
 
     async def main() -> None:
         operator = asyncio.ensure_future(operate())
@@ -452,7 +452,7 @@ def test_a_corrected_execution_is_booked(shop: Project, tmp_path: Path) -> None:
     [corrected] = read(bench.path, ("correct",))
     assert (corrected.body["price"], corrected.body["quantity"]) == (59.0, 1)
     assert {e.body["code"] for e in read(bench.path, ("alert",))} == {"CORRECTED"}
-    duty = bench.supervisor.duty
-    again = book_of(bench.path, *duty.terms, duty.chain)
+    session_config = bench.supervisor.session
+    again = book_of(bench.path, *session_config.terms, session_config.chain)
     close = round(read(bench.path, ("bar",))[-1].body["close"] / 0.01)
     assert again.ledger.mark(close) == pytest.approx(bench.tws.account.equity)

@@ -15,14 +15,14 @@ from mcl.config import schema
 from mcl.live import journal_queries
 from mcl.live.ops import control_socket
 from mcl.live.ops.monitoring import Operations
-from mcl.live.session import Session, run_session
+from mcl.live.session import AuditedSession, run_session
 
 Deploy = Callable[..., Project]
 
 
-def in_the_background(desk: Project, speed: float) -> tuple[threading.Thread, list[Session]]:
-    done: list[Session] = []
-    broker = schema.BrokerConfig.model_validate({"replay": {"speed": speed}})
+def in_the_background(desk: Project, speed: float) -> tuple[threading.Thread, list[AuditedSession]]:
+    done: list[AuditedSession] = []
+    broker = schema.Broker.model_validate({"replay": {"speed": speed}})
     operations = Operations(telemetry=schema.Telemetry(port=0))
 
     def trade() -> None:
@@ -67,7 +67,7 @@ def test_a_trading_session_answers_and_obeys(deploy: Deploy) -> None:
     ].startswith("STOPPED")
     thread.join(60)
     assert control_socket.running(desk.root) == []
-    last = journal_queries.remembered(journal_queries.last_journal(desk.root, "paper"))
+    last = journal_queries.last_status(journal_queries.last_journal(desk.root, "paper"))
     assert (last["state"], last["running"]) == ("STOPPED", False)
     rows = journal_queries.reasons(journal_queries.last_journal(desk.root, "paper"), 500)
     assert any(row["held_back"] == "paused" for row in rows)

@@ -308,7 +308,7 @@ def test_a_guards_refusal_is_a_risk_block(finished: Finished) -> None:
 def test_commission_is_compared_with_the_configured_one(
     original: Finished, desk: Project, finished: Finished
 ) -> None:
-    facts = record.told(original.deployed, original.stage, "here", original.audited())
+    facts = record.session_facts(original.deployed, original.stage, "here", original.audited())
     contracts = sum(abs(body["quantity"]) for body in original.entries("fill"))
     assert facts["configured_commission_usd"] == pytest.approx(0.77 * contracts)
     assert facts["commission_above_configured_usd"] == pytest.approx(0, abs=1e-6)
@@ -317,7 +317,7 @@ def test_commission_is_compared_with_the_configured_one(
     finished.alter(
         "fill", 2, lambda body: body.update(commission_usd=body["commission_usd"] + 1.25)
     )
-    dearer = record.told(finished.deployed, finished.stage, "here", finished.audited())
+    dearer = record.session_facts(finished.deployed, finished.stage, "here", finished.audited())
     assert dearer["commission_above_configured_usd"] == pytest.approx(1.25)
 
 

@@ -21,7 +21,7 @@ from desks import SmallDesk
 
 from mcl.base.errors import LiveError
 from mcl.live.ops import control_socket
-from mcl.live.ops.status_poller import Watch
+from mcl.live.ops.status_poller import StatusPoller
 from mcl.live.status import Command, Mode, State
 
 Visit = Callable[[Path], Any]
@@ -32,7 +32,10 @@ def at_a_desk(folder: Path, visit: Visit, desk: SmallDesk | None = None) -> Any:
 
     async def both() -> Any:
         with control_socket.alone(folder):
-            async with Watch(desk or SmallDesk()) as watch, control_socket.listening(watch, folder):
+            async with (
+                StatusPoller(desk or SmallDesk()) as watch,
+                control_socket.listening(watch, folder),
+            ):
                 return await asyncio.to_thread(visit, folder)
 
     return asyncio.run(both())
@@ -95,7 +98,7 @@ def test_who_says_stop_is_told_though_the_session_ends_at_once(folder: Path) -> 
 
     async def session() -> dict[str, Any]:
         with control_socket.alone(folder):
-            async with Watch(Leaving()) as watch, control_socket.listening(watch, folder):
+            async with StatusPoller(Leaving()) as watch, control_socket.listening(watch, folder):
                 asked = asyncio.create_task(
                     asyncio.to_thread(control_socket.ask, folder, {"do": "stop"})
                 )
@@ -173,7 +176,10 @@ def test_changes_are_streamed_and_the_end_is_told(folder: Path) -> None:
             for state in control_socket.watched(folder):
                 seen.append((state["state"], state["position"]))
 
-        async with Watch(desk, every_sec=0.01) as watch, control_socket.listening(watch, folder):
+        async with (
+            StatusPoller(desk, every_sec=0.01) as watch,
+            control_socket.listening(watch, folder),
+        ):
             follower = asyncio.create_task(asyncio.to_thread(follow))
             await until(lambda: bool(seen))
             desk.set(position=2)
@@ -203,11 +209,11 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from desks import SmallDesk
 from mcl.live.ops import control_socket as control
-from mcl.live.ops.status_poller import Watch
+from mcl.live.ops.status_poller import StatusPoller
 
 async def main(folder):
     with control.alone(folder):
-        async with Watch(SmallDesk()) as watch, control.listening(watch, folder):
+        async with StatusPoller(SmallDesk()) as watch, control.listening(watch, folder):
             print("up", flush=True)
             await asyncio.sleep(60)
 

@@ -27,9 +27,9 @@ from mcl.cli.json_answers import faults
 from mcl.cli.main import main
 from mcl.config import schema
 from mcl.live import session_setup as staging
-from mcl.live.audit.record import tracked
+from mcl.live.audit.record import track_audit
 from mcl.live.audit.slippage import LiveFill, split
-from mcl.live.session import Session
+from mcl.live.session import AuditedSession
 from mcl.promotion.cost_table import CostTable, _commission, _fills, _slippage, cost_table
 from mcl.promotion.promote import promote
 from mcl.simulators.tws import account
@@ -68,12 +68,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
-def traded(shop: Project, folder: Path, day: date, **server: Any) -> Session:
+def traded(shop: Project, folder: Path, day: date, **server: Any) -> AuditedSession:
     """A session as at a broker of its own, audited and filed."""
     bench = Bench(shop, folder)
     bench.stage = staging.replayed(bench.deployed.config, day, bench.strategy, shop.root)
     asyncio.run(bench.run(**server))
-    return tracked(
+    return track_audit(
         bench.path,
         bench.deployed,
         bench.strategy,

@@ -19,7 +19,7 @@ from desks import SmallDesk
 from test_operate import running, written
 
 from mcl.base.errors import LiveError
-from mcl.live.ops import http
+from mcl.live.ops import http as http_server
 from mcl.live.ops.dashboard import Dashboard, open_dashboard
 from mcl.live.ops.http import MOST_STREAMS
 from mcl.live.status import State
@@ -204,13 +204,13 @@ def test_open_streams_lock_nobody_out(tmp_path: Path) -> None:
 def test_who_does_not_read_an_answer_does_not_keep_a_place_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "PATIENCE_SEC", 0.5)
+    monkeypatch.setattr(http_server, "PATIENCE_SEC", 0.5)
 
-    async def answer(_: http.Request) -> http.Reply:
-        return http.Reply(bytes(50_000_000))
+    async def answer(_: http_server.HttpRequest) -> http_server.HttpReply:
+        return http_server.HttpReply(bytes(50_000_000))
 
     async def deaf() -> bytes:
-        async with http.serving(answer, "127.0.0.1", 0) as port:
+        async with http_server.serving(answer, "127.0.0.1", 0) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
             writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await asyncio.sleep(3)  # nothing is read meanwhile but what the buffers take

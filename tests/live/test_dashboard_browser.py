@@ -105,9 +105,14 @@ def test_the_page_shows_the_session_follows_it_and_commands_it(
         for name in ("position", "pnl", "equity", "price", "orders", "latency", "synthetic")
     }
     assert shown == {
-        "position": "+1", "pnl": "+6.46", "equity": "25,006.46", "price": "60.10", "orders": "3 / 2", "latency": "1.10 ms",
+        "position": "+1",
+        "pnl": "+6.46",
+        "equity": "25,006.46",
+        "price": "60.10",
+        "orders": "3 / 2",
+        "latency": "1.10 ms",
         "synthetic": "SYNTHETIC DATA",
-    }  # fmt: skip
+    }
     assert "MAX_" in browser.text("decisions")
     assert "120905/stop" in browser.text("working")
     assert browser.run("return document.querySelectorAll('#plot-session .bought').length") == 1

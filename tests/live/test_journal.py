@@ -21,7 +21,8 @@ from pathlib import Path
 from mcl.live.journal import Draft, Journal
 journal = Journal(Path(sys.argv[1]))
 for number in range(1_000_000):
-    journal.append(Draft("bar", {"number": number}, str(number)), Draft("decision", {"number": number}, str(number)))
+    key, body = str(number), {"number": number}
+    journal.append(Draft("bar", body, key), Draft("decision", body, key))
     print(number, flush=True)
 """
 

@@ -198,7 +198,7 @@ def test_the_half_of_a_reversal_that_closes_goes_though_the_margin_is_not_known(
     bench.config = bench.config.model_copy(update={"timeout_sec": 0.5})
 
     def disturb(tws: SimulatedTWS, _: int) -> None:
-        if bench.supervisor.board.held and not tws.faults.pending:
+        if bench.supervisor.status_board.position and not tws.faults.pending:
             drop(tws)
             bench.supervisor.gate._margin_for = 0  # as after a restart: it is asked once more
 

@@ -20,7 +20,7 @@ from mcl.cli.main import main
 from mcl.live import journal_queries
 from mcl.live.journal import Draft, Journal
 from mcl.live.ops import control_socket
-from mcl.live.ops.status_poller import Watch
+from mcl.live.ops.status_poller import StatusPoller
 from mcl.live.status import Mode
 
 
@@ -39,7 +39,7 @@ def running(home: Path, desk: SmallDesk) -> Iterator[None]:
         folder = control_socket.folder_of(home, "paper")
         with control_socket.alone(folder):
             async with (
-                Watch(desk, every_sec=0.01) as watch,
+                StatusPoller(desk, every_sec=0.01) as watch,
                 control_socket.listening(watch, folder),
             ):
                 up.set()

@@ -21,9 +21,9 @@ from mcl.broker.feed import GRACE_NS, Feed
 from mcl.broker.protocol import Bar
 from mcl.data.loader import load
 from mcl.live.journal import read
-from mcl.live.ops.metrics import Tally, exposition
+from mcl.live.ops.metrics import SessionCounters, exposition
 from mcl.live.status import State
-from mcl.live.status_json import shown
+from mcl.live.status_json import plain_status
 from mcl.live.supervisor import Supervisor
 from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC
@@ -45,7 +45,7 @@ def test_a_start_in_the_middle_of_a_session_looks_back_on_what_it_missed(
 
     def stop(supervisor: Supervisor, _: SimulatedTWS, bars: int) -> None:
         if bars >= 6:
-            supervisor.wish("stop", "a test")
+            supervisor.request("stop", "a test")
 
     supervisor = asyncio.run(desk.trade(monkeypatch, stop))
     assert supervisor.status().state is State.STOPPED
@@ -75,14 +75,14 @@ def test_the_wait_for_a_close_has_its_own_figure(
 
     def stop(supervisor: Supervisor, _: SimulatedTWS, bars: int) -> None:
         if bars >= 1:
-            supervisor.wish("stop", "a test")
+            supervisor.request("stop", "a test")
 
     supervisor = asyncio.run(desk.trade(monkeypatch, stop, rate=1.0))
     delays = [entry.body["close_delay_sec"] for entry in read(desk.path, ("decision",))]
     assert delays == list(supervisor.status().close_delay_sec)
     assert all(0.0 <= delay < 60.0 for delay in delays), delays
-    assert shown(supervisor.status())["close_delay"]["count"] == len(delays) >= 1
-    page = exposition(Tally(supervisor.status()))
+    assert plain_status(supervisor.status())["close_delay"]["count"] == len(delays) >= 1
+    page = exposition(SessionCounters(supervisor.status()))
     assert f"}} {delays[-1]:.15g}\n" in page[page.index("\nmcl_bar_close_delay_seconds") :]
     assert all(value < 60_000 for value in supervisor.status().latency_ms)
     audited = desk.audited(supervisor)
@@ -115,7 +115,7 @@ def test_the_latency_of_a_close_by_the_clock_is_from_the_moment_at_which_the_clo
 
     def stop(supervisor: Supervisor, _: SimulatedTWS, bars: int) -> None:
         if bars >= 1:
-            supervisor.wish("stop", "a test")
+            supervisor.request("stop", "a test")
 
     monkeypatch.setattr(Feed, "_note_close", noted)
     supervisor = asyncio.run(desk.trade(monkeypatch, stop, rate=2.0))
@@ -155,7 +155,7 @@ def test_r14_no_bar_for_too_long_degrades_and_opens_nothing_until_bars_come_agai
             and supervisor.status().state is State.TRADING
             and not supervisor.gate.blocked
         ):
-            supervisor.wish("stop", "a test")
+            supervisor.request("stop", "a test")
 
     supervisor = asyncio.run(desk.trade(monkeypatch, disturb))
     assert blocked[0].startswith("no bar for")
@@ -243,7 +243,8 @@ def test_a_session_whose_last_bar_never_came_ends_though_the_next_one_is_open(
     day = date(2025, 11, 11)
     desk = Desk(shop, tmp_path, start_ns=calendar.ns_of(day, 16, 10), day=day)
     both = Tape.from_bars(
-        load(desk.duty.deployed.config.data, shop.root, holdout=True), calendar.to_day(DAY)
+        load(desk.session_config.deployed.config.data, shop.root, holdout=True),
+        calendar.to_day(DAY),
     )
     kept = both.start != calendar.ns_of(day, 16, 45)
     columns = ("start", "open", "high", "low", "close", "volume")

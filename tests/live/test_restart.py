@@ -146,7 +146,7 @@ def test_a_fill_later_than_the_bar_that_waits_keeps_its_bracket(
         for bars in (2, 3, 4):
             await until(lambda least=bars: bench.supervisor.status().bars >= least)
             await bench.tws.player.step()
-        bench.supervisor.wish("stop", "test")
+        bench.supervisor.request("stop", "test")
 
     asyncio.run(both(bench, market(), stepped=True))
     [fill] = read(bench.path, ("fill",))

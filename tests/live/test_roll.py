@@ -21,16 +21,16 @@ from rolls import BEFORE, NEW, OLD, ROLL, RollBench, rolling, write_contracts
 
 from mcl.base.errors import GuardError, Halt
 from mcl.broker.fills import traded_for
-from mcl.broker.guards import Gate, Proposal, out_by
+from mcl.broker.guards import OrderProposal, PreTradeGate, out_by
 from mcl.broker.ib import IBBroker
-from mcl.broker.protocol import Fill, Pinned
+from mcl.broker.protocol import Fill, QualifiedContract
 from mcl.config import schema
 from mcl.engine.account import Holding, Ledger, Money
 from mcl.live import journal_queries
 from mcl.live import session_setup as staging
 from mcl.live.journal import Journal, read
-from mcl.live.roll_state import Move
-from mcl.live.session import Session, run_session
+from mcl.live.roll_state import PendingRoll
+from mcl.live.session import AuditedSession, run_session
 from mcl.live.status import State
 from mcl.market import calendar
 from mcl.market.instruments import MCL
@@ -74,7 +74,7 @@ def bench(shop: Project, eve: Path, tmp_path: Path) -> RollBench:
 def stop_after(bars: int) -> Callable[[RollBench, int], None]:
     def disturb(bench: RollBench, known: int) -> None:
         if known == bars:
-            bench.supervisor.wish("stop", "test")
+            bench.supervisor.request("stop", "test")
 
     return disturb
 
@@ -198,8 +198,8 @@ def test_two_replays_in_a_row_roll_as_the_backtest(
     }
     deploy(strategy={"name": "ema_cross", "fast": 3, "slow": 9}, interval="15m", **data)
 
-    def session(day: date, carry: bool) -> Session:
-        broker = schema.BrokerConfig(replay={"session": day, "carry": carry})  # type: ignore[arg-type]
+    def session(day: date, carry: bool) -> AuditedSession:
+        broker = schema.Broker(replay={"session": day, "carry": carry})  # type: ignore[arg-type]
         return run_session("paper", broker, store=desk.store, root=desk.root, progress=False)
 
     assert len(session(BEFORE, carry=False).differences) == 0
@@ -208,7 +208,7 @@ def test_two_replays_in_a_row_roll_as_the_backtest(
     assert list(rolled.fills["symbol"])[:2] == [OLD, NEW]
     assert rolled.facts["net_pnl_usd"] == rolled.facts["backtest_net_pnl_usd"]
     assert (
-        journal_queries.remembered(rolled.journal)["position"]
+        journal_queries.last_status(rolled.journal)["position"]
         == rolled.decisions["position"].iloc[-1]
     )
 
@@ -327,7 +327,7 @@ def test_half_way_a_person_may_end_it_flat(bench: RollBench) -> None:
         while bench.supervisor.status().state is not State.HALTED:
             await asyncio.sleep(0.01)
         await bench.supervisor.command("flatten", "test", "enough")
-        bench.supervisor.wish("stop", "test")
+        bench.supervisor.request("stop", "test")
 
     asyncio.run(bench.run(ROLL, before=refusing(NEW), beside=person, wait=True))
     assert (bench.tws.positions, bench.working()) == ({}, set())
@@ -345,7 +345,7 @@ def test_a_command_during_the_roll_waits_for_its_second_leg(bench: RollBench, wo
             await asyncio.sleep(0)
         if word == "flatten":
             assert "closed +2 MCLF6" in await bench.supervisor.command("flatten", "test", "now")
-        bench.supervisor.wish("stop", "test")
+        bench.supervisor.request("stop", "test")
 
     asyncio.run(bench.run(ROLL, beside=person))
     legs = [fill[:2] for fill in bench.fills()]
@@ -372,13 +372,13 @@ def test_the_legs_of_a_short_settle_without_their_slippage() -> None:
     ledger = Ledger(
         Money(25_000.0, 1.0, 0.5, 1.0), Holding(-1, 6_050.0, 1, 6_050.0, 6_100.0, 5_900.0)
     )
-    move = Move(OLD, NEW, 30.0, {"a"})
+    move = PendingRoll(OLD, NEW, 30.0, {"a"})
     move.take(Fill("1", 0, OLD, 1, 60.01, 0.5, "target", "a/out"), 6_001.0)
     assert move.parts(ledger.holding) == (Holding(), Holding())
     assert move.distances(ledger.holding, 1.0) == (101.0, 99.0)  # 6,137 - 6,036 and 6,036 - 5,937
     move.take(Fill("2", 0, NEW, -1, 60.36, 0.5, "target", "a/in"), 6_036.0)
     assert move.whole(-1)
-    assert Move.of(json.loads(json.dumps(move.state()))) == move
+    assert PendingRoll.of(json.loads(json.dumps(move.state()))) == move
     move.settle(ledger)
     assert ledger.holding[:6] == (-1, 6_050.0 - 6_001.0 + 6_036.0, 3, 6_087.0, 6_137.0, 5_937.0)
 
@@ -402,17 +402,17 @@ def test_after_the_out_by_session_only_closing_orders_pass() -> None:
     contract = calendar.contract("MCL", 2025, 12)
     assert contract.last_trade_date == date(2025, 11, 19)
     assert out_by(contract, 3) == ROLL
-    pinned = Pinned(contract, MCL, 1, OLD, "NYMEX")
-    gate = Gate(FREE, "MCL", scheduled=False, out_by_sessions=3)
+    pinned = QualifiedContract(contract, MCL, 1, OLD, "NYMEX")
+    gate = PreTradeGate(FREE, "MCL", scheduled=False, out_by_sessions=3)
     on_roll_day, day_before = calendar.ns_of(ROLL, 12), calendar.ns_of(BEFORE, 12)
-    gate.judge(Proposal(pinned, 1, 0, "a", 60.0, day_before))
-    gate.judge(Proposal(pinned, -1, 1, "b", 60.0, on_roll_day))
+    gate.judge(OrderProposal(pinned, 1, 0, "a", 60.0, day_before))
+    gate.judge(OrderProposal(pinned, -1, 1, "b", 60.0, on_roll_day))
     sentence = (
         "OUT_BY 2025-11-14: MCLZ5 stops trading on 2025-11-19,"
         " data.roll.sessions_before_last_trade=3; orders may only close it"
     )
     with pytest.raises(GuardError, match=sentence):
-        gate.judge(Proposal(pinned, 1, 0, "c", 60.0, on_roll_day))
+        gate.judge(OrderProposal(pinned, 1, 0, "c", 60.0, on_roll_day))
 
 
 def test_a_leg_of_a_roll_is_not_new_risk(bench: RollBench) -> None:
@@ -423,11 +423,11 @@ def test_a_leg_of_a_roll_is_not_new_risk(bench: RollBench) -> None:
     limits = FREE.model_copy(
         update={"min_order_gap_sec": 60.0, "quiet_minutes": 5, "max_order": 1, "max_position": 2}
     )
-    gate, now = Gate(limits, "MCL", scheduled=False), calendar.ns_of(BEFORE, 18)
-    pinned = Pinned(contract, MCL, 1, NEW, "NYMEX")
+    gate, now = PreTradeGate(limits, "MCL", scheduled=False), calendar.ns_of(BEFORE, 18)
+    pinned = QualifiedContract(contract, MCL, 1, NEW, "NYMEX")
     gate.sent(now)
-    gate.judge(Proposal(pinned, 2, 0, "a/in", 60.0, now, 0.0, moves=True))
+    gate.judge(OrderProposal(pinned, 2, 0, "a/in", 60.0, now, 0.0, moves=True))
     with pytest.raises(GuardError, match="max_order=1"):
-        gate.judge(Proposal(pinned, 2, 0, "a", 60.0, now, 0.0))
+        gate.judge(OrderProposal(pinned, 2, 0, "a", 60.0, now, 0.0))
     with pytest.raises(GuardError, match="max_position=2"):
-        gate.judge(Proposal(pinned, 3, 0, "a/in", 60.0, now, 0.0, moves=True))
+        gate.judge(OrderProposal(pinned, 3, 0, "a/in", 60.0, now, 0.0, moves=True))

@@ -19,7 +19,7 @@ from live_bench import Bench
 from mcl.base.errors import LiveError
 from mcl.config import schema
 from mcl.live.journal import Entry, read
-from mcl.live.session import signalled
+from mcl.live.session import signal_handlers
 from mcl.live.status import State
 from mcl.simulators.tws import SimulatedTWS
 from mcl.tracking.store import Store
@@ -135,7 +135,7 @@ def sends_signal(
 
     def disturb(_: SimulatedTWS, bars: int) -> None:
         if bars == 1:
-            stack.enter_context(signalled(bench.supervisor.wish))
+            stack.enter_context(signal_handlers(bench.supervisor.request))
         elif bars == 10:
             os.kill(os.getpid(), number)
 
@@ -158,7 +158,7 @@ def test_r11_a_signal_stops_the_session_and_leaves_its_protection(
     assert (command.body["word"], command.body["who"]) == ("stop", number.name)
     held = bench.tws.positions.get("MCLF6", 0)
     assert sum(-order.side * order.remaining for order in bench.tws.book.working()) == held != 0
-    assert bench.supervisor.board.bars < 92
+    assert bench.supervisor.status_board.bars < 92
 
 
 def test_r11_the_signal_of_the_kill_switch_closes_and_stays(shop: Project, tmp_path: Path) -> None:

@@ -216,14 +216,14 @@ def accept(monkeypatch: pytest.MonkeyPatch) -> Callable[[SimulatedTWS], None]:
 async def reach(service: Service, what: Callable[[Status], bool]) -> Status:
     """Wait until the desk says so."""
     deadline = time.monotonic() + WAIT_SEC
-    while not what(now := service.desk.status()):
+    while not what(now := service.standby.status()):
         assert time.monotonic() < deadline, now
         await asyncio.sleep(0.02)
     return now
 
 
 def alerts(service: Service, code: str) -> list[Alert]:
-    return [alert for alert in service.desk.status().alerts if alert.code == code]
+    return [alert for alert in service.standby.status().alerts if alert.code == code]
 
 
 def ask(folder: Path, word: str) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(
         assert begin.body["broker"] == "tws"
         assert read(service.folder / name, ("bar",))
     assert (
-        journal_queries.remembered(service.folder / f"{SECOND}.2.sqlite")["state"] is State.STOPPED
+        journal_queries.last_status(service.folder / f"{SECOND}.2.sqlite")["state"] is State.STOPPED
     )
 
 
@@ -384,7 +384,7 @@ def test_sigterm_ends_the_process_in_order(
     assert (folder / "audit.prom").exists() == (state is State.TRADING)
     if state is State.TRADING:
         assert (
-            journal_queries.remembered(journal_queries.last_journal(market.shop.root, "paper"))[
+            journal_queries.last_status(journal_queries.last_journal(market.shop.root, "paper"))[
                 "why"
             ]
             == "a person said stop; protective orders stay at the broker"

@@ -23,7 +23,7 @@ from mcl.broker.fills import traded_for
 from mcl.config import schema
 from mcl.live import session_setup as staging
 from mcl.live.journal import Draft, Journal, read
-from mcl.live.session import Session, journal_path, run_session
+from mcl.live.session import AuditedSession, journal_path, run_session
 from mcl.live.session_state import Chain
 from mcl.promotion.promote import promoted
 from mcl.simulators.tws import SimulatedTWS, Tape
@@ -59,13 +59,13 @@ LIMITED = {
 }
 
 
-def session(desk: Project, **broker: Any) -> Session:
+def session(desk: Project, **broker: Any) -> AuditedSession:
     return run_session(
         "paper", schema.BrokerConfig(**broker), store=desk.store, root=desk.root, progress=False
     )
 
 
-def all_equal(done: Session) -> bool:
+def all_equal(done: AuditedSession) -> bool:
     """Also says what differs when a test fails."""
     assert done.differences.to_dict("records") == []
     assert done.facts["net_pnl_usd"] == done.facts["backtest_net_pnl_usd"]

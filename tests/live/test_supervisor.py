@@ -16,7 +16,7 @@ from mcl.base.errors import Halt, LiveError
 from mcl.config import schema
 from mcl.data.synthetic.watermark import watermark
 from mcl.live.journal import Draft, Journal, read
-from mcl.live.journal_queries import remembered
+from mcl.live.journal_queries import last_status
 from mcl.live.status import Command, Mode, State
 from mcl.live.supervisor import KILL
 from mcl.simulators.tws import SimulatedTWS
@@ -209,13 +209,13 @@ def test_a_session_that_is_over_still_says_that_its_data_are_synthetic(bench: Be
     tell, _ = told(bench, {3: "stop"})
     asyncio.run(bench.run(tell))
     assert (
-        remembered(bench.path)["synthetic"]
+        last_status(bench.path)["synthetic"]
         == bench.supervisor.status().synthetic
         == watermark(bench.stage.warmup)
     )
     with Journal(bench.folder / "older.sqlite") as older:
         older.append(Draft("begin", {"synthetic": True}))
     assert (
-        remembered(bench.folder / "older.sqlite")["synthetic"]
+        last_status(bench.folder / "older.sqlite")["synthetic"]
         == "SYNTHETIC DATA — not a market result"
     )

@@ -22,8 +22,8 @@ from mcl.base.errors import LiveError
 from mcl.config import schema
 from mcl.live.ops import metrics
 from mcl.live.ops.control_socket import ask, folder_of
-from mcl.live.ops.metrics import METRICS, Tally, exposition, fresh
-from mcl.live.ops.monitoring import Operations, attended
+from mcl.live.ops.metrics import METRICS, SessionCounters, exposition, fresh
+from mcl.live.ops.monitoring import Operations, monitor
 from mcl.live.status import State
 
 LINE = re.compile(
@@ -76,7 +76,7 @@ def at_the_endpoint(
         operations = Operations(
             schema.Alerts(log=False), schema.Telemetry(**({"port": 0} | settings))
         )
-        async with attended(desk, folder, operations) as port:
+        async with monitor(desk, folder, operations) as port:
             assert port is not None
             return await asyncio.to_thread(visit, port)
 
@@ -147,7 +147,7 @@ def test_what_is_not_known_has_no_sample() -> None:
             "data_age_sec",
         )
     )
-    names = {name for name, _ in parsed(exposition(Tally(a_status(**unknown))))}
+    names = {name for name, _ in parsed(exposition(SessionCounters(a_status(**unknown))))}
     assert names.isdisjoint(
         {"mcl_target_contracts", "mcl_last_price", "mcl_equity_usd", "mcl_data_age_seconds"}
     )
@@ -155,7 +155,7 @@ def test_what_is_not_known_has_no_sample() -> None:
 
 
 def test_counters_only_grow_though_a_status_shows_the_last_of_many() -> None:
-    tally = Tally(a_status())
+    tally = SessionCounters(a_status())
     for last in range(1, 50):
         shown = tuple(float(n) for n in range(max(0, last - 5), last))
         decisions = tuple({"time": n + 1, "block": "NEWS"} for n in range(max(0, last - 5), last))
@@ -181,7 +181,7 @@ def test_a_window_that_moves_on_shows_what_is_new(values: list[int], cut: int, s
 def test_any_text_can_be_a_label(text: str) -> None:
     name = text.replace("\r", "").replace("\x85", "").replace("\u2028", "").replace("\u2029", "")
     name = "".join(c for c in name if c not in "\x0b\x0c\x1c\x1d\x1e")
-    samples = parsed(exposition(Tally(a_status(alias=name))))
+    samples = parsed(exposition(SessionCounters(a_status(alias=name))))
     escaped = name.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
     assert {dict(labels)["alias"] for _, labels in samples} == {escaped}
 
@@ -230,7 +230,7 @@ def test_a_port_that_is_taken_is_a_sentence_before_the_session(folder: Path) -> 
 
 def test_without_an_endpoint_the_session_can_still_be_asked(folder: Path) -> None:
     async def both() -> Any:
-        async with attended(SmallDesk(), folder, Operations()) as port:
+        async with monitor(SmallDesk(), folder, Operations()) as port:
             assert port is None
             return await asyncio.to_thread(ask, folder, {"do": "status"})
 

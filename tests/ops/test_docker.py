@@ -20,7 +20,7 @@ import yaml
 
 from mcl.cli import main
 from mcl.live.ops.metrics import METRICS
-from mcl.live.ops.session_log import log, logged
+from mcl.live.ops.session_log import log, log_session
 
 # MLflow and Grafana, both behind a password
 PUBLISHED = {"127.0.0.1:5000:5000", "127.0.0.1:3000:3000"}
@@ -298,7 +298,7 @@ def test_logs_are_shipped_from_where_sessions_write_them(repository: Path, tmp_p
     assert shipper.count("{") == shipper.count("}")
     before = structlog.get_config()
     try:
-        with logged(tmp_path / "project/live/paper", alias="paper"):
+        with log_session(tmp_path / "project/live/paper", alias="paper"):
             log.info("begun")
     finally:
         structlog.configure(**before)
@@ -597,7 +597,7 @@ def test_the_metrics_page_has_the_last_audits_and_fails_without_a_session(
 
 def test_health_checks_tell_a_server_that_answers_from_none(compose: dict[str, Any]) -> None:
     """Those that need nothing but Python or bash, run as they stand, on a port of this test."""
-    from mcl.live.ops.http import Reply, serving
+    from mcl.live.ops.http import HttpReply, serving
 
     checks = {
         name: service["healthcheck"]["test"]
@@ -611,8 +611,8 @@ def test_health_checks_tell_a_server_that_answers_from_none(compose: dict[str, A
     }
     assert ours.keys() >= {"runner", "mlflow", "metrics", "gateway", "gateway-live", "shipper"}
 
-    async def page(_: object) -> Reply:
-        return Reply(b"ok")
+    async def page(_: object) -> HttpReply:
+        return HttpReply(b"ok")
 
     async def code(check: list[str], port: int) -> int:
         words = [
@@ -634,10 +634,10 @@ def test_health_checks_tell_a_server_that_answers_from_none(compose: dict[str, A
 
 
 def test_the_metrics_are_read_from_a_real_endpoint(repository: Path, tmp_path: Path) -> None:
-    from mcl.live.ops.http import Reply, serving
+    from mcl.live.ops.http import HttpReply, serving
 
-    async def page(_: object) -> Reply:
-        return Reply(b'mcl_connected{alias="paper"} 1\n')
+    async def page(_: object) -> HttpReply:
+        return HttpReply(b'mcl_connected{alias="paper"} 1\n')
 
     async def read() -> str:
         async with serving(page, "127.0.0.1", 0) as port:

@@ -23,7 +23,7 @@ from mcl.data.download import chunks
 from mcl.live import journal_queries
 from mcl.live.journal import Draft, Journal
 from mcl.live.ops import control_socket
-from mcl.live.ops.session_log import logged
+from mcl.live.ops.session_log import log_session
 from mcl.promotion.promoted_file import path_of
 from mcl.search.best import export
 from mcl.search.sweep_dir import SweepDir
@@ -297,7 +297,7 @@ def test_journals_and_logs_are_their_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         folder = control_socket.folder_of(tmp_path, "paper")
-        with control_socket.alone(folder), logged(folder, alias="paper"):
+        with control_socket.alone(folder), log_session(folder, alias="paper"):
             journal = Journal(folder / "2026-01-08.sqlite")
             journal.append(Draft("state", {"state": "RUNNING", "why": "test"}))
             from mcl.live.ops.session_log import log

@@ -14,7 +14,7 @@ import structlog
 from mcl.base import terminal
 from mcl.base.errors import ConfigError, MclError
 from mcl.base.redact import BLOT, redacted, secret
-from mcl.live.ops.session_log import log, logged
+from mcl.live.ops.session_log import log, log_session
 from mcl.tracking.store import Record, Store
 
 KEY = "db-" + "Pl4nt3dS3cr3t" * 2 + "abc"
@@ -100,7 +100,7 @@ def test_logs_hold_none(
     before = structlog.get_config()
     try:
         terminal.configure(as_json=False, verbose=True, quiet=False)
-        with logged(planted, alias="paper"):
+        with log_session(planted, alias="paper"):
             log.info(
                 f"connecting with {KEY}", address=f"smtp://me:{PASSWORD}@mail", nested={"k": KEY}
             )

@@ -1,5 +1,5 @@
-"""Bars of the broker beside those of the data vendor: the basis on which live trading and research
-differ.
+"""Compare the bars of the broker with those of the data vendor: the basis on which live trading and
+research differ.
 
 A session decides on the broker's bars, research on the vendor's. The table counts and measures
 where they differ in bars that both have. A backtest of the vendor's bars, from what the session
@@ -112,9 +112,9 @@ def _row(name: str, live: Bars, vendor: Bars, rows: Rows) -> tuple[Any, ...]:
     unit = 1.0 if name == "volume" else live.instrument.tick_size
     ours = getattr(live, name)[rows[0]].astype(np.float64)
     apart = np.round((ours - getattr(vendor, name)[rows[1]].astype(np.float64)) / unit, 6) + 0.0
-    told = "contracts" if name == "volume" else "ticks"
+    unit_name = "contracts" if name == "volume" else "ticks"
     if not len(apart):
-        return name, 0, 0, math.nan, math.nan, math.nan, pd.NaT, told
+        return name, 0, 0, math.nan, math.nan, math.nan, pd.NaT, unit_name
     worst = int(np.abs(apart).argmax())
     at = pd.Timestamp(int(live.close_time[rows[0][worst]]), tz="UTC") if apart[worst] else pd.NaT
     sizes = float(np.abs(apart).mean())
@@ -126,5 +126,5 @@ def _row(name: str, live: Bars, vendor: Bars, rows: Rows) -> tuple[Any, ...]:
         sizes,
         float(apart[worst]),
         at,
-        told,
+        unit_name,
     )

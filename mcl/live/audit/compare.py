@@ -1,5 +1,4 @@
-"""The audit: what a session did, held against what its rules say and against what a backtest of the
-same bars does.
+"""Compare what a session did with its rules and with a backtest of the same bars.
 
 Four questions, from the journal alone, so that a session can be audited at any later time:
 
@@ -12,7 +11,7 @@ decision by decision and fill by fill? The backtest begins with what
 vendor's, and how many decisions differ because of that? (`mcl.live.audit.basis`)
 
 Every difference has a cause: `data` (another bar than the stored one), `timing` (late, or never
-decided), `price`, `missed` (a fill that did not come), `risk block` (a rule or a person held it
+decided), `price`, `missed` (a fill that did not come), `risk block` (a rule or an operator held it
 back or closed it), `roll` (the move to the next contract was late, was refused, or the stop of the
 old contract was first), `unexplained`. From a difference of positions on, all that follows from it
 has its cause, until both are at the same position again.
@@ -39,12 +38,12 @@ from mcl.engine.account import Money
 from mcl.engine.backtest import Plan, plan, simulate
 from mcl.engine.result import Result
 from mcl.live.audit.basis import Basis, measure, recorded_bodies, vendor_bars
-from mcl.live.audit.decision_replay import shadow
+from mcl.live.audit.decision_replay import replay_decisions
 from mcl.live.audit.fill_matching import Cause, Circumstances, Row, backtest_fills, pair
 from mcl.live.audit.slippage import LiveFill, split
 from mcl.live.bar_window import Window
 from mcl.live.journal import Entry, read
-from mcl.live.roll_state import Roll
+from mcl.live.roll_state import ContractRoll
 from mcl.live.session_setup import Stage
 from mcl.live.session_state import ledger_from
 from mcl.promotion.load import Deployable
@@ -71,7 +70,7 @@ class Audit:
     start_usd: float  # equity before the first bar
     exact_prices: bool
     basis: Basis
-    latency_ms: tuple[float, ...] = ()  # from the message that told of a close to its order
+    latency_ms: tuple[float, ...] = ()  # from the message that reported a close to its order
     close_delay_sec: tuple[float, ...] = ()  # from a close to that message, by the broker's clock
 
     @property
@@ -108,20 +107,22 @@ def audit(
     )
     decisions = _decisions(bars, kinds["decision"])
     fills = _live_fills(kinds["fill"], {str(entry.key) for entry in kinds["roll"]})
-    echo = shadow(entries, bars, intent, _limits(deployed, kinds["begin"]), _money(deployed, bars))
+    rules = replay_decisions(
+        entries, bars, intent, _limits(deployed, kinds["begin"]), _money(deployed, bars)
+    )
     # a vendor's bars are not the broker's
     wrong = dict(_wrong_bars(bars, stage.recorded)) if _replayed(kinds["begin"]) else {}
     theirs = expected(result, intent)
     sent = {str(entry.key) for entry in kinds["order"]}
     # later, the backtest has no bar
     inside = [fill for fill in fills if fill.bar < len(bars) or decision_of(fill.ref) not in sent]
-    paired = pair(
+    matches = pair(
         bars, inside, backtest_fills(result), decisions, theirs, Circumstances(kinds), exact_prices
     )
     rows = [
         *wrong.values(),
-        *_decision_rows(decisions, theirs, echo, wrong, paired.rows),
-        *paired.rows,
+        *_decision_rows(decisions, theirs, rules, wrong, matches.rows),
+        *matches.rows,
     ]
     rows = rows or list(_equity_rows(decisions, theirs) if exact_prices else ())
     differences = pd.DataFrame(rows, columns=list(DIFFERENCE)).sort_values(
@@ -131,7 +132,7 @@ def audit(
         [e.body | {"ref": e.key} for e in kinds["order"]],
         ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"),
     )
-    costs = split(bars, inside, paired.twins, deployed.config.costs)
+    costs = split(bars, inside, matches.backtest_prices, deployed.config.costs)
     start_usd = _start_usd(deployed, kinds["begin"])
     apart = _basis(result, deployed, strategy, stage, begin)
     return Audit(
@@ -160,8 +161,8 @@ def _times(kinds: dict[str, list[Entry]]) -> tuple[tuple[float, ...], tuple[floa
 def _basis(
     result: Result, deployed: Deployable, strategy: Strategy, stage: Stage, begin: dict[str, Any]
 ) -> Basis:
-    """The session's bars beside the vendor's, and the backtest of each from what the session began
-    with.
+    """Compare the session's bars with the vendor's, and the backtests of both from the state that
+    the session began with.
     """
     vendor, note = vendor_bars(result.bars, stage, begin.get("contract") or "")
     if vendor is None:
@@ -230,9 +231,9 @@ def replay(
     )
 
 
-def _rolling(bars: Bars, roll: Roll) -> Bars:
-    """With the roll at the first open: where the old contract traded then, or, if nothing tells,
-    the gap of the table below the new.
+def _rolling(bars: Bars, roll: ContractRoll) -> Bars:
+    """The bars with the roll at the first open: where the old contract traded then, or, if that is
+    not known, the gap of the table below the new.
     """
     rolls, left_at = np.zeros(len(bars), np.bool_), bars.left_at.copy()
     rolls[0] = True
@@ -243,7 +244,7 @@ def _rolling(bars: Bars, roll: Roll) -> Bars:
 
 
 def expected(result: Result, intent: Plan) -> pd.DataFrame:
-    """What the backtest decided at each bar, in the columns of DECISION, and its equity."""
+    """The backtest's decision at each bar, in the columns of DECISION, and its equity."""
     missing = np.full(len(result.bars), np.nan)
     return pd.DataFrame(
         {
@@ -320,28 +321,28 @@ def _wrong_bars(bars: Bars, stored: Bars | None) -> Iterator[tuple[int, Row]]:
     """
     if stored is None:
         return
-    live, known = (_by_time(b) for b in (bars, stored))
+    live, vendor = (_by_time(b) for b in (bars, stored))
     # what came after the end of a session that was stopped is no difference
     last = int(bars.close_time[-1])
-    for at in sorted(live.keys() | known.keys()):
-        if at <= last and live.get(at) != known.get(at):
-            yield at, _row(at, "bar", _text(live.get(at)), _text(known.get(at)), "data")
+    for at in sorted(live.keys() | vendor.keys()):
+        if at <= last and live.get(at) != vendor.get(at):
+            yield at, _row(at, "bar", _text(live.get(at)), _text(vendor.get(at)), "data")
 
 
 def _decision_rows(
     live: pd.DataFrame,
     backtest: pd.DataFrame,
-    echo: pd.DataFrame,
+    rules: pd.DataFrame,
     wrong: dict[int, Any],
     fills: list[Row],
 ) -> Iterator[Row]:
     """One row per decision that differs; what follows from an earlier difference is one row until
     both agree again.
     """
-    ours, theirs, rules = (
-        frame[[*DECISION]].to_numpy(np.float64) for frame in (live, backtest, echo)
+    ours, theirs, by_rules = (
+        frame[[*DECISION]].to_numpy(np.float64) for frame in (live, backtest, rules)
     )
-    unequal, broken = _unequal(ours, theirs), _unequal(ours, rules)
+    unequal, broken = _unequal(ours, theirs), _unequal(ours, by_rules)
     stretch: list[Row] = []
     for row in range(len(live)):
         at = live["close_time"].iloc[row].value
@@ -352,16 +353,16 @@ def _decision_rows(
             continue
         names = [name for name, bad in zip(DECISION, unequal[row], strict=True) if bad]
         missing = bool(np.isnan(ours[row, 1]))
-        shown = ("none" if missing else _named(names, ours[row]), _named(names, theirs[row]))
+        texts = ("none" if missing else _named(names, ours[row]), _named(names, theirs[row]))
         if missing or broken[row].any() or at in wrong:
             yield _row(
                 at,
                 "decision",
-                *shown,
+                *texts,
                 "data" if at in wrong else "timing" if missing else "unexplained",
             )
         else:
-            stretch.append(_row(at, "decision", *shown, _inherited(at, names, fills)))
+            stretch.append(_row(at, "decision", *texts, _inherited(at, names, fills)))
     if stretch:
         yield _whole(stretch)
 
@@ -384,12 +385,12 @@ def _inherited(at: int, names: list[str], fills: list[Row]) -> Cause:
 def _whole(stretch: list[Row]) -> Row:
     """The first of consecutive differences that follow from one another."""
     first, last = stretch[0], stretch[-1]
-    told = (
+    detail = (
         f"{len(stretch)} decisions until {last[0]:%H:%M}; each is right for the account as it was"
         if len(stretch) > 1
         else ""
     )
-    return (*first[:5], told or "right for the account as it was")
+    return (*first[:5], detail or "right for the account as it was")
 
 
 def _equity_rows(live: pd.DataFrame, backtest: pd.DataFrame) -> Iterator[Row]:

@@ -19,14 +19,14 @@ from mcl.engine.account import Money
 from mcl.engine.decision import Account, Target, decide
 from mcl.engine.plan import Plan
 from mcl.live.journal import Entry
-from mcl.live.session_state import Book, empty_book, read_into
+from mcl.live.session_state import SessionBook, empty_book, read_into
 from mcl.live.status import Mode
 from mcl.risk.limits import TradingState, limits_record
 
 COLUMNS = ("position", "target", "block", "stop_ticks", "take_profit_ticks", "equity_usd")
 
 
-def shadow(
+def replay_decisions(
     entries: Sequence[Entry], bars: Bars, intent: Plan, limits: schema.Limits, money: Money
 ) -> pd.DataFrame:
     """One row per recorded bar, in the columns of COLUMNS: the decision that the journal's account
@@ -65,6 +65,6 @@ def shadow(
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=np.float64)
 
 
-def _adopt(book: Book, account: Account, target: Target) -> None:
+def _adopt(book: SessionBook, account: Account, target: Target) -> None:
     book.ledger.adopt(account, target)
     book.target = target

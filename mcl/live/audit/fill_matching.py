@@ -1,4 +1,6 @@
-"""Fills of a session beside those of the backtest of its bars, and why one of them stands alone."""
+"""Match the fills of a session with those of the backtest of its bars, and find the cause of each
+that has no match.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,18 @@ LATE_BARS = 3  # so far apart two fills of one quantity may be the same one
 
 
 @dataclass(frozen=True)
-class Paired:
-    """`rows`: the differences. `twins`: by position among the live fills the price of the
+class FillMatches:
+    """`rows`: the differences. `backtest_prices`: by position among the live fills the price of the
     backtest's.
     """
 
     rows: list[Row]
-    twins: dict[int, float]
+    backtest_prices: dict[int, float]
 
 
 class Circumstances:
-    """What held decisions back, and what closed positions that no decision closed. From the entries
-    of a journal by kind.
+    """The reasons in a journal for which decisions were not sent, or positions were closed without
+    a decision. Made from its entries by kind.
     """
 
     def __init__(self, kinds: dict[str, list[Entry]]) -> None:
@@ -66,14 +68,14 @@ class Circumstances:
         )
 
     def absent(self, bar: int) -> tuple[Cause, str]:
-        """Why a fill that the backtest has in this bar did not come: its order was decided at the
+        """The cause of a fill that only the backtest has in this bar: its order was decided at the
         bar before.
         """
         decision = self._decided.get(bar - 1)
-        held = str(decision.body.get("held_back") or "") if decision else ""
-        if held.startswith("late"):
-            return "timing", held
-        if held == "paused":
+        held_back = str(decision.body.get("held_back") or "") if decision else ""
+        if held_back.startswith("late"):
+            return "timing", held_back
+        if held_back == "paused":
             return "risk block", f"paused{self._by(decision)}"
         if smaller := self.capped(bar):
             return smaller
@@ -88,12 +90,14 @@ class Circumstances:
         return ("risk block", refusal) if refusal else None
 
     def ordered(self, fill: LiveFill) -> tuple[Cause, str] | None:
-        """Why there is a fill that the backtest does not have, if something else than a decision
-        ordered it.
+        """The cause of a fill that only the session has, if something else than a decision ordered
+        it.
         """
         if fill.reason == "roll":
             return "roll", "the backtest moves at the first open"
-        word = next((told for ref, told in self._ordered.items() if fill.ref.startswith(ref)), "")
+        word = next(
+            (reason for ref, reason in self._ordered.items() if fill.ref.startswith(ref)), ""
+        )
         return ("risk block", word) if word else None
 
     def capped(self, bar: int) -> tuple[Cause, str] | None:
@@ -109,8 +113,8 @@ class Circumstances:
         )
 
     def rest(self, fill: LiveFill) -> tuple[Cause, str] | None:
-        """Why a fill came later than the bar after its decision: the market, or the order's limit,
-        did not give all of it at once.
+        """The cause of a fill that came later than the bar after its decision: the market, or the
+        order's limit, did not give all of it at once.
         """
         decided = self._bars.get(decision_of(fill.ref))
         late = 0 if decided is None else fill.bar - decided - 1
@@ -119,14 +123,14 @@ class Circumstances:
         )
 
     def _by(self, decision: Entry | None) -> str:
-        """Who had paused the session when this was decided."""
+        """The clause that names who had paused the session when this was decided."""
         last = decision.at_ns if decision else 0
-        said = [
+        commands = [
             c.body
             for c in self._commands
             if c.body.get("word") in ("pause", "flatten") and c.at_ns <= last
         ]
-        return f" by {said[-1]['who']}: {said[-1]['why']}" if said else ""
+        return f" by {commands[-1]['who']}: {commands[-1]['why']}" if commands else ""
 
 
 def backtest_fills(result: Result) -> list[LiveFill]:
@@ -150,39 +154,39 @@ def pair(
     expected: pd.DataFrame,
     circumstances: Circumstances,
     exact_prices: bool,
-) -> Paired:
+) -> FillMatches:
     """Bar by bar in their order; what is left over is late (the same quantity a few bars away) or
-    stands alone for a reason.
+    has no match for a reason.
     """
     ours, theirs = _by_bar(live), _by_bar(backtest)
     apart = _apart(decisions, expected)
     rows: list[Row] = []
-    twins: dict[int, float] = {}
+    backtest_prices: dict[int, float] = {}
     extra: list[LiveFill] = []
     absent: list[LiveFill] = []
     for bar in sorted(ours.keys() | theirs.keys()):
-        mine, known = ours.get(bar, []), theirs.get(bar, [])
-        for (number, a), (_, b) in zip(mine, known, strict=False):
-            twins[number] = b.price
+        mine, counterparts = ours.get(bar, []), theirs.get(bar, [])
+        for (number, a), (_, b) in zip(mine, counterparts, strict=False):
+            backtest_prices[number] = b.price
             if a.quantity != b.quantity:
                 rows.append(
                     difference(bars, bar, str(a), str(b), *_unequal(circumstances, a, apart(bar)))
                 )
             elif exact_prices and abs(a.price - b.price) > 1e-9 and not apart(bar):
                 rows.append(difference(bars, bar, str(a), str(b), "price"))
-        extra += [fill for _, fill in mine[len(known) :]]
-        absent += [fill for _, fill in known[len(mine) :]]
+        extra += [fill for _, fill in mine[len(counterparts) :]]
+        absent += [fill for _, fill in counterparts[len(mine) :]]
     rows += _alone(bars, extra, absent, circumstances, apart)
-    return Paired(sorted(_caused(rows), key=lambda row: row[0]), twins)
+    return FillMatches(sorted(_caused(rows), key=lambda row: row[0]), backtest_prices)
 
 
 def _unequal(circumstances: Circumstances, fill: LiveFill, apart: bool) -> tuple[str, str]:
-    known = (
+    cause = (
         circumstances.ordered(fill)
         or circumstances.capped(fill.bar)
         or circumstances.refused(fill.bar)
     )
-    return known or (("", "from another position") if apart else ("missed", ""))
+    return cause or (("", "from another position") if apart else ("missed", ""))
 
 
 def _alone(
@@ -194,7 +198,7 @@ def _alone(
 ) -> Iterator[Row]:
     """An empty cause follows from the difference before it."""
     for fill in extra:
-        known = circumstances.ordered(fill)
+        ordered = circumstances.ordered(fill)
         near = (
             b
             for b in absent
@@ -202,23 +206,23 @@ def _alone(
             and b.reason != "roll"
             and abs(b.bar - fill.bar) <= LATE_BARS
         )
-        twin = (
+        match = (
             None
-            if known
+            if ordered
             else next((b for b in near if circumstances.absent(b.bar)[0] == "missed"), None)
         )
-        if twin is not None:
-            absent.remove(twin)
+        if match is not None:
+            absent.remove(match)
             yield difference(
-                bars, fill.bar, str(fill), str(twin), "timing", f"{fill.bar - twin.bar:+d} bars"
+                bars, fill.bar, str(fill), str(match), "timing", f"{fill.bar - match.bar:+d} bars"
             )
-        elif known or not apart(fill.bar):
+        elif ordered or not apart(fill.bar):
             yield difference(
                 bars,
                 fill.bar,
                 str(fill),
                 "none",
-                *(known or circumstances.rest(fill) or ("unexplained", "")),
+                *(ordered or circumstances.rest(fill) or ("unexplained", "")),
             )
         else:
             yield difference(bars, fill.bar, str(fill), "none", "", "from another position")
@@ -263,7 +267,7 @@ def difference(bars: Bars, bar: int, live: str, backtest: str, cause: str, detai
 
 
 def _by_bar(fills: Sequence[LiveFill]) -> dict[int, list[tuple[int, LiveFill]]]:
-    found: dict[int, list[tuple[int, LiveFill]]] = defaultdict(list)
+    numbered: dict[int, list[tuple[int, LiveFill]]] = defaultdict(list)
     for number, fill in enumerate(fills):
-        found[fill.bar].append((number, fill))
-    return found
+        numbered[fill.bar].append((number, fill))
+    return numbered

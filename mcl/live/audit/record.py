@@ -1,5 +1,5 @@
-"""What a session leaves behind: its audit, tracked as a run of the version that traded, with a
-page. Now, or again at any later time.
+"""Record the audit of a session as a run of the version that traded, with a page: after the
+session, or again at any later time.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ SERVED = "simulated TWS"  # one that runs by itself, on a port
 
 
 @dataclass(frozen=True)
-class Session:
-    """What a session left behind. `differences` is empty when every decision and fill equals the
-    backtest of the same bars.
+class AuditedSession:
+    """The results of an audited session. `differences` is empty when every decision and fill equals
+    the backtest of the same bars.
     """
 
     decisions: pd.DataFrame
@@ -56,7 +56,7 @@ class Session:
     basis: Basis
 
 
-def tracked(
+def track_audit(
     journal: Path,
     deployed: Deployable,
     strategy: Strategy,
@@ -66,7 +66,7 @@ def tracked(
     where: str,
     exact_prices: bool,
     seconds: float = math.nan,
-) -> Session:
+) -> AuditedSession:
     """Audit the journal and file the session under the version that traded. `where`: the broker;
     `seconds` that the session took.
     """
@@ -76,13 +76,18 @@ def tracked(
     served = where != EMBEDDED and any(
         entry.body.get("simulated") for entry in read(journal, ("begin",))
     )
-    facts = told(deployed, stage, f"{where} ({SERVED})" if served else where, audited, seconds)
+    facts = session_facts(
+        deployed, stage, f"{where} ({SERVED})" if served else where, audited, seconds
+    )
     record = _record(deployed, stage, audited, facts, journal)
     run_id = store.record(
-        record, lambda made: {"report.html": _page(deployed, stage, audited, facts, journal, made)}
+        record,
+        lambda new_run_id: {
+            "report.html": _page(deployed, stage, audited, facts, journal, new_run_id)
+        },
     )
     page = store.run(run_id).artifacts / "report.html"
-    return Session(
+    return AuditedSession(
         audited.decisions,
         audited.orders,
         audited.fills,
@@ -96,8 +101,8 @@ def tracked(
 
 
 @dataclass(frozen=True)
-class Past:
-    """What a journal says of its session, with what is needed to audit it."""
+class RecordedSession:
+    """A session read from its journal, with all that is needed to audit it."""
 
     deployed: Deployable
     strategy: Strategy
@@ -106,7 +111,7 @@ class Past:
     exact_prices: bool
 
 
-def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
+def audit_again(name: str, day: date, *, store: Store, root: Path) -> AuditedSession:
     """Audit the last session that `name` traded on this trade date once more, from its journal,
     with the version that traded it.
 
@@ -123,9 +128,9 @@ def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
             f"session {day} of {name!r} is still running", f"mcl stop {name}, or wait for its end"
         )
     began = time.perf_counter()
-    past = remembered(journal, name, day, store=store, root=root)
+    past = recorded_session(journal, name, day, store=store, root=root)
     seconds = time.perf_counter() - began
-    return tracked(
+    return track_audit(
         journal,
         past.deployed,
         past.strategy,
@@ -137,7 +142,9 @@ def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
     )
 
 
-def remembered(journal: Path, name: str, day: date, *, store: Store, root: Path) -> Past:
+def recorded_session(
+    journal: Path, name: str, day: date, *, store: Store, root: Path
+) -> RecordedSession:
     """The session of a journal, with the version that traded it and the stored bars before it.
     LiveError: it never began.
     """
@@ -159,7 +166,7 @@ def remembered(journal: Path, name: str, day: date, *, store: Store, root: Path)
     where = EMBEDDED if replayed else f"account {begin['account']}"
     # orders are armed only where time passes
     exact = replayed and not any(True for _ in read(journal, ("armed",)))
-    return Past(deployed, strategy, stage, where, exact)
+    return RecordedSession(deployed, strategy, stage, where, exact)
 
 
 def _stage(deployed: Deployable, day: date, strategy: Strategy, root: Path) -> Stage:
@@ -172,20 +179,20 @@ def _stage(deployed: Deployable, day: date, strategy: Strategy, root: Path) -> S
 
 def _journal(folder: Path, day: date) -> Path:
     """A replay may have been repeated: the last one."""
-    found = sorted(folder.glob(f"{day}*.sqlite"), key=lambda path: (len(path.name), path.name))
-    if not found:
-        known = sorted({path.stem[:10] for path in folder.glob("*.sqlite")})
-        have = f"it traded on {', '.join(known[-5:])}" if known else "it has never traded here"
+    journals = sorted(folder.glob(f"{day}*.sqlite"), key=lambda path: (len(path.name), path.name))
+    if not journals:
+        dates = sorted({path.stem[:10] for path in folder.glob("*.sqlite")})
+        have = f"it traded on {', '.join(dates[-5:])}" if dates else "it has never traded here"
         raise LiveError(
             f"{folder.name!r} has no session {day}: {have}", f"mcl live audit DATE {folder.name}"
         )
-    return found[-1]
+    return journals[-1]
 
 
-def told(
+def session_facts(
     deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds: float = math.nan
 ) -> dict[str, Any]:
-    """What a person wants to know first; also the facts of the page."""
+    """The key figures of the session, also shown on its page."""
     equity = audited.decisions["equity_usd"].dropna()
     mark = watermark(stage.warmup)
     return {
@@ -238,9 +245,9 @@ def _times(audited: Audit) -> dict[str, float]:
         ("close_to_message_sec", audited.close_delay_sec),
         ("message_to_order_ms", audited.latency_ms),
     ):
-        shown = spread(values)
-        if shown["count"]:
-            facts |= {f"{name}_p50": shown["p50"], f"{name}_p99": shown["p99"]}
+        quantiles = spread(values)
+        if quantiles["count"]:
+            facts |= {f"{name}_p50": quantiles["p50"], f"{name}_p99": quantiles["p99"]}
     return facts
 
 

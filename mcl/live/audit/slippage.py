@@ -1,13 +1,15 @@
-"""What the fills of a session cost beside the close that was decided on, in ticks per contract;
-positive is a cost.
+"""Measure what the fills of a session cost against the close that was decided on, in ticks per
+contract; positive is a cost.
 
-    delay      from the close of the bar to the first price at which the order could trade, the open of the next bar
-    spread     what the promoted costs assume for a market order at that hour and of that size, which the backtest pays too
+    delay      from the close of the bar to the first price at which the order could trade, the
+               open of the next bar
+    spread     what the promoted costs assume for a market order at that hour and of that size,
+               which the backtest pays too
     execution  the rest: the fill against that open and that spread; for a stop or take-profit,
-    against the backtest's fill
+               against the backtest's fill
 
-Bars hold no quotes: the spread is the assumed one, and what was really paid for the spread stands
-in `execution`.
+Bars hold no quotes: the spread is the assumed one, and what was really paid for the spread is part
+of `execution`.
 """
 
 from __future__ import annotations
@@ -56,19 +58,22 @@ class LiveFill:
 
 
 def split(
-    bars: Bars, fills: Sequence[LiveFill], twins: Mapping[int, float], costs: schema.Costs
+    bars: Bars, fills: Sequence[LiveFill], backtest_prices: Mapping[int, float], costs: schema.Costs
 ) -> pd.DataFrame:
-    """One row per fill. `twins`: the backtest's price of the fill with this position in `fills`,
-    where it has one.
+    """One row per fill. `backtest_prices`: the backtest's price by position in `fills`, where it
+    has one.
     """
     by_bar = slippage_by_bar(bars, costs)
     spreads = [_spread(bars, fill, costs, by_bar) for fill in fills]
-    rows = [_row(bars, fill, twins.get(at, math.nan), spreads[at]) for at, fill in enumerate(fills)]
+    rows = [
+        _row(bars, fill, backtest_prices.get(at, math.nan), spreads[at])
+        for at, fill in enumerate(fills)
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _spread(bars: Bars, fill: LiveFill, costs: schema.Costs, by_bar: Floats) -> float:
-    """What the costs have for such an order in that bar. One that came after the last bar has the
+    """The assumed spread of such an order in that bar. One that came after the last bar has the
     hour and volume of the last.
     """
     bar = min(fill.bar, len(bars) - 1)
@@ -77,7 +82,7 @@ def _spread(bars: Bars, fill: LiveFill, costs: schema.Costs, by_bar: Floats) -> 
 
 
 def assumed_ticks(frame: pd.DataFrame, costs: schema.Costs) -> float:
-    """What the costs have for these fills per contract; without a fill, their one value."""
+    """The assumed slippage of these fills per contract; without a fill, the configured one."""
     contracts = frame["quantity"].abs()
     return (
         float((frame["spread_ticks"] * contracts).sum() / contracts.sum())
@@ -86,14 +91,14 @@ def assumed_ticks(frame: pd.DataFrame, costs: schema.Costs) -> float:
     )
 
 
-def _row(bars: Bars, fill: LiveFill, twin: float, spread_ticks: float) -> tuple[Any, ...]:
+def _row(bars: Bars, fill: LiveFill, backtest_price: float, spread_ticks: float) -> tuple[Any, ...]:
     tick, side = bars.instrument.tick_size, sign(fill.quantity)
     decided = float(bars.close[fill.bar - 1]) if 0 < fill.bar <= len(bars) else math.nan
     if fill.reason == "target":
         arrival = float(bars.open[fill.bar]) if 0 < fill.bar < len(bars) else math.nan
         delay = (arrival - decided) * side / tick
     else:
-        arrival, delay = twin - side * spread_ticks * tick, 0.0
+        arrival, delay = backtest_price - side * spread_ticks * tick, 0.0
     execution = (fill.price - arrival) * side / tick - spread_ticks
     at = pd.Timestamp(int(bars.close_time[min(fill.bar, len(bars) - 1)]), tz="UTC")
     # + 0.0: no minus before a zero
@@ -103,7 +108,7 @@ def _row(bars: Bars, fill: LiveFill, twin: float, spread_ticks: float) -> tuple[
 
 def mean_ticks(frame: pd.DataFrame) -> float:
     """Spread and execution per contract; NaN without a fill of which both are known."""
-    known = frame.dropna(subset=["execution_ticks"])
-    contracts = known["quantity"].abs()
-    paid = (known["spread_ticks"] + known["execution_ticks"]) * contracts
-    return float(paid.sum() / contracts.sum()) if len(known) else math.nan
+    complete = frame.dropna(subset=["execution_ticks"])
+    contracts = complete["quantity"].abs()
+    paid = (complete["spread_ticks"] + complete["execution_ticks"]) * contracts
+    return float(paid.sum() / contracts.sum()) if len(complete) else math.nan

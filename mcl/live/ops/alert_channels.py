@@ -1,4 +1,4 @@
-"""Where alerts go: an HTTP address, a mailbox, the services that apprise reaches.
+"""Deliver alerts to an HTTP address, a mailbox, or the services that apprise reaches.
 
 Secrets come from the environment or a file, and no error message repeats one.
 """
@@ -38,14 +38,14 @@ def channels(rules: schema.Alerts) -> list[Channel]:
 
 def _channels(rules: schema.Alerts) -> Iterator[Channel]:
     if rules.webhook is not None:
-        yield Webhook(rules.webhook)
+        yield WebhookChannel(rules.webhook)
     if rules.mail is not None:
-        yield Mailbox(rules.mail)
+        yield MailChannel(rules.mail)
     if rules.apprise is not None:
         yield from services(rules.apprise)
 
 
-class Webhook:
+class WebhookChannel:
     """POSTs one JSON object; any 2xx is a delivery. Redirects are not followed: they would carry
     the address elsewhere.
     """
@@ -107,22 +107,22 @@ def message(notice: Notice) -> dict[str, Any]:
         "session": notice.session,
         "repeats": notice.repeats,
     }
-    told = {
+    fields = {
         "severity": alert.severity,
         "code": alert.code,
         "sentence": alert.sentence,
         "at_ns": alert.at_ns,
     }
-    return {"text": line, "content": line[:1900], **told, **facts}
+    return {"text": line, "content": line[:1900], **fields, **facts}
 
 
 def _parts(address: str, variable: str) -> SplitResult:
     try:
         url = urlsplit(address)
-        known = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
     except ValueError:
-        known = False
-    if not known:
+        valid = False
+    if not valid:
         raise LiveError(
             f"the environment variable {variable} holds no http or https address",
             "its value is a secret and is not shown",
@@ -140,7 +140,7 @@ def _after(header: str | None) -> float:
     return float(header) if header and header.isdigit() else 0.0
 
 
-class Mailbox:
+class MailChannel:
     """One e-mail per alert over SMTP, with certificates checked wherever there are any."""
 
     name = "mail"
@@ -158,7 +158,7 @@ class Mailbox:
                     server.starttls(context=self._trust)
                 if settings.user:
                     server.login(settings.user, self._password)
-                server.send_message(letter(notice, settings))
+                server.send_message(mail_of(notice, settings))
         except smtplib.SMTPAuthenticationError as error:
             raise Undelivered(
                 f"{settings.host} refused the log-in of {settings.user!r}: {error.smtp_code}",
@@ -192,26 +192,26 @@ class Mailbox:
             ) from None
 
 
-def letter(notice: Notice, settings: schema.Mail) -> EmailMessage:
-    made = EmailMessage()
-    made["Subject"], made["From"], made["To"] = (
+def mail_of(notice: Notice, settings: schema.Mail) -> EmailMessage:
+    mail = EmailMessage()
+    mail["Subject"], mail["From"], mail["To"] = (
         notice.subject,
         settings.sender,
         ", ".join(settings.to),
     )
-    made["Date"], made["Message-ID"] = (
+    mail["Date"], mail["Message-ID"] = (
         formatdate(notice.alert.at_ns / 1e9),
         make_msgid(domain="mcl.invalid"),
     )
-    made["Auto-Submitted"] = "auto-generated"
+    mail["Auto-Submitted"] = "auto-generated"
     facts = (
         f"{notice.alias} version {notice.version}, session {notice.session}, code"
         f" {notice.alert.code}"
     )
-    made.set_content(
+    mail.set_content(
         f"{notice.text}\n\n{facts}\nmcl status {notice.alias} shows where it stands.\n"
     )
-    return made
+    return mail
 
 
 def _password(settings: schema.Mail) -> str:
@@ -245,12 +245,12 @@ def services(settings: schema.Services) -> list[Channel]:
             why, "for instance ntfys://ntfy.sh/TOPIC; docs/live.md lists more, or choose alerts=log"
         )
     return [
-        Service(address, f"address {n} of {len(addresses)}", settings)
+        AppriseChannel(address, f"address {n} of {len(addresses)}", settings)
         for n, address in enumerate(addresses, 1)
     ]
 
 
-class Service:
+class AppriseChannel:
     """One service of apprise. Its lines are read for the status of an answer alone: they name
     topics and tokens.
     """
@@ -293,7 +293,7 @@ class Service:
             delivered = self._plugin.notify(
                 body=notice.text, title=notice.subject, notify_type=kind
             )
-        # a service's own code: the courier's thread must outlive whatever it raises
+        # a service's own code: the delivery thread must outlive whatever it raises
         except Exception as error:
             raise Undelivered(f"{self.name} failed with {type(error).__name__}") from None
         if delivered:
@@ -311,15 +311,15 @@ class _Statuses(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._seen = threading.local()
+        self._by_thread = threading.local()
 
     @classmethod
     def of_apprise(cls) -> _Statuses:
         """The one handler of the library's logger."""
         logger = logging.getLogger("apprise")
-        standing = [handler for handler in logger.handlers if isinstance(handler, cls)]
-        if standing:
-            return standing[0]
+        handlers = [handler for handler in logger.handlers if isinstance(handler, cls)]
+        if handlers:
+            return handlers[0]
         logger.propagate = False
         logger.setLevel(logging.WARNING)
         handler = cls()
@@ -329,17 +329,17 @@ class _Statuses(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         match = ANSWER.search(record.getMessage())
         if match is not None:
-            self._seen.status = int(match[1])
+            self._by_thread.status = int(match[1])
 
     def forget(self) -> None:
         """Before a message: what an earlier one was answered counts no more."""
-        self._seen.status = None
+        self._by_thread.status = None
 
     @property
     def last(self) -> int | None:
-        return getattr(self._seen, "status", None)
+        return getattr(self._by_thread, "status", None)
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong without what was sent."""
+    """The reason of an error, without anything that was sent."""
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Alerts on their way to a person. The session is never held up: each channel has a queue and a
+"""Send alerts to an operator. The session is never held up: each channel has a queue and a
 thread of its own.
 
 What is repeated is held back and counted, what floods is cut off with one last word, what cannot be
@@ -67,13 +67,13 @@ class Channel(Protocol):
         """Deliver, blocking, within the channel's own time-out; Undelivered says why not."""
 
 
-class Sieve:
-    """What is worth a message. The clock is in seconds and only moves on."""
+class AlertFilter:
+    """Decides which alerts are sent. The clock is in seconds and never goes back."""
 
     def __init__(self, rules: schema.Alerts) -> None:
         self._rules = rules
         self._last: dict[tuple[str, ...], float] = {}
-        self._held: dict[tuple[str, ...], int] = defaultdict(int)
+        self._suppressed: dict[tuple[str, ...], int] = defaultdict(int)
         self._sent: dict[bool, deque[float]] = {True: deque(), False: deque()}
 
     def admit(self, alert: Alert, now: float) -> tuple[Alert, int] | None:
@@ -87,13 +87,13 @@ class Sieve:
         critical = alert.severity == "critical"
         key = (alert.severity, alert.code, alert.sentence if critical else "")
         if now - self._last.get(key, -float("inf")) < self._rules.repeat_sec:
-            self._held[key] += 1
+            self._suppressed[key] += 1
             return None
         sent = self._sent[critical]
         while sent and now - sent[0] >= HOUR_SEC:
             sent.popleft()
         if len(sent) > self._rules.per_hour:
-            self._held[key] += 1
+            self._suppressed[key] += 1
             return None
         sent.append(now)
         if len(sent) > self._rules.per_hour:
@@ -107,10 +107,10 @@ class Sieve:
                 0,
             )
         self._last[key] = now
-        return alert, self._held.pop(key, 0)
+        return alert, self._suppressed.pop(key, 0)
 
 
-class Courier:
+class DeliveryThread:
     """A thread that carries notices to one channel, with growing pauses between attempts."""
 
     def __init__(
@@ -174,7 +174,7 @@ class Courier:
                 return
 
 
-class Alerts:
+class AlertDispatcher:
     """Listens to a `Watch`: every alert that a status shows for the first time goes through the
     sieve to the channels.
     """
@@ -185,9 +185,9 @@ class Alerts:
         channels: Sequence[Channel],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.couriers = [Courier(channel) for channel in channels]
-        self._sieve, self._log, self._clock = Sieve(rules), rules.log, clock
-        self._seen: deque[Alert] = deque(maxlen=REMEMBERED)
+        self.deliveries = [DeliveryThread(channel) for channel in channels]
+        self._filter, self._log, self._clock = AlertFilter(rules), rules.log, clock
+        self._recent: deque[Alert] = deque(maxlen=REMEMBERED)
 
     def __enter__(self) -> Self:
         return self
@@ -203,25 +203,25 @@ class Alerts:
     def close(self, timeout_sec: float = 10.0) -> None:
         """Wait for what is on its way, at most so long."""
         deadline = time.monotonic() + timeout_sec
-        for courier in self.couriers:
-            courier.close(max(0.0, deadline - time.monotonic()))
+        for delivery in self.deliveries:
+            delivery.close(max(0.0, deadline - time.monotonic()))
 
     def __call__(self, status: Status) -> None:
         for alert in status.alerts:
-            if alert not in self._seen:
-                self._seen.append(alert)
+            if alert not in self._recent:
+                self._recent.append(alert)
                 self.tell(alert, status.alias, status.version, status.session)
 
     def tell(self, alert: Alert, alias: str, version: int, session: str) -> None:
         """One alert through the sieve to the channels."""
-        admitted = self._sieve.admit(alert, self._clock())
+        admitted = self._filter.admit(alert, self._clock())
         if admitted is None:
             return
         notice = Notice(admitted[0], alias, version, session, admitted[1])
         if self._log:
             _line(notice)
-        for courier in self.couriers:
-            courier.take(notice)
+        for delivery in self.deliveries:
+            delivery.take(notice)
 
 
 def _line(notice: Notice) -> None:

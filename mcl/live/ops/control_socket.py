@@ -1,15 +1,17 @@
-"""The control socket of a running session: how another shell asks and tells it.
+"""Serve the control socket of a running session, by which another shell asks and commands it.
 
 A Unix socket `<root>/live/ALIAS/control.sock` that only its owner can open; one JSON object per
 line in, one out:
 
-    {"do": "status"}                                     {"ok": true, "status": {…}}
-    {"do": "watch"}                                      the same, again and again, whenever something has changed
-    {"do": "pause", "who": "mcl pause", "why": "lunch"}  {"ok": true, "said": "…"}; also resume,
-    reduce-only, flatten, stop, kill, adopt
+    {"do": "status"}
+        {"ok": true, "status": {…}}
+    {"do": "watch"}
+        the same, again and again, whenever something has changed
+    {"do": "pause", "who": "mcl pause", "why": "lunch"}
+        {"ok": true, "said": "…"}; also resume, reduce-only, flatten, stop, kill, adopt
 
-A refusal is {"ok": false, "error": {code, message, hint}}. A lock beside it says that the session
-lives: what a killed one leaves behind is no session, and the next start takes its place.
+A refusal is {"ok": false, "error": {code, message, hint}}. A lock in the same folder says that the
+session lives: what a killed one leaves behind is no session, and the next start replaces it.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ from typing import Any, get_args
 from mcl.base.errors import LiveError, MclError, nearest
 from mcl.base.files import LockHeld, below, is_locked, locked, private_folder
 from mcl.live.ops.connections import Visits
-from mcl.live.ops.status_poller import Watch
+from mcl.live.ops.status_poller import StatusPoller
 from mcl.live.status import Command
-from mcl.live.status_json import shown
+from mcl.live.status_json import plain_status
 
 NAME, LOCK = "control.sock", "control.lock"
 LIMIT = 64 * 1024  # bytes of one request
@@ -44,7 +46,7 @@ REQUESTS = ("status", "watch", *COMMANDS)
 
 
 def folder_of(root: Path, alias: str) -> Path:
-    """Where the sessions of an alias keep their journals, their log and their socket."""
+    """The folder in which the sessions of an alias keep journals, log and socket."""
     return below(root / "live", alias)
 
 
@@ -66,14 +68,14 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def listening(watch: Watch, folder: Path) -> AsyncIterator[None]:
+async def listening(poller: StatusPoller, folder: Path) -> AsyncIterator[None]:
     """Answer on the socket of `folder` for as long as the block runs. The caller holds
     `alone(folder)`.
     """
     private_folder(folder)
     path = folder / NAME
     path.unlink(missing_ok=True)  # of a session that was killed
-    visits = _Visits(watch)
+    visits = _Visits(poller)
     server = await asyncio.start_unix_server(visits.serve, sock=_bound(folder), limit=LIMIT)
     try:
         yield
@@ -85,26 +87,26 @@ async def listening(watch: Watch, folder: Path) -> AsyncIterator[None]:
 
 def _bound(folder: Path) -> socket.socket:
     """A socket that nobody else can open at any moment of its life."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
         with _address(folder) as address:
-            made.bind(address)
+            listener.bind(address)
     except OSError as error:
-        made.close()
+        listener.close()
         raise LiveError(
             f"cannot open the control socket {folder / NAME}: {error.strerror or error}"
         ) from None
     finally:
         os.umask(before)
-    return made
+    return listener
 
 
 class _Visits:
     """Serves every connection to one socket."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, poller: StatusPoller) -> None:
+        self._poller = poller
         self._open = Visits()
         self._answering: set[asyncio.Future[None]] = set()
 
@@ -125,15 +127,15 @@ class _Visits:
                 writer.close()
 
     async def end(self) -> None:
-        """Who said stop is told what became of it, then all connections end."""
+        """Answer whoever said stop with the result, then end all connections."""
         if self._answering:
             await asyncio.wait(set(self._answering), timeout=GRACE_SEC)
         await self._open.end()
 
     async def _answered(self, line: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; True when the connection has no use any more."""
-        said = asyncio.get_running_loop().create_future()
-        self._answering.add(said)
+        answered = asyncio.get_running_loop().create_future()
+        self._answering.add(answered)
         try:
             request = _parsed(line)
             if request["do"] != "watch":
@@ -143,18 +145,18 @@ class _Visits:
             await _say(writer, _refusal(error))
             return False
         finally:
-            self._answering.discard(said)
-            said.set_result(None)
+            self._answering.discard(answered)
+            answered.set_result(None)
         await self._stream(writer)
         return True
 
     async def _done(self, request: dict[str, Any], peer: str) -> dict[str, Any]:
         word = request["do"]
         if word == "status":
-            return {"status": shown(self._watch.desk.status())}
+            return {"status": plain_status(self._poller.session.status())}
         who = ", ".join(filter(None, (str(request.get("who", "")), peer)))
         return {
-            "said": await self._watch.desk.command(
+            "said": await self._poller.session.command(
                 word, who, str(request.get("why") or "no reason given")
             )
         }
@@ -162,8 +164,8 @@ class _Visits:
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         number = 0
         while True:
-            await _say(writer, {"ok": True, "status": shown(self._watch.latest)})
-            number = await self._watch.after(max(number, self._watch.number))
+            await _say(writer, {"ok": True, "status": plain_status(self._poller.latest)})
+            number = await self._poller.after(max(number, self._poller.number))
 
 
 async def _say(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
@@ -187,8 +189,8 @@ def _refusal(error: MclError) -> dict[str, Any]:
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """Who is at the other end, as the kernel knows it; the name of this user where the kernel does
-    not say (only it can connect).
+    """The user at the other end, as the kernel knows it; the name of this user where the kernel
+    does not say (only it can connect).
     """
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:

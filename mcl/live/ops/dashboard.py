@@ -2,9 +2,11 @@
 shows; with a token it can also command.
 
     /                    the page
-    /events?name=NAME    server-sent events: `status` on every change of the session, at once and at least every second
+    /events?name=NAME    server-sent events: `status` on every change of the session, at once and
+                         at least every second
     /record?name=NAME    what the alias has earned, the expected band, the audits
-    /may, /act           with the token as `Authorization: Bearer …` only: a page of somebody else can send no such header from a browser
+    /may, /act           with the token as `Authorization: Bearer …` only: a page of somebody else
+                         can send no such header from a browser
 
 It is a process of its own: it can come and go while the session trades.
 """
@@ -27,7 +29,7 @@ from mcl.base.terminal import plain
 from mcl.live import journal_queries
 from mcl.live.ops import control_socket
 from mcl.live.ops.history import record
-from mcl.live.ops.http import Reply, Request, as_json, serving
+from mcl.live.ops.http import HttpReply, HttpRequest, as_json, serving
 from mcl.live.status import Command
 from mcl.report.dashboard import dashboard_page
 from mcl.tracking.store import Store
@@ -51,7 +53,7 @@ class Dashboard:
     _records: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: HttpRequest) -> HttpReply:
         if request.path == "/act":
             return await self._act(request)
         if request.method not in ("GET", "HEAD"):
@@ -61,18 +63,18 @@ class Dashboard:
         name = request.query.get("name", self.name)
         if name not in await asyncio.to_thread(self._names):
             return as_json({"error": f"nothing is called {name!r}"}, 404)
-        return await self._shown(request.path, name)
+        return await self._page(request.path, name)
 
-    async def _shown(self, path: str, name: str) -> Reply:
+    async def _page(self, path: str, name: str) -> HttpReply:
         if path == "/":
             page = dashboard_page(name)
-            return Reply(
+            return HttpReply(
                 page.html.encode(),
                 "text/html; charset=utf-8",
                 headers={"Content-Security-Policy": page.policy},
             )
         if path == "/events":
-            return Reply(self._events(name), "text/event-stream")
+            return HttpReply(self._events(name), "text/event-stream")
         return (
             as_json(await self._record(name))
             if path == "/record"
@@ -84,27 +86,27 @@ class Dashboard:
 
     async def _events(self, name: str) -> AsyncGenerator[bytes, None]:
         """Follow the session; between two, show what the last one left behind."""
-        folder, shown = control_socket.folder_of(self.root, name), b""
+        folder, previous = control_socket.folder_of(self.root, name), b""
         yield b"retry: 1000\n\n"
         while True:
             async with aclosing(control_socket.following(folder)) as lines:
                 async for line in lines:
                     yield b"event: status\ndata: " + line.rstrip() + b"\n\n"
-                    shown = b""
+                    previous = b""
             last = await asyncio.to_thread(self._last, name)
             yield (
                 b"event: beat\ndata: {}\n\n"
-                if last == shown
+                if last == previous
                 else b"event: status\ndata: " + last + b"\n\n"
             )
-            shown = last
+            previous = last
             await asyncio.sleep(WAIT_SEC)
 
     def _last(self, name: str) -> bytes:
         try:
-            told = journal_queries.remembered(journal_queries.last_journal(self.root, name))
+            status = journal_queries.last_status(journal_queries.last_journal(self.root, name))
         except LiveError as error:
-            told = {
+            status = {
                 "running": False,
                 "alias": name,
                 "version": "?",
@@ -113,15 +115,15 @@ class Dashboard:
                 "why": error.message,
                 "position": 0,
             }
-        return json.dumps({"status": plain(told)}, allow_nan=False).encode()
+        return json.dumps({"status": plain(status)}, allow_nan=False).encode()
 
     async def _record(self, name: str) -> dict[str, Any]:
         async with self._reading:
-            at, known = self._records.get(name, (0.0, {}))
-            if not known or time.monotonic() - at > KEEP_SEC:
-                known = await asyncio.to_thread(self._read, name)
-                self._records[name] = time.monotonic(), known
-        return known
+            at, cached = self._records.get(name, (0.0, {}))
+            if not cached or time.monotonic() - at > KEEP_SEC:
+                cached = await asyncio.to_thread(self._read, name)
+                self._records[name] = time.monotonic(), cached
+        return cached
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
@@ -137,11 +139,11 @@ class Dashboard:
 
     # ------------------------------------------------------------------------------------- commands
 
-    def _may(self, request: Request) -> bool:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        return bool(self.token) and hmac.compare_digest(given.encode(), self.token.encode())
+    def _may(self, request: HttpRequest) -> bool:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return bool(self.token) and hmac.compare_digest(token.encode(), self.token.encode())
 
-    async def _act(self, request: Request) -> Reply:
+    async def _act(self, request: HttpRequest) -> HttpReply:
         if not self._may(request):
             await asyncio.sleep(WAIT_SEC)
             return as_json({"error": "this dashboard only shows; a token is needed"}, 403)
@@ -152,8 +154,12 @@ class Dashboard:
         ):
             return as_json({"error": "a command comes from the dashboard's own page, as JSON"}, 403)
         try:
-            wish = json.loads(request.body)
-            name, word, because = str(wish["name"]), str(wish["word"]), str(wish.get("because", ""))
+            command = json.loads(request.body)
+            name, word, because = (
+                str(command["name"]),
+                str(command["word"]),
+                str(command.get("because", "")),
+            )
         except (ValueError, KeyError, TypeError, AttributeError):
             return as_json({"error": "a command has name, word and because"}, 400)
         if word not in ALLOWED or name not in await asyncio.to_thread(self._names):
@@ -161,9 +167,9 @@ class Dashboard:
                 {"error": f"the dashboard cannot {word!r} {name!r}; it can {', '.join(ALLOWED)}"},
                 400,
             )
-        return await asyncio.to_thread(self._told, name, word, because)
+        return await asyncio.to_thread(self._send_command, name, word, because)
 
-    def _told(self, name: str, word: str, because: str) -> Reply:
+    def _send_command(self, name: str, word: str, because: str) -> HttpReply:
         try:
             answer = control_socket.ask(
                 control_socket.folder_of(self.root, name),
@@ -174,7 +180,7 @@ class Dashboard:
         return as_json({"said": answer["said"]})
 
 
-def _same_origin(request: Request) -> bool:
+def _same_origin(request: HttpRequest) -> bool:
     """A browser names the page that a request comes from; a program need not."""
     origin = request.headers.get("origin")
     return origin is None or origin == f"http://{request.headers.get('host', '')}"

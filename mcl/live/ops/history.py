@@ -1,5 +1,5 @@
-"""What an alias has earned so far, beside what its version may be expected to earn; with the
-verdict of every audit.
+"""Collect what an alias has earned so far, the band that its version may be expected to earn, and
+the verdict of every audit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BAND_SESSIONS = 260
 
 
 def record(root: Path, alias: str, store: Store) -> dict[str, Any]:
-    """JSON-ready: `names` that can be looked at, `audits` of all sessions, `sessions` and `band` of
+    """JSON-ready: `names` that can be shown, `audits` of all sessions, `sessions` and `band` of
     the version that is promoted now.
     """
     if not store.exists:  # a look does not make a store
@@ -38,7 +38,7 @@ def record(root: Path, alias: str, store: Store) -> dict[str, Any]:
     ]
     audits = [_audit(run) for run in reversed(_last_of_each_session(runs))]
     content, band, note = _expected(root, alias, store)
-    told: dict[str, Any] = plain(
+    answer: dict[str, Any] = plain(
         {
             "names": _names(root),
             "audits": audits,
@@ -47,7 +47,7 @@ def record(root: Path, alias: str, store: Store) -> dict[str, Any]:
             "note": note,
         }
     )
-    return told
+    return answer
 
 
 def _names(root: Path) -> list[str]:
@@ -56,11 +56,11 @@ def _names(root: Path) -> list[str]:
 
 def _last_of_each_session(runs: list[StoredRun]) -> list[StoredRun]:
     """Newest first, of a session that was repeated or audited again the last run."""
-    found: dict[str, StoredRun] = {}
+    latest: dict[str, StoredRun] = {}
     for run in runs:  # newest first
         if run.status != "RUNNING":
-            found.setdefault(f"{run.tags.get('session')} {run.tags.get('mcl.version')}", run)
-    return sorted(found.values(), key=lambda run: run.tags.get("session", ""), reverse=True)
+            latest.setdefault(f"{run.tags.get('session')} {run.tags.get('mcl.version')}", run)
+    return sorted(latest.values(), key=lambda run: run.tags.get("session", ""), reverse=True)
 
 
 def _audit(run: StoredRun) -> dict[str, Any]:

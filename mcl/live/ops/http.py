@@ -35,7 +35,7 @@ SAFE_HEADERS = {
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     method: str
     path: str
     query: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Reply:
+class HttpReply:
     """`body` is whole, or comes piece by piece until the visitor leaves."""
 
     body: bytes | AsyncGenerator[bytes, None]
@@ -53,11 +53,11 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Handler = Callable[[Request], Awaitable[Reply]]
+Handler = Callable[[HttpRequest], Awaitable[HttpReply]]
 
 
-def as_json(value: Any, status: int = 200) -> Reply:
-    return Reply(json.dumps(value, allow_nan=False).encode(), "application/json", status)
+def as_json(value: Any, status: int = 200) -> HttpReply:
+    return HttpReply(json.dumps(value, allow_nan=False).encode(), "application/json", status)
 
 
 @asynccontextmanager
@@ -119,7 +119,7 @@ class _Visits:
         finally:
             self._streams -= 1
 
-    async def _reply(self, reader: asyncio.StreamReader) -> Reply:
+    async def _reply(self, reader: asyncio.StreamReader) -> HttpReply:
         try:
             if len(self._open) - self._streams > MOST_VISITORS:
                 raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -133,13 +133,13 @@ class _Visits:
             return _refusal(refused)
 
 
-def _refusal(refused: _Refused) -> Reply:
-    return Reply(
+def _refusal(refused: _Refused) -> HttpReply:
+    return HttpReply(
         f"{refused.status.value} {refused.status.phrase}\n".encode(), status=refused.status.value
     )
 
 
-async def _read(reader: asyncio.StreamReader) -> Request:
+async def _read(reader: asyncio.StreamReader) -> HttpRequest:
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.LimitOverrunError:
@@ -163,10 +163,10 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     if not 0 <= length <= BODY_BYTES or "transfer-encoding" in headers:
         raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    return Request(words[0], url.path, query, headers, await reader.readexactly(length))
+    return HttpRequest(words[0], url.path, query, headers, await reader.readexactly(length))
 
 
-async def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:
+async def _write(writer: asyncio.StreamWriter, reply: HttpReply) -> None:
     status = HTTPStatus(reply.status)
     headers = SAFE_HEADERS | {"Content-Type": reply.kind} | dict(reply.headers)
     if isinstance(reply.body, bytes):

@@ -1,5 +1,5 @@
-"""What machines ask a running session: its numbers in Prometheus' text format, whether it lives,
-whether it trades.
+"""Serve what machines ask a running session: its numbers in Prometheus' text format, whether it
+lives, whether it trades.
 
 `/metrics` every number of METRICS; `/health` 200 while the process answers and its state can be
 read (a container is restarted when it does not); `/ready` 200 only in TRADING. docs/metrics.md is
@@ -20,8 +20,8 @@ from typing import Literal, TypeVar
 from mcl import __version__
 from mcl.base.alert import Alert
 from mcl.config import schema
-from mcl.live.ops.http import Reply, Request, as_json, serving
-from mcl.live.ops.status_poller import Watch
+from mcl.live.ops.http import HttpReply, HttpRequest, as_json, serving
+from mcl.live.ops.status_poller import StatusPoller
 from mcl.live.status import Mode, State, Status
 from mcl.live.status_json import BUCKETS_MS
 
@@ -42,14 +42,12 @@ class Metric:
     unit: str
     help: str
     labels: tuple[str, ...] = ()
-    read: Callable[[Tally], Iterator[Sample]] = lambda _: iter(())
+    read: Callable[[SessionCounters], Iterator[Sample]] = lambda _: iter(())
 
 
 @dataclass
-class Tally:
-    """What has been seen of a session so far: counters that only grow, though a status shows only
-    the last of many things.
-    """
+class SessionCounters:
+    """Counters of a session that only grow, though a status shows only the last of many things."""
 
     status: Status
     blocks: Counter[str] = field(default_factory=Counter)
@@ -78,20 +76,18 @@ class Tally:
 
 
 def fresh(before: tuple[T, ...], now: tuple[T, ...]) -> tuple[T, ...]:
-    """What a window shows that it did not show before: it only grows at its end and loses at its
-    beginning.
-    """
+    """The new part of a window that only grows at its end and loses at its beginning."""
     for lost in range(len(before) + 1):
-        kept = before[lost:]
-        if now[: len(kept)] == kept:
-            return now[len(kept) :]
+        overlap = before[lost:]
+        if now[: len(overlap)] == overlap:
+            return now[len(overlap) :]
     return now
 
 
 # -------------------------------------------------------------------------------------- the numbers
 
 
-def _known(value: float | None, **labels: str) -> Iterator[Sample]:
+def _sample(value: float | None, **labels: str) -> Iterator[Sample]:
     if value is not None and math.isfinite(value):
         yield labels, float(value)
 
@@ -104,12 +100,16 @@ def _one_of(chosen: str, names: type[State] | type[Mode], label: str) -> Iterato
         yield {label: name.value}, float(name.value == chosen)
 
 
-def _counted(tally: Tally, *names: str) -> Iterator[Sample]:
+def _counted(counters: SessionCounters, *names: str) -> Iterator[Sample]:
     """The first of these counters that the session keeps."""
     yield (
         {},
         next(
-            (float(tally.status.counters[name]) for name in names if name in tally.status.counters),
+            (
+                float(counters.status.counters[name])
+                for name in names
+                if name in counters.status.counters
+            ),
             0.0,
         ),
     )
@@ -166,7 +166,7 @@ METRICS = (
         "1",
         "1 while the broker answers.",
         (),
-        lambda t: _known(float(t.status.connected)),
+        lambda t: _sample(float(t.status.connected)),
     ),
     Metric(
         "mcl_position_contracts",
@@ -174,7 +174,7 @@ METRICS = (
         "contracts",
         "Position, long above 0.",
         (),
-        lambda t: _known(t.status.position),
+        lambda t: _sample(t.status.position),
     ),
     Metric(
         "mcl_target_contracts",
@@ -182,7 +182,7 @@ METRICS = (
         "contracts",
         "Position that was decided last.",
         (),
-        lambda t: _known(t.status.target),
+        lambda t: _sample(t.status.target),
     ),
     Metric(
         "mcl_working_orders",
@@ -190,7 +190,7 @@ METRICS = (
         "orders",
         "Orders that work at the broker, protection included.",
         (),
-        lambda t: _known(len(t.status.working)),
+        lambda t: _sample(len(t.status.working)),
     ),
     Metric(
         "mcl_last_price",
@@ -198,7 +198,7 @@ METRICS = (
         "price",
         "Close of the last bar.",
         (),
-        lambda t: _known(t.status.last_price),
+        lambda t: _sample(t.status.last_price),
     ),
     Metric(
         "mcl_equity_usd",
@@ -206,7 +206,7 @@ METRICS = (
         "USD",
         "Equity at the last bar close.",
         (),
-        lambda t: _known(t.status.equity_usd),
+        lambda t: _sample(t.status.equity_usd),
     ),
     Metric(
         "mcl_session_pnl_usd",
@@ -214,7 +214,7 @@ METRICS = (
         "USD",
         "P&L since the session began, after costs.",
         (),
-        lambda t: _known(t.status.session_pnl_usd),
+        lambda t: _sample(t.status.session_pnl_usd),
     ),
     Metric(
         "mcl_realized_pnl_usd",
@@ -222,7 +222,7 @@ METRICS = (
         "USD",
         "Realised P&L of the day, as the broker says.",
         (),
-        lambda t: _known(t.status.realized_usd),
+        lambda t: _sample(t.status.realized_usd),
     ),
     Metric(
         "mcl_unrealized_pnl_usd",
@@ -230,7 +230,7 @@ METRICS = (
         "USD",
         "Unrealised P&L, as the broker says.",
         (),
-        lambda t: _known(t.status.unrealized_usd),
+        lambda t: _sample(t.status.unrealized_usd),
     ),
     Metric(
         "mcl_bar_close_delay_seconds",
@@ -239,7 +239,7 @@ METRICS = (
         "From the last bar's close to the message that told of it, by the broker's clock. Not in a"
         " replay.",
         (),
-        lambda t: _known(t.status.close_delay_sec[-1] if t.status.close_delay_sec else None),
+        lambda t: _sample(t.status.close_delay_sec[-1] if t.status.close_delay_sec else None),
     ),
     Metric(
         "mcl_data_age_seconds",
@@ -247,7 +247,7 @@ METRICS = (
         "s",
         "Since the last bar was received.",
         (),
-        lambda t: _known(t.status.data_age_sec),
+        lambda t: _sample(t.status.data_age_sec),
     ),
     Metric(
         "mcl_last_bar_close_timestamp_seconds",
@@ -255,7 +255,7 @@ METRICS = (
         "s",
         "Close time of the last bar, seconds since 1970.",
         (),
-        lambda t: _known(
+        lambda t: _sample(
             None if t.status.last_bar_close_ns is None else t.status.last_bar_close_ns / 1e9
         ),
     ),
@@ -265,7 +265,7 @@ METRICS = (
         "s",
         "When these numbers were true, seconds since 1970.",
         (),
-        lambda t: _known(t.status.at_ns / 1e9),
+        lambda t: _sample(t.status.at_ns / 1e9),
     ),
     Metric(
         "mcl_bars_total",
@@ -273,7 +273,7 @@ METRICS = (
         "bars",
         "Bars that were decided on.",
         (),
-        lambda t: _known(t.status.bars),
+        lambda t: _sample(t.status.bars),
     ),
     Metric(
         "mcl_orders_total",
@@ -323,30 +323,30 @@ METRICS = (
 )
 
 
-def exposition(tally: Tally) -> str:
+def exposition(counters: SessionCounters) -> str:
     """All metrics of a session in Prometheus' text format 0.0.4."""
-    status = tally.status
+    status = counters.status
     whose = {"alias": status.alias, "version": str(status.version), "account": status.account}
-    return "".join(line + "\n" for metric in METRICS for line in _family(metric, tally, whose))
+    return "".join(line + "\n" for metric in METRICS for line in _family(metric, counters, whose))
 
 
-def _family(metric: Metric, tally: Tally, whose: Labels) -> Iterator[str]:
+def _family(metric: Metric, counters: SessionCounters, whose: Labels) -> Iterator[str]:
     yield f"# HELP {metric.name} {metric.help}"
     yield f"# TYPE {metric.name} {metric.kind}"
     if metric.kind == "histogram":
-        yield from _histogram(metric.name, tally, whose)
+        yield from _histogram(metric.name, counters, whose)
         return
-    for labels, value in metric.read(tally):
+    for labels, value in metric.read(counters):
         yield f"{metric.name}{_labels({**whose, **labels})} {_number(value)}"
 
 
-def _histogram(name: str, tally: Tally, whose: Labels) -> Iterator[str]:
+def _histogram(name: str, counters: SessionCounters, whose: Labels) -> Iterator[str]:
     """Cumulative buckets in seconds, then their sum and count."""
     total = 0
-    for bound, count in zip((*BUCKETS_MS, math.inf), tally.latency, strict=True):
+    for bound, count in zip((*BUCKETS_MS, math.inf), counters.latency, strict=True):
         total += count
         yield f"{name}_bucket{_labels({**whose, 'le': _number(bound / 1000)})} {total}"
-    yield f"{name}_sum{_labels(whose)} {_number(tally.latency_sum_ms / 1000)}"
+    yield f"{name}_sum{_labels(whose)} {_number(counters.latency_sum_ms / 1000)}"
     yield f"{name}_count{_labels(whose)} {total}"
 
 
@@ -409,50 +409,50 @@ def document() -> str:
 
 @asynccontextmanager
 async def exposed(
-    watch: Watch, tally: Tally, settings: schema.Telemetry
+    poller: StatusPoller, counters: SessionCounters, settings: schema.Telemetry
 ) -> AsyncIterator[int | None]:
     """Serve while the block runs; yields the port, None when no endpoint is configured."""
     if settings.port is None:
         yield None
         return
-    async with serving(_Endpoint(watch, tally).answer, settings.host, settings.port) as port:
+    async with serving(_Endpoint(poller, counters).answer, settings.host, settings.port) as port:
         yield port
 
 
 class _Endpoint:
-    def __init__(self, watch: Watch, tally: Tally) -> None:
-        self._watch, self._tally = watch, tally
+    def __init__(self, poller: StatusPoller, counters: SessionCounters) -> None:
+        self._poller, self._counters = poller, counters
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: HttpRequest) -> HttpReply:
         if request.method not in ("GET", "HEAD"):
-            return Reply(b"only GET\n", status=405, headers={"Allow": "GET"})
+            return HttpReply(b"only GET\n", status=405, headers={"Allow": "GET"})
         if request.path == "/metrics":
-            self._tally(self._watch.desk.status())
-            return Reply(exposition(self._tally).encode(), CONTENT)
+            self._counters(self._poller.session.status())
+            return HttpReply(exposition(self._counters).encode(), CONTENT)
         if request.path in ("/health", "/ready"):
-            return health(self._watch.desk.status(), request.path == "/ready")
-        return Reply(b"/metrics  /health  /ready\n", status=200 if request.path == "/" else 404)
+            return health(self._poller.session.status(), request.path == "/ready")
+        return HttpReply(b"/metrics  /health  /ready\n", status=200 if request.path == "/" else 404)
 
 
-def health(status: Status, ready: bool) -> Reply:
+def health(status: Status, ready: bool) -> HttpReply:
     """Healthy: it answers, and it is not over. HALTED is healthy: a person has to look, a restart
     would not help.
     """
     good = status.state is State.TRADING if ready else status.state is not State.STOPPED
-    told = {
+    body = {
         "alias": status.alias,
         "version": status.version,
         "session": status.session,
         "state": status.state,
         "mode": status.mode,
     }
-    told |= {
+    body |= {
         "why": status.why,
         "data_age_sec": status.data_age_sec,
         "connected": status.connected,
         "age_sec": _age(status),
     }
-    return as_json(told | {("ready" if ready else "healthy"): good}, 200 if good else 503)
+    return as_json(body | {("ready" if ready else "healthy"): good}, 200 if good else 503)
 
 
 def _age(status: Status) -> float:

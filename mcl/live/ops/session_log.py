@@ -23,14 +23,14 @@ from mcl.base.files import private_file, private_folder
 from mcl.base.redact import redacted
 
 NAME = "log.jsonl"
-BYTES, KEPT = 10_000_000, 5  # of one file; so many older ones
+BYTES, BACKUPS = 10_000_000, 5  # of one file; so many older ones
 FOREIGN = ("mcl", "ib_async")  # loggers of Python's logging whose lines belong to a session
 log: Any = structlog.get_logger("mcl.live")
 about = structlog.contextvars.bound_contextvars  # with about(ref=…): …
 
 
 @contextmanager
-def logged(folder: Path, **whose: Any) -> Iterator[dict[str, Any]]:
+def log_session(folder: Path, **whose: Any) -> Iterator[dict[str, Any]]:
     """While the block runs, lines from INFO on go to the file of `folder` as well, and each says
     `whose` it is.
 
@@ -40,7 +40,7 @@ def logged(folder: Path, **whose: Any) -> Iterator[dict[str, Any]]:
     private_folder(folder)
     before = structlog.get_config()
     file = _PrivateFile(
-        folder / NAME, maxBytes=BYTES, backupCount=KEPT, encoding="utf-8", delay=True
+        folder / NAME, maxBytes=BYTES, backupCount=BACKUPS, encoding="utf-8", delay=True
     )
     bridge = _Bridge()
     try:
@@ -66,8 +66,8 @@ class _PrivateFile(RotatingFileHandler):
 
 
 def _naming(whose: dict[str, Any]) -> Any:
-    """Whose a line is: added to each, since callbacks of a connection and other threads do not see
-    what was bound.
+    """Add to each line the session that it belongs to: callbacks of a connection and other threads
+    do not see what was bound.
     """
     return lambda _logger, _method, event: {**whose, **event}
 
@@ -77,15 +77,15 @@ def _processors(before: dict[str, Any], file: RotatingFileHandler) -> list[Any]:
     that it had.
     """
     *shared, renderer = before["processors"]
-    shown = before["wrapper_class"]
+    screen_logger = before["wrapper_class"]
 
     def to_file(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
-        told = structlog.processors.format_exc_info(logger, method, dict(event))
-        file.handle(logging.makeLogRecord({"msg": redacted(json.dumps(told, default=str))}))
+        fields = structlog.processors.format_exc_info(logger, method, dict(event))
+        file.handle(logging.makeLogRecord({"msg": redacted(json.dumps(fields, default=str))}))
         return event
 
     def to_screen(_: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
-        if not shown(None, [], {}).is_enabled_for(logging.getLevelName(method.upper())):
+        if not screen_logger(None, [], {}).is_enabled_for(logging.getLevelName(method.upper())):
             raise structlog.DropEvent
         return event
 

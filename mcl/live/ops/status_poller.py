@@ -1,4 +1,4 @@
-"""One look at the desk for all that watch it: polled, compared, and told on only when something has
+"""Poll the status of a session once for all that watch it, and pass it on only when something has
 changed.
 
 The session knows nothing of who watches. A look costs it one call of `status()`; nobody who is told
@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from mcl.live.status import Desk, Status
+from mcl.live.status import SessionHandle, Status
 
 # a change is on its way to the screen within this; a look costs the session some 20 µs
 EVERY_SEC = 0.02
@@ -23,13 +23,15 @@ AT_LEAST_SEC = 1.0  # ages move even when nothing else does
 Listener = Callable[[Status], None]
 
 
-class Watch:
+class StatusPoller:
     """`latest` is the last status seen, `number` counts the changes. Listeners are called on the
     loop and must return at once.
     """
 
-    def __init__(self, desk: Desk, *listeners: Listener, every_sec: float = EVERY_SEC) -> None:
-        self.desk, self.latest, self.number = desk, desk.status(), 0
+    def __init__(
+        self, session: SessionHandle, *listeners: Listener, every_sec: float = EVERY_SEC
+    ) -> None:
+        self.session, self.latest, self.number = session, session.status(), 0
         self._listeners, self._every_sec = listeners, every_sec
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -49,7 +51,7 @@ class Watch:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self._tell(self.desk.status())  # the last word of a session
+        self._tell(self.session.status())  # the last word of a session
 
     async def after(self, number: int) -> int:
         """Wait for a change later than `number`; returns the number of the latest."""
@@ -59,12 +61,12 @@ class Watch:
 
     async def _look(self) -> None:
         clock = asyncio.get_running_loop().time
-        told = clock()
+        reported_at = clock()
         while True:
             await asyncio.sleep(self._every_sec)
-            now = self.desk.status()
-            if clock() - told >= AT_LEAST_SEC or _still(now) != _still(self.latest):
-                told = clock()
+            now = self.session.status()
+            if clock() - reported_at >= AT_LEAST_SEC or _still(now) != _still(self.latest):
+                reported_at = clock()
                 self._tell(now)
 
     def _tell(self, status: Status) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from mcl.live.audit.compare import audit
-from mcl.live.audit.record import FRAMES, remembered, told
+from mcl.live.audit.record import FRAMES, recorded_session, session_facts
 from mcl.ops.rerun.result import Again, differences
 from mcl.tracking import provenance
 from mcl.tracking.backtest_run import parquet
@@ -28,7 +28,7 @@ def session(stored: StoredRun, store: Store, root: Path) -> Again:
     with tempfile.TemporaryDirectory(prefix="mcl-rerun-") as folder:
         journal = Path(folder) / "journal.sqlite"
         journal.write_bytes(stored.file("journal.sqlite"))
-        past = remembered(
+        past = recorded_session(
             journal,
             stored.tags["mcl.alias"],
             date.fromisoformat(stored.tags["session"]),
@@ -36,7 +36,7 @@ def session(stored: StoredRun, store: Store, root: Path) -> Again:
             root=root,
         )
         audited = audit(journal, past.deployed, past.strategy, past.stage, past.exact_prices)
-    facts = told(past.deployed, past.stage, past.where, audited)
+    facts = session_facts(past.deployed, past.stage, past.where, audited)
     now = {
         name: float(value)
         for name, value in facts.items()
