@@ -551,7 +551,10 @@ class PreTradeGate:
         """
         why = self._too_much_margin(answer)
         self.weighing(
-            answer._asdict()
+            {
+                "said" if name == "reason" else name: figure
+                for name, figure in answer._asdict().items()
+            }
             | {
                 "ref": p.ref,
                 "quantity": p.quantity,

@@ -530,7 +530,7 @@ class IBBroker:
             )
         except BrokerError as error:
             self._requests.check()
-            return Margin(said=error.message)
+            return Margin(reason=error.message)
         return margin_after(state, self._worth())
 
     async def open_trades(self) -> list[Any]:

@@ -31,7 +31,11 @@ class ProtectiveOrders:
     """
 
     def __init__(
-        self, port: OrderPort, config: schema.Broker, ledger: FillLedger, requests: RequestGate
+        self,
+        port: OrderPort,
+        config: schema.BrokerConfig,
+        ledger: FillLedger,
+        requests: RequestGate,
     ) -> None:
         self._port, self._config, self._ledger, self._requests = port, config, ledger, requests
         self.trades: dict[int, list[Any]] = {}

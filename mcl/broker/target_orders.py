@@ -41,7 +41,7 @@ class TargetOrders:
     def __init__(
         self,
         port: OrderPort,
-        config: schema.Broker,
+        config: schema.BrokerConfig,
         ledger: FillLedger,
         requests: RequestGate,
         gate: PreTradeGate,

@@ -51,7 +51,7 @@ class SessionConfig:
 
     deployed: Deployable
     strategy: Strategy
-    broker: schema.Broker
+    broker: schema.BrokerConfig
     folder: Path
     # share of overlapping bars in which the broker's history may differ from the stored bars
     tolerance: float = 0.0

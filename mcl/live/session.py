@@ -119,7 +119,7 @@ def admitted(
 
 
 def audit_traded(
-    traded: TradedSession, broker: schema.Broker, store: Store, seconds: float
+    traded: TradedSession, broker: schema.BrokerConfig, store: Store, seconds: float
 ) -> tuple[AuditedSession, Alert | None]:
     """Audit the session and file it; with the alert that its version has left its expected band."""
     exact = broker.kind == "sim" and not broker.replay.speed

@@ -47,7 +47,7 @@ async def broker_port(
         tws.book.begin_day(stage.day)
     for contract in (stage.contract, *(tape.contract for tape in also)):
         if book is not None and positions.get(contract.symbol):
-            tws.endow(contract, positions[contract.symbol], _entry(book))
+            tws.seed_position(contract, positions[contract.symbol], _entry(book))
     async with tws:
         yield tws.port
 

@@ -46,7 +46,7 @@ FLAT = Goal(0)
 
 @asynccontextmanager
 async def trading(
-    tape: Tape, config: schema.Broker = SIM, **server: Any
+    tape: Tape, config: schema.BrokerConfig = SIM, **server: Any
 ) -> AsyncIterator[tuple[SimulatedTWS, IBBroker, QualifiedContract]]:
     async with SimulatedTWS(tape, **server) as tws:
         broker = IBBroker(config, MCL, port=tws.port)

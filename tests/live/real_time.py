@@ -69,7 +69,7 @@ class Desk:
             "reconnect": patient,
             "guards": OFF if guards is None else guards,
         }
-        self.broker = schema.Broker(**plain | broker)
+        self.broker = schema.BrokerConfig(**plain | broker)
         self.session_config = SessionConfig(as_promoted(run), self.strategy, self.broker, folder)
         self.supervisor: Supervisor
         self.tws: SimulatedTWS

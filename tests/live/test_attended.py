@@ -22,7 +22,7 @@ Deploy = Callable[..., Project]
 
 def in_the_background(desk: Project, speed: float) -> tuple[threading.Thread, list[AuditedSession]]:
     done: list[AuditedSession] = []
-    broker = schema.Broker.model_validate({"replay": {"speed": speed}})
+    broker = schema.BrokerConfig.model_validate({"replay": {"speed": speed}})
     operations = Operations(telemetry=schema.Telemetry(port=0))
 
     def trade() -> None:

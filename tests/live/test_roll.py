@@ -199,7 +199,7 @@ def test_two_replays_in_a_row_roll_as_the_backtest(
     deploy(strategy={"name": "ema_cross", "fast": 3, "slow": 9}, interval="15m", **data)
 
     def session(day: date, carry: bool) -> AuditedSession:
-        broker = schema.Broker(replay={"session": day, "carry": carry})  # type: ignore[arg-type]
+        broker = schema.BrokerConfig(replay={"session": day, "carry": carry})  # type: ignore[arg-type]
         return run_session("paper", broker, store=desk.store, root=desk.root, progress=False)
 
     assert len(session(BEFORE, carry=False).differences) == 0
