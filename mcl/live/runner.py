@@ -288,7 +288,7 @@ class Runner:
         )
         limits = self.limits
         if self.status_board.mode is Mode.REDUCE_ONLY:
-            limits = limits._replace(state=int(State.REDUCE_ONLY))
+            limits = limits._replace(state=int(TradingState.REDUCE_ONLY))
         return decide(self.intent, account, limits)
 
     def _held_back(self, bar: Bar, account: Account, target: Target, act: bool) -> str:
