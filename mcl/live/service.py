@@ -384,7 +384,7 @@ def serve(
     *,
     store: Store,
     root: Path,
-    terms: Terms | None = None,
+    terms: DownloadTerms | None = None,
 ) -> list[AuditRow]:
     """Trade the sessions of `name` until somebody says stop; returns the last hundred audits.
     LiveError: it already runs, or a replay.

@@ -97,7 +97,7 @@ def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -
     """The bars of one dated contract in the days up to a session, in the interval of `data`, as if
     it alone had ever been active.
     """
-    stored = build.stored_dataset(data, root)
+    stored = loader.stored_dataset(data, root)
     index = [listed.symbol for listed in stored.contracts].index(contract.symbol)
     rows = stored.rows(index, first=day - BEFORE_DAYS, last=day)
     close_time = continuous.close_times(rows, stored.interval, stored.calendar)
