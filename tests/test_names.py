@@ -64,7 +64,6 @@ PICTURES = frozenset(
         "menu",
         "mind",
         "onlooker",
-        "patience",
         "purse",
         "shelf",
         "sieve",
