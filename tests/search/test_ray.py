@@ -198,7 +198,7 @@ def test_what_is_sent_is_made_of_plain_fields(rolling: Project, data: str, tmp_p
     )
     assert inspector.strange == []
     assert {
-        "Start",
+        "ActorSetup",
         "ObjectiveSpec",
         "Bars",
         "Search",
