@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # What is installed beside mcl: `dev` for a user; .ci/run adds ray, postgres and server. TOOLS holds programs from .ci/tools.txt.
 EXTRAS ?= dev
 TOOLS := .venv-tools
+# Test processes: one more than there are cores, since some tests wait for real time.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 STAMP := $(VENV)/.installed-$(shell (echo $(EXTRAS); cat pyproject.toml .ci/constraints.txt) | cksum | cut -d' ' -f1)
 
 .PHONY: demo clients soak soak-weeks bench-live test test-ends constraints lint bench bench-honesty bench-scale prove infra sbom audit ui install tools clean
@@ -34,7 +36,7 @@ demo: $(STAMP)
 # Without what a test needs it skips, and the last lines say how to install that. With MCL_CI=1 a skip fails the run: tests/skips.toml.
 # Pictures of every page that the browser tests looked at are kept in build/screenshots. PYTEST_MORE are words for pytest.
 test: $(STAMP)
-	MCL_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_MORE)
+	MCL_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_MORE)
 
 # The oldest releases that pyproject.toml admits on Python 3.12, the newest on 3.13: a part of the tests that a person can wait for.
 test-ends: $(STAMP) tools
