@@ -346,7 +346,7 @@ def table_text(
         for line in textwrap.wrap(title, width, break_long_words=False, break_on_hyphens=False)
     ]
     body = tables.lines(columns, cells, width, left, least)
-    styled = Text("\n" + "\n".join(heads) + "\n", style="bold", no_wrap=True)
+    styled = Text("\n" + "\n".join(heads) + "\n", style="bold", no_wrap=True, overflow="ignore")
     styled.append("\n".join(["", *body, ""]), style="not bold")
     return styled
 

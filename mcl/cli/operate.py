@@ -203,7 +203,7 @@ def _watch(root: Path, alias: str) -> int:
 
 def _print(sessions: list[dict[str, Any]]) -> None:
     if len(sessions) == 1:
-        terminal.console().print(picture(sessions[0]))
+        terminal.console().print(picture(sessions[0]), crop=False)
         return
     rows = [
         [

@@ -297,8 +297,8 @@ def _address(folder: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= LONGEST_PATH:
         yield path
         return
-    # nosec B108 - a new folder, and short
-    with tempfile.TemporaryDirectory(prefix="mcl-", dir="/tmp") as short:
+    # A new folder, and short.
+    with tempfile.TemporaryDirectory(prefix="mcl-", dir="/tmp") as short:  # nosec B108
         link = Path(short) / "s"
         link.symlink_to(folder.resolve(), target_is_directory=True)
         yield str(link / NAME)
