@@ -303,7 +303,7 @@ async def _play(plan: Plan, whole: Market, clocks: Clocks, line: Connection) -> 
         line.send(tws.port)
         struck: Counter[str] = Counter()
         tasks = [
-            asyncio.create_task(_tick(tws, clocks)),
+            asyncio.create_task(_tick(tws, clocks, line)),
             asyncio.create_task(_happen(plan, whole, tws, struck)),
         ]
         while not line.poll():
@@ -319,15 +319,21 @@ async def _play(plan: Plan, whole: Market, clocks: Clocks, line: Connection) -> 
     line.send(Books(orders, executions, tws.positions, struck))
 
 
-async def _tick(tws: SimulatedTWS, clocks: Clocks) -> None:
-    """Tell the time, and stand still while the process of the session does."""
+async def _tick(tws: SimulatedTWS, clocks: Clocks, line: Connection) -> None:
+    """Tell the time, and stand still while the process of the session does, until that says that
+    it is over.
+    """
     beats, since = -1, time.monotonic()
     while True:
         clocks.market_ns.value = tws.player.now()
         await asyncio.sleep(BEAT_SEC)
         if clocks.beats.value != beats:
             beats, since = clocks.beats.value, time.monotonic()
-        while clocks.beats.value == beats and STRIDE_SEC < time.monotonic() - since < STALLED_SEC:
+        while (
+            clocks.beats.value == beats
+            and STRIDE_SEC < time.monotonic() - since < STALLED_SEC
+            and not line.poll()
+        ):
             time.sleep(BEAT_SEC)
 
 
@@ -484,7 +490,7 @@ def judge(weeks: Weeks, books: Books) -> dict[str, list[str]]:
         symbol: quantity
         for symbol, quantity in book_of(
             paths[-1], *session_config.terms, session_config.chain
-        ).held.items()
+        ).positions.items()
         if quantity
     }
     apart = (

@@ -243,7 +243,7 @@ def test_the_distribution_says_what_it_is(built: Path, repository: Path) -> None
             "[console_scripts]",
             "mcl",
             "=",
-            "mcl.cli:main",
+            "mcl.cli.main:main",
         ]
     assert told["Name"] == DISTRIBUTION
     assert told["License-Expression"] == "Apache-2.0"
