@@ -36,10 +36,10 @@ from mcl.data.table import PRICES
 from mcl.engine.account import Holding, Money
 from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, TRADE, Result, changes
+from mcl.market.calendar import SESSIONS_PER_YEAR
 from mcl.market.instruments import MCL, Contract
 from mcl.metrics import cscv, summary
 from mcl.metrics.bootstrap import sharpe_interval
-from mcl.metrics.performance import SESSIONS_PER_YEAR
 
 BARS, SESSIONS, TRADES = 690_000, 500, 20_000
 WARM = 300  # steps of a process that are thrown away

@@ -76,10 +76,11 @@ def build(folder: Path) -> tuple[float, Path, int]:
     bars = load(run.data, composition.root())
     result = backtest(run, bars)
     measured, tags = metrics.summary(result), provenance.tags(run, bars)
+    luck = backtest_run.counted(run, measured, composition.root())
     taken = []
     for _ in range(3):
         began = time.process_time()
-        page = backtest_run.page(run, result, measured, tags, composed.overrides, "0" * 32)
+        page = backtest_run.page(run, result, measured, tags, composed.overrides, "0" * 32, luck)
         taken.append(time.process_time() - began)
     path = folder / "report.html"
     path.write_bytes(page)
