@@ -5,7 +5,9 @@ section.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 from importlib import import_module
 from inspect import getsource, isfunction, signature
 from pathlib import Path
@@ -117,6 +119,33 @@ def test_a_fault_of_mcl_is_a_sentence_and_its_traceback_a_file(
     assert "a-secret-of-the-test" not in trace
     assert main(["-v", "runs"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a system without /proc")
+def test_a_file_that_the_system_cannot_read_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unreadable = "/proc/self/mem"  # a regular file whose first byte answers EIO
+    for kind in (["data=csv", "data.stamped_at=open", "data.timezone=UTC"], ["data=databento"]):
+        assert main(["data", "check", *kind, f"data.path={unreadable}"]) == 1
+        error = capsys.readouterr().err
+        assert unreadable in error
+        assert "fault of mcl" not in error
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.EMFILE])
+def test_what_a_disk_refuses_in_the_middle_of_a_file_is_no_fault_of_mcl(
+    project: Path,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(args: argparse.Namespace) -> int:
+        raise OSError(number, os.strerror(number))  # as read() and write() raise it: without a name
+
+    monkeypatch.setattr(f"mcl.cli.{VERBS['runs'].handler.replace(':', '.')}", fail)
+    assert main(["runs"]) == 1
+    assert capsys.readouterr().err.splitlines()[0] == f"mcl: a file: {os.strerror(number)}"
 
 
 def test_wrong_usage_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

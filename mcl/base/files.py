@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import random
@@ -293,6 +294,17 @@ def plain_yaml(text: str, name: str) -> Any:
         message = " ".join(str(error).split())
         raise ConfigError(
             f"{name} holds a value that YAML cannot read: {message}", "put it in quotes"
+        ) from None
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file's bytes. DataError names the file where the system cannot read it."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror or error}", "fix the path or its rights"
         ) from None
 
 

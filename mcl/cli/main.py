@@ -7,6 +7,7 @@ done, 1 refused or failed with a sentence that says what to do, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,11 @@ from mcl.base.redact import redacted
 from mcl.cli.arguments import complete_options
 from mcl.cli.table import SECTIONS, UNENDING, VERBS, Verb
 
+# What a disk or the system refuses, whatever mcl does. A read or a write names no file.
+REFUSALS = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ESTALE, errno.ENODEV}
+    | {errno.ENXIO, errno.EISDIR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES}
+)
 LONGEST_SHOWN = 200  # characters of a path
 USAGE = """mcl: from a configuration to a promoted, audited trading session in Micro WTI Crude Oil
 futures
@@ -131,7 +137,7 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
         raise
     except BaseException as error:
         stop = _interrupt(error)
-        if isinstance(error, OSError) and error.filename is not None:
+        if isinstance(error, OSError) and (error.filename or error.errno in REFUSALS):
             terminal.refuse(_of_system(error))
             return 1
         verbose = bool(flags & {"-v", "--verbose"})
@@ -144,7 +150,7 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
 
 def _of_system(error: OSError) -> MclError:
     """Return what the system refuses of a file or a folder: no fault of mcl, and no traceback."""
-    name = str(error.filename)
+    name = str(error.filename or "a file")
     short_name = (
         name
         if len(name) <= LONGEST_SHOWN

@@ -40,7 +40,7 @@ import pyarrow.parquet as pq
 
 from mcl.base import progress
 from mcl.base.errors import DataError, StoreError
-from mcl.base.files import write_whole
+from mcl.base.files import sha256, write_whole
 from mcl.data.bars import COLUMNS, SETTLED, Bars
 from mcl.data.continuous import fingerprint, roll_records, roll_table
 from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, TradedVolume, accepted
@@ -54,11 +54,6 @@ _GROUP = 40_000  # rows per Parquet row group: what a short range has to read at
 _FULL = "free some disk space or choose another data.folder"
 _AGAIN = "delete the folder: it is built again from the raw files"
 _CACHE = "delete the file: it is made again from the dataset"
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def inputs(root: Path, paths: list[Path]) -> list[dict[str, Any]]:

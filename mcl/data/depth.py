@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from mcl.base import progress
 from mcl.base.errors import ConfigError, DataError, StoreError, nearest
-from mcl.base.files import write_whole
+from mcl.base.files import sha256, write_whole
 from mcl.config import schema
 from mcl.data import dataset, loader
 from mcl.data.bars import Bars
@@ -347,7 +347,7 @@ def _store(
     (part / name).parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), part / name, compression="zstd")
     counts["kept"] += len(rows)
-    return {name: dataset.sha256(part / name)}
+    return {name: sha256(part / name)}
 
 
 def _columns(rows: npt.NDArray[np.void], levels: int) -> dict[str, Any]:

@@ -21,9 +21,9 @@ import pytest
 from comparisons import digest
 
 from mcl.base.errors import DataError, StoreError
+from mcl.base.files import sha256
 from mcl.cli.main import main
 from mcl.data import dbn
-from mcl.data.download.dbn_check import sha256
 from mcl.data.download.fetcher import DownloadProgress
 from mcl.data.download.plan import DownloadOrder, DownloadTerms, download
 from mcl.data.download.retry import RetryPolicy

@@ -16,8 +16,9 @@ import pytest
 from comparisons import digest
 
 from mcl.base.errors import DataError
+from mcl.base.files import sha256
 from mcl.config import schema
-from mcl.data import continuous, dataset, loader
+from mcl.data import continuous, loader
 from mcl.data.bars import COLUMNS, ROLL_COLUMNS, Bars
 from mcl.data.loader import load
 from mcl.data.synthetic import generator
@@ -273,10 +274,8 @@ def test_the_manifest_accounts_for_every_row(small_world: Path, tmp_path: Path) 
     )
     assert counts["excluded_not_outright"] > 0
     assert sum(len(stored.rows(i)) for i in range(len(stored.contracts))) == counts["kept"]
-    assert {name: dataset.sha256(stored.folder / name) for name in manifest["files"]} == manifest[
-        "files"
-    ]
-    assert all(dataset.sha256(small_world / i["name"]) == i["sha256"] for i in manifest["inputs"])
+    assert {name: sha256(stored.folder / name) for name in manifest["files"]} == manifest["files"]
+    assert all(sha256(small_world / i["name"]) == i["sha256"] for i in manifest["inputs"])
     frame = pd.read_parquet(stored.folder / "bars" / "MCL-2024-02.parquet")
     assert str(frame["ts_event"].dtype) == "datetime64[ns, UTC]"
 

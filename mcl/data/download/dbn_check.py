@@ -93,8 +93,3 @@ class _Frames:
                 self.header = 8 + int.from_bytes(self._head[4:8], "little")
             if len(self._head) > self.header:
                 self.length, self._head = self._head[self.header], b""
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

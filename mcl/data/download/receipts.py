@@ -31,9 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from mcl.base.errors import DataError, StoreError
-from mcl.base.files import LockHeld, locked, write_whole
+from mcl.base.files import LockHeld, locked, sha256, write_whole
 from mcl.data.download.chunks import DownloadChunk
-from mcl.data.download.dbn_check import sha256
 
 
 @dataclass(frozen=True)
