@@ -126,11 +126,11 @@ def test_a_file_that_the_system_cannot_read_is_named(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unreadable = "/proc/self/mem"  # a regular file whose first byte answers EIO
-    for kind in (["data=csv", "data.stamped_at=open", "data.timezone=UTC"], ["data=databento"]):
+    for kind in (["data=csv", "data.stamped_at=open", "data.timezone=UTC"], ["data=mcl_databento"]):
         assert main(["data", "check", *kind, f"data.path={unreadable}"]) == 1
-        error = capsys.readouterr().err
-        assert unreadable in error
-        assert "fault of mcl" not in error
+        answer = "".join(capsys.readouterr())
+        assert unreadable in answer
+        assert "fault of mcl" not in answer
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.EMFILE])
