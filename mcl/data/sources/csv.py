@@ -12,10 +12,9 @@ decided at one settlement therefore fills at the next bar's open, which is the n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -24,20 +23,16 @@ import pandas as pd
 
 from mcl.base.errors import DataError, nearest
 from mcl.config import schema
+from mcl.data.sources import expiry_ranks
 from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, instrument, no_statistics, zone
 from mcl.market import calendar
 from mcl.market.calendar import (
     DAY_NS,
     NS,
     Sessions,
-    contract,
     from_day,
-    is_business_day,
-    last_trade_date,
-    ns_of,
     parse_symbol,
     session_of,
-    to_day,
 )
 from mcl.market.instruments import Contract
 
@@ -62,6 +57,13 @@ def table(path: Path, data: schema.CsvData) -> Table:
             "dates go with data.interval=session",
         )
     return _by_rank(path, frame, data) if data.columns.ranks else _by_row(path, frame, data)
+
+
+def _by_rank(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
+    columns = data.columns
+    prices = {name: _numbers(path, frame[name]) for name in columns.ranks}
+    days = _days(path, frame[columns.time])
+    return expiry_ranks.table(path, instrument(data.instrument), columns.time, days, prices)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -190,7 +192,7 @@ def _by_row(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     contracts, index = _contracts(path, frame, time if days else time // DAY_NS, data)
     order = np.argsort(index, kind="stable")
     sessions = _calendar_of(time, days, contracts, data.instrument)
-    opens = _opens(time, sessions) if days else time
+    opens = expiry_ranks.opens(time, sessions) if days else time
     rows = Rows(index, opens, time if days else session_of(time), **prices, volume=volume).take(
         order
     )
@@ -298,125 +300,5 @@ def _calendar_of(time: Ints, days: bool, contracts: tuple[Contract, ...], root: 
     first, last = (from_day(int(t if days else t // DAY_NS)) for t in (time.min(), time.max()))
     beyond = max([last, *(c.last_trade_date for c in contracts if c.last_trade_date < date.max)])
     if days:
-        return _daily_calendar(np.unique(time), beyond)
+        return expiry_ranks.daily_calendar(np.unique(time), beyond)
     return calendar.sessions(first - timedelta(days=7), beyond + timedelta(days=31), root)
-
-
-def _opens(day: Ints, sessions: Sessions) -> Ints:
-    return sessions.open_ns[np.searchsorted(sessions.day, day)]
-
-
-def _daily_calendar(days: Ints, beyond: date) -> Sessions:
-    """The days of the file as sessions, continued by business days to `beyond`: a file knows best
-    which old days traded.
-    """
-    last = from_day(int(days[-1]))
-    later = [last + timedelta(days=n) for n in range(1, (beyond - last).days + 31)]
-    every = np.concatenate(
-        [days, np.array([to_day(d) for d in later if is_business_day(d)], np.int64)]
-    )
-    dates = [from_day(int(d)) for d in every]
-    opens = [ns_of(d - timedelta(days=1), 18) for d in dates]
-    return Sessions(
-        every, np.array(opens, np.int64), np.array([ns_of(d, 17) for d in dates], np.int64)
-    )
-
-
-# ------------------------------------------------------------------------------------------ by rank
-
-
-@dataclass(frozen=True)
-class _Ranked:
-    """One price per (row, rank): the contract it belongs to."""
-
-    day: Ints
-    month: Ints  # year * 12 + month - 1 of the contract
-    price: Floats
-    line: Ints
-
-
-def _by_rank(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
-    of, columns = instrument(data.instrument), data.columns
-    day = _days(path, frame[columns.time])
-    _increasing(path, frame[columns.time], day)
-    ranked = _ranked(path, frame, day, data)
-    months, index = np.unique(ranked.month, return_inverse=True)
-    if not len(months):
-        raise DataError(f"{path}: the columns {', '.join(columns.ranks)} hold no price at all")
-    contracts = tuple(contract(data.instrument, int(m) // 12, int(m) % 12 + 1) for m in months)
-    sessions = _daily_calendar(day, contracts[-1].last_trade_date)
-    order = np.lexsort((ranked.day, index))
-    price = ranked.price[order]
-    volume = np.zeros(len(price), np.int64)
-    rows = Rows(
-        index[order],
-        _opens(ranked.day[order], sessions),
-        ranked.day[order],
-        price,
-        price,
-        price,
-        price,
-        volume,
-    )
-    chunk = Chunk(
-        rows,
-        str(path),
-        ranked.line[order],
-        {"excluded_empty_cells": len(day) * len(columns.ranks) - len(rows)},
-    )
-    facts: dict[str, Any] = {
-        "format": "CSV by expiry rank",
-        "dated_contracts": True,
-        "bars": "settlements: open = high = low = close",
-    }
-    return Table(
-        instrument=of,
-        interval="session",
-        contracts=contracts,
-        listed_at=np.zeros(len(contracts), np.int64),
-        calendar=sessions,
-        chunks=lambda: iter([chunk]),
-        statistics=no_statistics(),
-        synthetic=False,
-        origin=str(path),
-        facts=facts,
-    )
-
-
-def _increasing(path: Path, text: pd.Series, day: Ints) -> None:
-    bad = np.flatnonzero(np.diff(day) <= 0)
-    if len(bad):
-        at = int(bad[0]) + 1
-        what = (
-            "comes twice"
-            if day[at] == day[at - 1]
-            else f"is earlier than {text.iloc[at - 1]} above it"
-        )
-        raise DataError(f"{path}, line {at + 1 + _HEADER}: {text.name} {text.iloc[at]} {what}")
-
-
-def _ranked(path: Path, frame: pd.DataFrame, day: Ints, data: schema.CsvData) -> _Ranked:
-    """Rank k on a day is the k-th contract that has not passed its last trade date; empty cells are
-    gaps of the vendor.
-    """
-    front = _front_months(day, data.instrument)
-    cells = [_numbers(path, frame[name]) for name in data.columns.ranks]
-    present = [np.flatnonzero(~np.isnan(price)) for price in cells]
-    rank = np.repeat(np.arange(len(cells)), [len(h) for h in present])
-    at = np.concatenate(present)
-    return _Ranked(
-        day[at],
-        front[at] + rank,
-        np.concatenate([p[h] for p, h in zip(cells, present, strict=True)]),
-        at + 1 + _HEADER,
-    )
-
-
-def _front_months(day: Ints, root: str) -> Ints:
-    """year * 12 + month - 1 of the first contract whose last trade date is not before each day."""
-    first, last = (from_day(int(day[i])) for i in (0, -1))
-    months = np.arange(first.year * 12, (last.year + 2) * 12)
-    expiry = np.array(
-        [to_day(last_trade_date(root, int(m) // 12, int(m) % 12 + 1)) for m in months], np.int64
-    )
-    return months[np.searchsorted(expiry, day, side="left")]
