@@ -42,16 +42,16 @@ def data(args: Namespace) -> int:
 
 def _page(health: Health) -> Path:
     from mcl.base.files import write_whole
-    from mcl.data.synthetic.watermark import watermark
+    from mcl.data.data_note import data_note
     from mcl.report.health import health_page
 
     progress.begin("drawing the page")
-    mark = watermark(health.bars) if health.bars is not None else ""
+    mark = data_note(health.bars) if health.bars is not None else ""
     if not mark and health.table is not None and health.table.synthetic:
         mark = "SYNTHETIC DATA — not a market result"
     path = below(composition.root() / "data" / "health", health.label, ending=".html")
     write_whole(
-        path, health_page(health, title=f"Data check of {health.label}", synthetic=mark).encode()
+        path, health_page(health, title=f"Data check of {health.label}", data_note=mark).encode()
     )
     return path
 

@@ -10,7 +10,7 @@ from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import StoreError, nearest
 from mcl.cli.sweeps import identified
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
 from mcl.report.format import many
@@ -58,7 +58,7 @@ def _validated(done: Any) -> None:
         left=5,
         least=["rule"],
     )
-    if mark := watermark(done.answers.subject.bars):
+    if mark := data_note(done.answers.subject.bars):
         terminal.say(mark)
     terminal.say(verdict.sentence(done.rows))
     look = done.answers.look
@@ -92,7 +92,7 @@ def _criticised(about: Any, columns: list[str], rows: list[list[str]]) -> None:
         )
     else:
         terminal.say(f"{about.stored.name}: nothing suspicious was found; that is no proof")
-    if mark := watermark(about.bars):
+    if mark := data_note(about.bars):
         terminal.say(mark)
 
 

@@ -402,7 +402,7 @@ def _view(name: str, entry: Any) -> Any:
             f"{name} · version {entry.stored.version} · {entry.stored.tags.get('mcl.strategy', '')}"
         ),
         lead=f"promoted {facts['at']} by {facts['by']}",
-        synthetic=facts["watermark"],
+        data_note=facts["watermark"],
         sentence=str(left) if left else inside,
         outside=left is not None,
         sessions=[_page_session(session) for session in record.sessions],

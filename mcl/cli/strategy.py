@@ -72,7 +72,7 @@ def _show_new(name: str, files: list[str]) -> None:
 
 
 def _show_lookahead(bias: Lookahead, bars: Bars) -> None:
-    from mcl.data.synthetic.watermark import watermark
+    from mcl.data.data_note import data_note
 
     rows: list[list[object]] = [
         ["signals", bias.total_signals, "entries and exits in the whole sample"],
@@ -91,8 +91,8 @@ def _show_lookahead(bias: Lookahead, bars: Bars) -> None:
         f" {bias.windows} of a session around a row"
     )
     terminal.table(title, ["cut off the future", "found", "meaning"], rows, left=1)
-    if bars.synthetic:
-        terminal.say(watermark(bars))
+    if note := data_note(bars):
+        terminal.say(note)
     terminal.say("cut at: " + ", ".join(f"{count} {name}" for name, count in bias.sampled.items()))
     if bias.reads:
         terminal.say(access_recorder.sentence(bias.reads))
@@ -104,7 +104,7 @@ def _show_lookahead(bias: Lookahead, bars: Bars) -> None:
 
 
 def _show_warmup(warm: Warmup, bars: Bars) -> None:
-    from mcl.data.synthetic.watermark import watermark
+    from mcl.data.data_note import data_note
     from mcl.validation.lookahead import cells
 
     heads = [
@@ -114,8 +114,8 @@ def _show_warmup(warm: Warmup, bars: Bars) -> None:
     terminal.table(
         f"deviation of {warm.strategy} by warm-up, worst of {warm.samples} rows", heads, cells(warm)
     )
-    if bars.synthetic:
-        terminal.say(watermark(bars))
+    if note := data_note(bars):
+        terminal.say(note)
     verdict = (
         f"memory={warm.memory} is enough"
         if warm.enough

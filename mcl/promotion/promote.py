@@ -13,7 +13,7 @@ from mcl.base import access_recorder, progress
 from mcl.base.errors import PromotionError, StoreError, nearest
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.promotion import aliases, bundle, live_gates, robustness_gates
 from mcl.promotion.gates import (
     BEFORE_LOOK,
@@ -235,7 +235,7 @@ def _provenance(stored: StoredRun, evidence: _Evidence) -> dict[str, Any]:
         "data_fingerprint": now["data_fingerprint"],
         "code_sha256": now["code_sha256"],
         "synthetic": run.bars.synthetic,
-        "watermark": watermark(run.bars),
+        "watermark": data_note(run.bars),
         "git": {key: now[f"git.{key}"] for key in ("commit", "dirty")},
         "git_of_run": {
             key: stored.tags.get(f"git.{key}", "unknown") for key in ("commit", "dirty")

@@ -114,7 +114,7 @@ def compare_page(views: Sequence[CompareView]) -> str:
         "comparison",
         f"{len(views)} runs compared",
         sections,
-        synthetic=_watermark(views),
+        data_note=_note(views),
         lead=" · ".join(v.short for v in views),
     )
 
@@ -122,6 +122,14 @@ def compare_page(views: Sequence[CompareView]) -> str:
 def _metrics_note(views: Sequence[CompareView]) -> str:
     counted = dict.fromkeys(v.luck for v in views if v.luck)
     return f"{STARS} {' '.join(f'The Sharpe is {sentence}.' for sentence in counted)}".rstrip()
+
+
+def _note(views: Sequence[CompareView]) -> str:
+    """Return the sentence about the data: the mark of synthetic runs first, then the limits of
+    each market source.
+    """
+    limits = dict.fromkeys(v.notes for v in views if v.notes and not v.synthetic)
+    return " · ".join(filter(None, [_watermark(views), *limits]))
 
 
 def _watermark(views: Sequence[CompareView]) -> str:

@@ -28,9 +28,9 @@ SLOT_SEC = 1800
 _CSS = {"error": "loss", "warning": "", "note": ""}
 
 
-def health_page(health: Health, *, title: str, synthetic: str = "", lead: str = "") -> str:
-    """One self-contained HTML document. `synthetic` is the watermark sentence, empty for market
-    data.
+def health_page(health: Health, *, title: str, data_note: str = "", lead: str = "") -> str:
+    """One self-contained HTML document. `data_note` is the sentence about the data, empty
+    where there is none.
     """
     sections = [
         Section(
@@ -71,7 +71,7 @@ def health_page(health: Health, *, title: str, synthetic: str = "", lead: str = 
         title,
         sections,
         verdict=_verdict(health),
-        synthetic=synthetic,
+        data_note=data_note,
         cards=_cards(health),
         lead=lead,
     )

@@ -57,7 +57,7 @@ class RegistryView:
 
     title: str
     lead: str
-    synthetic: str
+    data_note: str
     sentence: str
     outside: bool
     sessions: Sequence[LiveSession]
@@ -98,7 +98,7 @@ def registry_page(view: RegistryView) -> str:
         view.title,
         sections,
         verdict=verdict,
-        synthetic=view.synthetic,
+        data_note=view.data_note,
         cards=_cards(view),
         lead=view.lead,
         links=view.links,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.engine.result import Result
 from mcl.report.activity import costs, exposure, hours, limits, months, rolls, waterfall
 from mcl.report.format import (
@@ -129,7 +129,6 @@ def run_page(view: RunView) -> str:
         Section("Assumptions", _assumptions(view)),
         Section("Provenance", _provenance(view)),
     ]
-    synthetic = watermark(bars)
     cards = "".join(
         card(name, view.metrics, _card_note(name, view)) for name in CARDS if name in view.metrics
     )
@@ -138,7 +137,7 @@ def run_page(view: RunView) -> str:
         view.title,
         sections,
         verdict=_judged(view),
-        synthetic=synthetic,
+        data_note=data_note(bars),
         cards=cards,
         lead=lead,
         chips=_chips(view),

@@ -30,7 +30,7 @@ def sweep_page(
     *,
     chosen: int | None = None,
     luck: Luck | None = None,
-    synthetic: str = "",
+    data_note: str = "",
     advice: str = "",
     links: Sequence[Link] = (),
     address: Callable[[str], str] | None = None,
@@ -41,8 +41,8 @@ def sweep_page(
     parameters (`params.x`, or any name with a dot), metric columns, and, where there is one,
     `reason` and `detail` of a trial without a score, and `run_id`, whose page is at its `address`.
     `luck` is the deflation of the trial `chosen` (default: the best) by the trial ledger.
-    `synthetic` is the watermark sentence, empty for market data; `advice` stands above the best
-    trials.
+    `data_note` is the sentence about the data, empty where there is none; `advice` stands above
+    the best trials.
     """
     frame = trials.rename(columns={"trial": "number"}) if "number" not in trials else trials
     search = SearchView(
@@ -70,7 +70,7 @@ def sweep_page(
     sections.append(Section("Without a score", _lost(search)))
     verdict, cards = _verdict(search, chosen, luck), _cards(search, luck)
     return page(
-        "search", title, sections, verdict=verdict, synthetic=synthetic, cards=cards, links=links
+        "search", title, sections, verdict=verdict, data_note=data_note, cards=cards, links=links
     )
 
 

@@ -252,17 +252,18 @@ def page(
     sections: Sequence[Section],
     *,
     verdict: Verdict | None = None,
-    synthetic: str = "",
+    data_note: str = "",
     cards: str = "",
     lead: str = "",
     chips: Sequence[str] = (),
     links: Sequence[Link] = (),
 ) -> str:
-    """The whole document. `synthetic` is the watermark sentence, empty for market data; `lead` is
-    the small line above the title, `chips` are short facts below the verdict, `links` lead out of
-    the page.
+    """The whole document. `data_note` is the sentence about the data that stands above everything
+    (`mcl.data.data_note`), empty where there is none; `lead` is the small line above the title,
+    `chips` are short facts below the verdict, `links` lead out of the page.
     """
-    mark = f'<div class="synthetic" role="note">{escape(synthetic)}</div>' if synthetic else ""
+    note_class = "synthetic" if data_note.startswith("SYNTHETIC") else "limits"
+    mark = f'<div class="{note_class}" role="note">{escape(data_note)}</div>' if data_note else ""
     badge = f'<span class="badge {verdict.level}">{escape(verdict.word)}</span>' if verdict else ""
     head = f'<p class="verdict">{badge}<span>{escape(verdict.text)}</span></p>' if verdict else ""
     small = "".join(f"<li>{escape(chip)}</li>" for chip in chips)
@@ -281,7 +282,7 @@ def page(
     )
     eyebrow = " · ".join(filter(None, (f"mcl {kind}", lead)))
     foot = "Times are UTC, money is USD. This file needs no network." + (
-        f" {synthetic}." if synthetic else ""
+        f" {data_note}." if data_note else ""
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

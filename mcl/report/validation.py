@@ -75,7 +75,7 @@ class ValidationView:
     lead: str
     level: str
     sentence: str
-    synthetic: str
+    data_note: str
     rows: Sequence[Judged]
     cards: Sequence[tuple[str, str, str]]
     curves: Sequence[EquityCurve]
@@ -137,7 +137,7 @@ def validation_page(view: ValidationView) -> str:
         view.title,
         sections,
         verdict=Verdict(level, word, view.sentence),
-        synthetic=view.synthetic,
+        data_note=view.data_note,
         cards=cards,
         lead=view.lead,
         links=view.links,

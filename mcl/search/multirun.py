@@ -17,7 +17,7 @@ from typing import Any
 from mcl import composition
 from mcl.base.errors import ConfigError, MclError, StoreError, in_words
 from mcl.config import schema
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.search import hydra_sweeper
 from mcl.search.interrupt import Stop, interruptible
 from mcl.search.progress import NoProgress, Progress, SweepStatistics
@@ -233,7 +233,7 @@ def _watermark(data_cache: DataCache, valid: Sequence[schema.Config]) -> str:
     """Of the first job's bars that can be loaded."""
     for run in valid:
         with suppress(MclError):
-            return watermark(data_cache.bars(run.data))
+            return data_note(data_cache.bars(run.data))
     return ""
 
 

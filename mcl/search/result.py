@@ -404,7 +404,7 @@ def page(sweep_result: SweepResult, title: str) -> bytes:
         title,
         chosen=sweep_result.best["trial"] if sweep_result.best else None,
         luck=sweep_result.luck,
-        synthetic=sweep_result.watermark,
+        data_note=sweep_result.watermark,
         advice=advice,
         links=out,
         address=urls.run_address,

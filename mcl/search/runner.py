@@ -14,7 +14,7 @@ from mcl import composition
 from mcl.base import progress
 from mcl.base.errors import ConfigError, StoreError
 from mcl.config import schema
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.search import sweep_dir
 from mcl.search.ask_tell import Loop
 from mcl.search.best import select_best
@@ -194,7 +194,7 @@ class _Search:
                     in_full=stopping.status == "FINISHED",
                 )
                 ending = Ending(
-                    stopping.status, stopping.why, watermark(snapshot.bars), snapshot.space
+                    stopping.status, stopping.why, data_note(snapshot.bars), snapshot.space
                 )
                 sweep_result = conclude(
                     self.store,

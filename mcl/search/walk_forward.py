@@ -27,7 +27,7 @@ from mcl import composition, metrics
 from mcl.base.errors import ConfigError, StoreError
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.engine import backtest as engine
 from mcl.engine.plan import joined
 from mcl.engine.result import Result
@@ -344,7 +344,7 @@ class _WalkForward:
         )
         self.store.finish(self.directory.sweep_id, record)
         self.directory.write_heartbeat(self.directory.heartbeat() | {"status": fold_result.status})
-        mark = watermark(self.snapshot.bars)
+        mark = data_note(self.snapshot.bars)
         frame = _frame(done, {}, list(self.snapshot.space))
         return WalkForwardResult(
             self.directory.sweep_id,
@@ -387,7 +387,7 @@ class _WalkForward:
         self.store.finish(walk_id, record)
         self.store.analyze()
         self.directory.write_heartbeat(self.directory.heartbeat() | {"status": "FINISHED"})
-        page, mark = self.store.artifacts(walk_id) / "report.html", watermark(snapshot.bars)
+        page, mark = self.store.artifacts(walk_id) / "report.html", data_note(snapshot.bars)
         return WalkForwardResult(
             walk_id,
             _title(snapshot),

@@ -22,7 +22,7 @@ from mcl import __version__, composition
 from mcl.base.import_closure import imported
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.metrics.overfit import Luck
 from mcl.report.format import metric_rows, verdict
 from mcl.strategy import builtin, user_strategies
@@ -63,8 +63,8 @@ WORDS = (  # imported there too: sentences, secrets, paths, never a number
 
 
 def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
-    """The tags of a run on these bars: fingerprints, repository state, versions, and the mark of
-    synthetic data.
+    """The tags of a run on these bars: fingerprints, repository state, versions, and the
+    sentence about the data.
     """
     run_tags = {
         "mcl.kind": "backtest",
@@ -82,7 +82,8 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
         **{f"git.{k}": v for k, v in repository(composition.root()).items()},
         **{f"version.{k}": v for k, v in versions().items()},
     }
-    return run_tags | ({"watermark": watermark(bars)} if bars.synthetic else {})
+    sentence = data_note(bars)
+    return run_tags | ({"watermark": sentence} if sentence else {})
 
 
 def label(params: Mapping[str, Any]) -> str:

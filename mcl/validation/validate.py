@@ -15,7 +15,7 @@ import pandas as pd
 from mcl.base import progress
 from mcl.base.terminal import plain
 from mcl.config import schema
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import effective_rank, min_track_record, n_effective
 from mcl.tracking import provenance
@@ -128,7 +128,7 @@ def _facts(a: Answers, rows: list[Row], level: str) -> dict[str, Any]:
     facts: dict[str, Any] = plain(
         {
             "verdict": level,
-            "watermark": watermark(a.subject.bars),
+            "watermark": data_note(a.subject.bars),
             "rows": [vars(row) for row in rows],
             "cases": [vars(case) for case in (*a.costs, *a.delays, *a.rolls)],
             "regimes": [vars(regime) for regime in a.regimes],

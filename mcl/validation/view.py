@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, n_effective
 from mcl.report.format import number, p_text
@@ -30,7 +30,7 @@ def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
         lead=f"run {about.stored.run_id} · validation {run_id} · {counted} · {looked}",
         level=verdict.overall(rows),
         sentence=verdict.sentence(rows),
-        synthetic=watermark(about.bars),
+        data_note=data_note(about.bars),
         rows=[Judged(r.label, r.value, r.rule, r.level, r.meaning) for r in rows],
         cards=[
             (

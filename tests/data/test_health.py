@@ -237,7 +237,7 @@ def test_the_page_says_it_all_and_the_verb_exits_with_one(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    page = health_page(health, title="Check", synthetic="SYNTHETIC DATA")
+    page = health_page(health, title="Check", data_note="SYNTHETIC DATA")
     for text in (
         "Not fit",
         "2024-01-31",
@@ -281,7 +281,7 @@ def test_real_gold_and_real_settlements_can_be_judged(shared_data: Path, tmp_pat
 def test_the_page_shows_what_was_found_to_everybody(
     health: Health, browser: Chromium, tmp_path: Path
 ) -> None:
-    browser.show(tmp_path, health_page(health, title="Check", synthetic="SYNTHETIC DATA"))
+    browser.show(tmp_path, health_page(health, title="Check", data_note="SYNTHETIC DATA"))
     text = browser.run(
         "return [...document.querySelectorAll('#findings tbody tr')].map(r => [...r.cells].slice(0,"
         " 3).map(c => c.textContent))"

@@ -152,7 +152,7 @@ def pages(month: Result, make_view: MakeView) -> dict[str, str]:
         "run": run_page(make_view(month)),
         "compare": compare_page(compared(month)),
         "sweep": sweep_page(
-            trials(), "sharpe", "maximize", "search", synthetic="", luck=deflated(trials(), 60)
+            trials(), "sharpe", "maximize", "search", data_note="", luck=deflated(trials(), 60)
         ),
         "session": session_page(
             decisions,
@@ -216,14 +216,14 @@ def test_synthetic_banner_if_and_only_if_synthetic(
     marked = [
         pages["run"],
         compare_page(compared(month, synthetic=True, notes="planted")),
-        sweep_page(trials(), "sharpe", "maximize", "s", synthetic="SYNTHETIC DATA, seed 7"),
+        sweep_page(trials(), "sharpe", "maximize", "s", data_note="SYNTHETIC DATA, seed 7"),
         session_page(
             pd.DataFrame(),
             pd.DataFrame(),
             pd.DataFrame(),
             {},
             title="s",
-            synthetic="SYNTHETIC DATA, seed 7",
+            data_note="SYNTHETIC DATA, seed 7",
         ),
     ]
     for html in marked:
@@ -236,6 +236,19 @@ def test_synthetic_banner_if_and_only_if_synthetic(
     for html in (run_page(make_view(real)), pages["compare"], pages["sweep"], pages["session"]):
         assert Document(html).banners == 0
         assert "SYNTHETIC" not in html
+
+
+def test_the_limits_of_a_market_source_stand_on_every_page(make_view: MakeView) -> None:
+    limits = "ONE PRICE A DAY — nothing else"
+    bars = replace(walk(SESSION_BARS, synthetic=False), provenance={"facts": {"limits": limits}})
+    pages = [
+        run_page(make_view(simulated(bars))),
+        compare_page(compared(simulated(bars), synthetic=False, notes=limits)),
+        sweep_page(trials(), "sharpe", "maximize", "s", data_note=limits),
+    ]
+    for html in pages:
+        assert f'<div class="limits" role="note">{limits}</div>' in html
+        assert Document(html).banners == 0
 
 
 def test_the_chart_keeps_every_fill_and_the_extremes(month: Result, pages: dict[str, str]) -> None:

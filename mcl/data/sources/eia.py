@@ -31,8 +31,8 @@ COLUMNS = (TIME, *RANKS)
 INSTRUMENT = "CL"
 LONGEST_GAP_DAYS = 10  # between two tables: no exchange holiday is longer
 LIMITS = (
-    "EIA DAILY SETTLEMENTS — one price a day, which is open, high, low and close; no volume and no"
-    " open interest; the publisher ended the series in April 2024"
+    "EIA DAILY SETTLEMENTS — one price a day, no volume; the publisher ended the series in April"
+    " 2024"
 )
 PROVENANCE = {
     "publisher": "U.S. Energy Information Administration (EIA)",

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mcl.base import progress
 from mcl.base.errors import LiveError
-from mcl.data.synthetic.watermark import watermark
+from mcl.data.data_note import data_note
 from mcl.live import session_setup as staging
 from mcl.live.audit.basis import Basis
 from mcl.live.audit.compare import Audit, audit
@@ -194,7 +194,7 @@ def session_facts(
 ) -> dict[str, Any]:
     """The key figures of the session, also shown on its page."""
     equity = audited.decisions["equity_usd"].dropna()
-    mark = watermark(stage.warmup)
+    mark = data_note(stage.warmup)
     return {
         "version": f"{deployed.alias} v{deployed.version} (run {deployed.run_id})",
         "session": str(stage.date),
@@ -282,7 +282,7 @@ def _page(
         audited.differences,
         facts | promoted | {"journal": str(journal)},
         title=_title(deployed, stage),
-        synthetic=watermark(stage.warmup),
+        data_note=data_note(stage.warmup),
         slippage=audited.slippage,
         basis=BasisTable(audited.basis.note, audited.basis.table, _basis_facts(audited.basis)),
         links=[
@@ -320,7 +320,7 @@ def _note(deployed: Deployable, facts: dict[str, Any]) -> str:
 def _record(
     deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path
 ) -> Record:
-    title, mark = _title(deployed, stage), watermark(stage.warmup)
+    title, mark = _title(deployed, stage), data_note(stage.warmup)
     frames = {name: getattr(audited, name) for name in FRAMES} | {"basis": audited.basis.table}
     return Record(
         study=STUDY,
