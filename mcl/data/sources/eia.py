@@ -187,7 +187,8 @@ def _refuse_differences(path: Path, old: pd.DataFrame, new: pd.DataFrame) -> Non
 def _cells(frame: pd.DataFrame, day: pd.Timestamp) -> str:
     if day not in frame.index:
         return "no such day"
-    return ",".join("" if np.isnan(price) else f"{price:g}" for price in frame.loc[day])
+    prices = frame.loc[day].to_numpy(np.float64)
+    return ",".join("" if np.isnan(price) else f"{price:g}" for price in prices)
 
 
 def _days(count: int) -> str:
