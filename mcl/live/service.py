@@ -34,6 +34,7 @@ from mcl.data.download.fetcher import DownloadProgress
 from mcl.data.download.plan import DownloadOrder, DownloadTerms, SilentListener, download
 from mcl.data.download.receipts import Folder
 from mcl.data.loader import load
+from mcl.live.audit.compare import NothingToAudit
 from mcl.live.journal import read
 from mcl.live.memory import release
 from mcl.live.ops.control_socket import alone, folder_of
@@ -284,6 +285,9 @@ class Service:
                 day,
                 self.name,
             )
+            return
+        except NothingToAudit as error:
+            log.info("session %s is not audited: %s", day, error)
             return
         except Exception as error:
             log.error("the audit failed", exc_info=error)

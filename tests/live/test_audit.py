@@ -24,7 +24,7 @@ from mcl.config import schema
 from mcl.data.bars import COLUMNS as STORED
 from mcl.live import session_setup as staging
 from mcl.live.audit import record
-from mcl.live.audit.compare import Audit, audit
+from mcl.live.audit.compare import Audit, NothingToAudit, audit
 from mcl.live.audit.record import audit_again
 from mcl.live.audit.slippage import mean_ticks
 from mcl.live.journal import Draft, Journal, read
@@ -237,13 +237,19 @@ def test_a_wrong_equity_is_found_even_when_all_else_is_equal(finished: Finished)
     assert (what, cause) == ("equity", "unexplained")
 
 
-def test_an_empty_journal_is_a_sentence(finished: Finished) -> None:
+def test_a_session_without_a_bar_has_nothing_to_audit_unless_it_sent_something(
+    finished: Finished,
+) -> None:
+    sentence = "holds no bar: the session ended before its first decision"
     with closing(sqlite3.connect(finished.journal)) as db, db:
         db.execute("DROP TRIGGER no_delete")
-        db.execute("DELETE FROM entry")
-    with pytest.raises(
-        LiveError, match="holds no bar: the session ended before its first decision"
-    ):
+        db.execute("DELETE FROM entry WHERE kind = 'bar'")
+    with pytest.raises(LiveError, match=sentence) as sent:
+        finished.audited()
+    assert not isinstance(sent.value, NothingToAudit)  # orders without a bar are an alarm
+    with closing(sqlite3.connect(finished.journal)) as db, db:
+        db.execute("DELETE FROM entry WHERE kind NOT IN ('begin', 'state')")
+    with pytest.raises(NothingToAudit, match=sentence):
         finished.audited()
 
 

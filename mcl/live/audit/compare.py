@@ -86,6 +86,12 @@ class Audit:
         return int((self.differences["cause"] == "unexplained").sum())
 
 
+class NothingToAudit(LiveError):
+    """The session ended before its first decision and sent nothing, as one does that is started
+    minutes before the close.
+    """
+
+
 def audit(
     journal: Path, deployed: Deployable, strategy: Strategy, stage: Stage, exact_prices: bool
 ) -> Audit:
@@ -97,7 +103,9 @@ def audit(
     for entry in entries:
         kinds[entry.kind].append(entry)
     if not kinds["bar"]:
-        raise LiveError(
+        # an order or a fill without a bar is for a person to look at
+        acted = kinds["order"] or kinds["fill"] or kinds["roll"] or kinds["protect"]
+        raise (LiveError if acted else NothingToAudit)(
             f"{journal} holds no bar: the session ended before its first decision",
             "its last entry of kind state says why",
         )
