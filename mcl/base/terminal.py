@@ -353,10 +353,12 @@ def table_text(
 
 def text(value: Any) -> str:
     """A cell: floats to six significant digits, `n/a` where there is none, and no more than four
-    decimals of next to nothing.
+    decimals of next to nothing; a list as its items.
     """
     if _is_no_time(value) or (isinstance(value, float) and math.isnan(value)):
         return "n/a"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(text, value)) or "none"
     if not isinstance(value, float):
         return str(value)
     if 0 < abs(value) < NOTHING:

@@ -367,13 +367,13 @@ def unknown_key(key: str, verb: str, overrides: list[str]) -> tuple[str, str]:
     groups = [
         group
         for group in keys
-        if "@" in group and key in (group.split("@")[0], group.split("@")[1])
+        if "@" in group and key.replace("/", ".") in (group.split("@")[0], group.split("@")[1])
     ]
     if groups:
         value = next((o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")), "NAME")
         return (
             f"unknown key {key}: did you mean {groups[0]}={value}?",
-            f"the group {key} stands in {groups[0].split('@')[1]}",
+            f"the group {groups[0].split('@')[0]} sets {groups[0].split('@')[1]}",
         )
     if (
         not closest(key, keys)

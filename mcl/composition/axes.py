@@ -43,6 +43,8 @@ def with_options(overrides: list[str]) -> list[str]:
 
 
 def _axis(key: str, override: str) -> str:
+    if "/" in key:
+        raise ConfigError(*composition.unknown_key(key, "sweep", []))
     if "." not in key and (composition.conf_dir() / key).is_dir():
         raise ConfigError(
             f"{override} chooses between groups, and a search varies values",

@@ -295,9 +295,9 @@ def existing_path(path: str, root: Path, *, folder: bool | None = None) -> Path:
     parent = next((p for p in candidates[0].parents if p.is_dir()), root)
     missing = candidates[0].relative_to(parent).parts[0]
     names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
-    raise DataError(
-        f"there is no {candidates[0]}; in {parent}: {nearest(missing, names)}", "set data.path"
-    )
+    clause = nearest(missing, names)
+    there = clause if clause.endswith("?") else f"{parent} holds {clause.removeprefix('valid: ')}"
+    raise DataError(f"there is no {candidates[0]}; {there}", "set data.path")
 
 
 def _refuse_unusable(path: str) -> None:
