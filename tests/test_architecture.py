@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+import mcl
+
 PACKAGE = Path(__file__).resolve().parents[1] / "mcl"
 # highest first; a module may import from its own room and from lower rows, never up and never
 # sideways
 ROWS = (
     ("cli",),
+    ("library",),
     ("ops",),
     ("live",),
     ("promotion",),
@@ -84,6 +87,29 @@ def test_every_module_has_a_room() -> None:
     """`mcl` itself and `python -m mcl` alone stand at the top of the package."""
     rooms = {room(module) for module, _ in modules()} - {"", "__main__"}
     assert rooms == ROW.keys()
+
+
+def test_the_package_itself_lends_the_library_and_nothing_else() -> None:
+    """`mcl/__init__.py` stands above all rooms: it may import the library, at the first use of a
+    name. What is below imports rooms from it, and never such a name.
+    """
+    lender = PACKAGE / "__init__.py"
+    assert {name for name in imports(lender) if name.startswith("mcl.")} == {
+        "mcl.library",
+        "mcl.library.research",
+    }
+    assert [
+        node.lineno
+        for node in ast.parse(lender.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom) and ".library" in ast.unparse(node)
+    ] == []
+    borrowed = [
+        f"{module} -> {name}"
+        for module, path in modules()
+        for name in imports(path)
+        if name.removeprefix("mcl.") in mcl.__all__
+    ]
+    assert borrowed == []
 
 
 def test_the_page_of_the_architecture_names_every_room_from_top_to_bottom() -> None:

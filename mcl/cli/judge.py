@@ -9,8 +9,8 @@ from typing import Any
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import StoreError, nearest
-from mcl.cli.sweeps import identified
 from mcl.data.data_note import data_note
+from mcl.library.research import identified
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
 from mcl.report.format import many

@@ -12,34 +12,29 @@ from mcl import composition
 from mcl.base import access_recorder, progress, terminal
 from mcl.base.errors import ConfigError, LiveError, nearest
 from mcl.base.files import below
-from mcl.cli.sweeps import identified
-from mcl.tracking.store import Store, StoredRun
+from mcl.library import research as library
+from mcl.tracking.store import Store
 
 
 def promote(args: Namespace) -> int:
-    from mcl.config.promotion_rules import Promotion
-    from mcl.promotion import promote as promotion
+    from mcl.promotion.promote import GatesMissed
 
-    raw = composition.compose("promote", args.overrides).raw
-    gates = composition.validate(Promotion, raw["promotion"], "promotion")
-    store = Store()
-    run_id, choice = _chosen(args.run_id, store)
+    rules = library.promotion_rules(args.overrides)  # a mistake in them is said first
+    run_id, choice = library.chosen(args.run_id)
     if choice:
         terminal.say(choice)
     try:
-        done = promotion.promote(
+        done = library.promote(
             run_id,
             args.to,
-            store=store,
-            root=composition.root(),
-            gates=gates,
             name=args.name,
-            waived=args.waive,
+            waive=args.waive,
             because=args.because,
+            rules=rules,
         )
-    except promotion.GatesMissed as refusal:
+    except GatesMissed as refusal:
         if not terminal.quiet():
-            _gates(refusal.gates)
+            _gates(refusal.table())
             _reads(refusal.reads)
         raise
     data = {
@@ -57,33 +52,8 @@ def promote(args: Namespace) -> int:
     return 0
 
 
-def _chosen(named: str, store: Store) -> tuple[str, str]:
-    """The run that is meant, and for a search why."""
-    return chosen(store.run(identified(named, store)), store)
-
-
-def chosen(stored: StoredRun, store: Store) -> tuple[str, str]:
-    """A run itself; of a search its choice by plateau, as `mcl select` ranks it, and why."""
-    from mcl.validation.selection import choose
-
-    if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
-        return stored.run_id, ""
-    choice = choose(stored.run_id, (), store=store, root=composition.root())
-    run_id = str(choice.winner["run_id"])
-    if str(stored.tags.get("best_trial")) == str(choice.winner["trial"]):
-        run_id = stored.tags["best_run_id"]  # the winner's complete run
-    if not run_id:
-        raise ConfigError(
-            f"trial {choice.winner['trial']}, the choice of search {stored.run_id[:12]}, is no"
-            " stored run",
-            "search with search.track=all, or run its values: mcl select shows them",
-        )
-    return run_id, f"search {stored.run_id[:12]}: {choice.why}"
-
-
 def _gates(gates: Any) -> None:
-    rows = [[g.name, g.value, g.rule, g.word, g.waived or g.meaning] for g in gates]
-    terminal.table("gates", ["gate", "value", "rule", "verdict", "what it says"], rows, left=5)
+    terminal.table("gates", [*gates.columns], gates.to_numpy().tolist(), left=5)
 
 
 def _reads(reads: tuple[str, ...]) -> None:
@@ -92,7 +62,7 @@ def _reads(reads: tuple[str, ...]) -> None:
 
 
 def _promoted(done: Any) -> None:
-    _gates(done.gates)
+    _gates(done.table())
     _reads(done.reads)
     terminal.say(
         f"version {done.version} is now {done.alias!r} · {done.path} · next: mcl live {done.alias}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,10 +17,11 @@ from typing import Any
 
 from mcl import composition
 from mcl.base import progress, terminal
-from mcl.base.errors import ConfigError, MclError, StoreError, nearest
+from mcl.base.errors import MclError, StoreError
 from mcl.base.files import write_whole
-from mcl.cli import config_view, research_arguments, sweeps
+from mcl.cli import config_view, sweeps
 from mcl.composition import search_path
+from mcl.library import research as library
 from mcl.report.format import stopped
 from mcl.tracking.store import Store, StoredRun, StoredVersion
 
@@ -38,86 +38,42 @@ def _backtest(args: Namespace) -> int:
         return config_view.show("backtest", args)
     if args.multirun:
         return _grid(args)
-    composed = _relative(args) if args.base else composition.compose("backtest", args.overrides)
+    composed = library.compose(args.overrides, base=args.base or "")
     if composed.multirun:
         return _grid(args)
-    if composed.sweeper_params:
-        message = (
-            "hydra.sweeper.params is read by a grid and by a search, and this is one run:"
-            f" {', '.join(composed.sweeper_params)}"
-        )
-        raise ConfigError(message, "mcl backtest -m runs the grid, mcl sweep searches")
-    run = composed.config
-    from mcl.composition import overrides
-    from mcl.metrics.undefined import reasons
-    from mcl.tracking import backtest_run
-
-    done = backtest_run.backtest(
-        run, store=Store(), root=composition.root(), overrides=composed.overrides
-    )
-    measured = done.metrics | done.luck.metrics
+    run = library.backtest(composed)
     data = {
-        "run_id": done.run_id,
-        "metrics": measured,
-        "undefined": reasons(measured),
-        "deflation": done.luck.sentence,
-        "report": done.report,
-        "config_sha256": done.tags["config_sha256"],
-        "data_fingerprint": done.bars.fingerprint,
-        "synthetic": done.bars.synthetic,
-        "own_code_reads": done.tags.get("own_code_reads", ""),
+        "run_id": run.run_id,
+        "metrics": run.metrics,
+        "undefined": run.undefined,
+        "deflation": run.deflation,
+        "report": run.report,
+        "config_sha256": run.tags["config_sha256"],
+        "data_fingerprint": run.result.bars.fingerprint,
+        "synthetic": run.result.bars.synthetic,
+        "own_code_reads": run.tags.get("own_code_reads", ""),
+        "repeat": run.repeat,
     }
-    name = backtest_run.name(run, done.bars)
-    data["repeat"] = line = shlex.join(
-        ["mcl", "backtest", *overrides.shortest(run, composed.overrides)]
-    )
 
     def print_summary() -> None:
+        from mcl.tracking.backtest_run import halted_on
+
         halted = stopped(
-            measured["max_drawdown_frac"],
-            run.risk.limits.max_drawdown_frac,
-            backtest_run.halted_on(done.result),
+            run.metrics["max_drawdown_frac"],
+            run.config.risk.limits.max_drawdown_frac,
+            halted_on(run.result),
         )
-        notes = [halted, done.luck.sentence, f"again: {line}"]
-        _show_run(name, measured, done.tags, done.run_id, done.report, notes, whole=args.all)
+        notes = [halted, run.deflation, f"again: {run.repeat}"]
+        _show_run(run.name, run.metrics, run.tags, run.run_id, run.report, notes, whole=args.all)
 
     terminal.answer(data, print_summary)
-    if args.show and done.report:
-        webbrowser.open(done.report.as_uri())
+    if args.show and run.report:
+        webbrowser.open(run.report.as_uri())
     return 0
 
 
-def _relative(args: Namespace) -> composition.Composed:
-    """The overrides laid over what is promoted under a name or number, or over a stored run."""
-    from mcl.composition.overrides import relative
-    from mcl.promotion.promoted_file import MODEL
-    from mcl.tracking import backtest_run
-
-    store = Store()
-    names = {
-        name
-        for version in store.versions(MODEL)
-        for name in (*version.aliases, str(version.version))
-    }
-    run_id = store.version(MODEL, args.base).run_id if args.base in names else args.base
-    stored = store.run(run_id)
-    if stored.tags.get("mcl.kind") in ("sweep", "grid") and stored.tags.get("best_run_id"):
-        stored = store.run(stored.tags["best_run_id"])
-    base = backtest_run.stored_config(stored)
-    earlier = (
-        json.loads(stored.file("overrides.json"))["overrides"]
-        if (stored.artifacts / "overrides.json").is_file()
-        else []
-    )
-    return relative(base, args.overrides, earlier)
-
-
 def _grid(args: Namespace) -> int:
-    from mcl import search
-
-    grid = search.grid(
-        args.overrides, store=Store(), root=composition.root(), progress=not terminal.quiet()
-    )
+    grid = library.grid(args.overrides, progress=not terminal.quiet())
     return sweeps.show(grid, ["backtest", "-m", *args.overrides])
 
 
@@ -129,14 +85,10 @@ def sweep(args: Namespace) -> int:
 def _sweep(args: Namespace) -> int:
     if config_view.wants_configuration(args):
         return config_view.show("sweep", args)
-    composed = composition.compose("sweep", args.overrides)
+    composed = library.compose(args.overrides, "sweep")
     if args.estimate:
-        return sweeps.estimate(args.overrides)
-    from mcl import search
-
-    sweep = search.sweep(
-        composed, store=Store(), root=composition.root(), progress=not terminal.quiet()
-    )
+        return sweeps.estimate(composed)
+    sweep = library.sweep(composed, progress=not terminal.quiet())
     return sweeps.show(sweep, ["sweep", *args.overrides])
 
 
@@ -326,49 +278,30 @@ def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
 
 
 def runs(args: Namespace) -> int:
-    from mcl.tracking.backtest_run import today
-
     store = Store()
-    listable = store.in_study(args.study, tops=True)
-    if not listable and args.study != research_arguments.STUDY:
-        raise StoreError(
-            f"no run is filed under the study {args.study!r}:"
-            f" {nearest(args.study, store.connection.studies())}",
-            "mcl runs --study NAME",
-        )
-    aliases = {run.tags["mcl.alias"] for run in listable if "mcl.alias" in run.tags}
-    if args.alias is not None and args.alias not in aliases:
-        message = f"no session of {args.alias!r} is filed under the study {args.study!r}"
-        raise StoreError(
-            f"{message}: {nearest(args.alias, aliases)}", "mcl registry lists the promoted names"
-        )
-    matches = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][
-        : args.limit
-    ]
-    run_metrics = [today(run, _luck(run)) for run in matches]
-    choices = [_choice(run, store) for run in matches]
+    matches = library.listed_runs(args.study, alias=args.alias, limit=args.limit)
     listed = [
         {
-            "run_id": run.run_id,
-            "name": run.name,
-            "kind": run.tags.get("mcl.kind"),
-            "status": run.status,
-            "metrics": metrics,
+            "run_id": run.stored.run_id,
+            "name": run.stored.name,
+            "kind": run.kind or None,
+            "status": run.stored.status,
+            "metrics": run.metrics,
         }
-        | ({"winner": choice} if choice else {})
-        | ({"best": run.tags["best_run_id"]} if run.tags.get("best_run_id") else {})
-        for run, metrics, choice in zip(matches, run_metrics, choices, strict=True)
+        | ({"winner": run.winner} if run.winner else {})
+        | ({"best": run.best} if run.best else {})
+        for run in matches
     ]
     rows = [
         [
-            run.run_id[:12],
-            run.tags.get("mcl.kind", ""),
-            run.name,
-            run.status,
-            *_ratio_cells(metrics),
-            choice[:12],
+            run.stored.run_id[:12],
+            run.kind,
+            run.stored.name,
+            run.stored.status,
+            *_ratio_cells(run.metrics),
+            run.winner[:12],
         ]
-        for run, metrics, choice in zip(matches, run_metrics, choices, strict=True)
+        for run in matches
     ]
     columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials", "winner"]
     least = ["trials", "deflated", "status"]
@@ -383,19 +316,6 @@ def runs(args: Namespace) -> int:
     return 0
 
 
-def _choice(run: StoredRun, store: Store) -> str:
-    """The run that `mcl promote` takes of a search, its choice by plateau; empty where there is
-    none, or too many trials to rank here.
-    """
-    from mcl.cli.registry import chosen
-
-    if not run.tags.get("best_run_id") or int(run.tags.get("target") or 0) > MOST_RANKED:
-        return ""
-    with suppress(MclError):
-        return chosen(run, store)[0]
-    return ""
-
-
 def _no_runs(store: Store, study: str) -> str:
     """Return the sentence of a list without rows: where runs are, if anywhere."""
     others = [
@@ -407,17 +327,6 @@ def _no_runs(store: Store, study: str) -> str:
     return f"No run is filed under the study {study!r} yet." + (
         f" Other studies have runs: {where}" if where else ""
     )
-
-
-def _luck(run: StoredRun) -> Any:
-    """The deflation of a run by today's trial ledger; None where its files are gone: a list shows
-    the others all the same.
-    """
-    from mcl.tracking.backtest_run import luck_of
-
-    with suppress(StoreError):
-        return luck_of(run, composition.root())
-    return None
 
 
 def _ratio_cells(metrics: dict[str, float]) -> list[str]:
@@ -508,7 +417,6 @@ def _finished(run: StoredRun) -> StoredRun:
     return run
 
 
-MOST_RANKED = 5_000  # trials of a search whose choice a list looks up
 HEADLINES = (
     "net_pnl_usd",
     "sharpe",

@@ -7,12 +7,11 @@ import math
 import shlex
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from mcl import composition
 from mcl.base import terminal
-from mcl.base.errors import MclError, StoreError
+from mcl.base.errors import MclError
 from mcl.report.format import many
 from mcl.tracking.store import Store
 
@@ -156,13 +155,13 @@ def _best(sweep: Any) -> dict[str, Any] | None:
     }
 
 
-def estimate(overrides: list[str]) -> int:
+def estimate(composed: composition.Composed) -> int:
     """Say how long a sweep would take, and record nothing."""
     from dataclasses import asdict
 
     from mcl.search import status
 
-    forecast = status.estimate(composition.compose("sweep", overrides), composition.root())
+    forecast = status.estimate(composed, composition.root())
     points = "continuous" if math.isinf(forecast.points) else f"{forecast.points:,.0f}"
     rows = [
         ["trials", f"{forecast.trials:,}"],
@@ -232,18 +231,6 @@ def extend(args: Namespace) -> int:
             progress=not terminal.quiet(),
         )
     )
-
-
-def identified(named: str, store: Store) -> str:
-    """The id of a run, or of the search that has this name."""
-    from mcl.search import runner, sweep_dir
-
-    try:
-        return store.run(named).run_id
-    except StoreError as error:
-        with suppress(StoreError):
-            return sweep_dir.find(runner.folder(store), named).sweep_id
-        raise error from None
 
 
 def status(args: Namespace) -> int:

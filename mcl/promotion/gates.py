@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.store import StoredRun
 from mcl.tracking.trial_ledger import Tally
 from mcl.validation.holdout import Look
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RULES = {  # gate -> the rule in conf/promotion that asks for it
     "trades": "min_trades",
@@ -102,6 +105,14 @@ class Gate:
     def __str__(self) -> str:
         value_text = "undefined" if math.isnan(self.value) else terminal.text(float(self.value))
         return f"{self.name} = {value_text} (rule: {self.rule}; {self.meaning})"
+
+
+def table(gates: Sequence[Gate]) -> pd.DataFrame:
+    """One row per gate: its value, its rule, its verdict and what it says."""
+    import pandas as pd
+
+    rows = [(g.name, g.value, g.rule, g.word, g.waived or g.meaning) for g in gates]
+    return pd.DataFrame(rows, columns=["gate", "value", "rule", "verdict", "what it says"])
 
 
 def at_least(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcl.base import access_recorder, progress
 from mcl.base.errors import PromotionError, StoreError, nearest
@@ -23,6 +23,7 @@ from mcl.promotion.gates import (
     left_out,
     searched,
     significant,
+    table,
     tally_of,
     unseen,
     waive,
@@ -37,6 +38,9 @@ from mcl.tracking.trial_ledger import Tally
 from mcl.validation import holdout
 from mcl.validation.holdout import Look
 from mcl.validation.subject import subject
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "MODEL",
@@ -62,6 +66,10 @@ class Promoted:
     synthetic: bool
     reads: tuple[str, ...] = ()  # what the user's own code reads besides its bars
 
+    def table(self) -> pd.DataFrame:
+        """One row per gate: `gate`, `value`, `rule`, `verdict`, `what it says`."""
+        return table(self.gates)
+
 
 class GatesMissed(PromotionError):
     """The refusal of a run that missed gates; `gates` holds all of them, passed ones too, `reads`
@@ -78,6 +86,10 @@ class GatesMissed(PromotionError):
             " at the hold-out are counted",
         )
         self.gates, self.reads = gates, reads
+
+    def table(self) -> pd.DataFrame:
+        """The same as of `Promoted`: passed gates and missed ones."""
+        return table(self.gates)
 
 
 def promote(
@@ -188,9 +200,9 @@ def _judge(
         look = holdout.look(run.config, stored.run_id, root)
         tested = significance(about, trial_ledger.stored_identity(stored.tags), look, root)
     own = searched(rules, run.result, tally, look, stage)
-    table = (*own, *robust, *unseen(rules, look), *significant(rules, tested, stage), *on_paper)
-    table = waive(table, waived, because)
-    return _Evidence(run, table, tally, look, tested, paper, tuple(sorted(opened)))
+    every = (*own, *robust, *unseen(rules, look), *significant(rules, tested, stage), *on_paper)
+    answered = waive(every, waived, because)
+    return _Evidence(run, answered, tally, look, tested, paper, tuple(sorted(opened)))
 
 
 def _same_stage(name: str, stage: str, store: Store) -> None:
@@ -260,7 +272,7 @@ def _provenance(stored: StoredRun, evidence: _Evidence) -> dict[str, Any]:
     }
 
 
-def _tags(run: schema.Config, table: Sequence[Gate], facts: dict[str, Any]) -> dict[str, str]:
+def _tags(run: schema.Config, gates: Sequence[Gate], facts: dict[str, Any]) -> dict[str, str]:
     """Return the tags that MLflow's own pages show; the files have everything else."""
     tags = {
         "mcl.strategy": run.strategy["name"],
@@ -268,7 +280,7 @@ def _tags(run: schema.Config, table: Sequence[Gate], facts: dict[str, Any]) -> d
         "synthetic": str(facts["synthetic"]).lower(),
     }
     tags |= {
-        "gates": f"{sum(g.passed for g in table)} of {sum(g.required for g in table)}",
+        "gates": f"{sum(g.passed for g in gates)} of {sum(g.required for g in gates)}",
         "alias": facts["name"],
     }
     tags |= {f"waived.{name}": why for name, why in facts["waived"].items()}

@@ -1,0 +1,1 @@
+"""The functions that `import mcl` offers, and that the verbs call."""
