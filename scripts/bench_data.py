@@ -29,10 +29,10 @@ import json, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from processor import peak_mb
-from mcl.config import schema
 from mcl.data.loader import load
+from mcl.data.sources.databento import DatabentoData
 start, cpu = time.perf_counter(), time.process_time()
-bars = load(schema.DatabentoData(source="databento", path=sys.argv[1]), Path(sys.argv[2]))
+bars = load(DatabentoData(source="databento", path=sys.argv[1]), Path(sys.argv[2]))
 print(json.dumps({
     "bars": len(bars),
     "seconds": time.perf_counter() - start,
@@ -54,13 +54,11 @@ def measured(home: Path, root: Path) -> dict[str, float]:
 
 
 def parent_years(years: int, folder: Path) -> Path:
-    from mcl.config import schema
+    from mcl.data.sources.synthetic import SyntheticData
     from mcl.data.synthetic import generator
 
     first = date(LAST.year - years, LAST.month, LAST.day)
-    return generator.generate(
-        schema.SyntheticData(source="synthetic"), folder, first=first, last=LAST
-    )
+    return generator.generate(SyntheticData(source="synthetic"), folder, first=first, last=LAST)
 
 
 def row(years: int, home: Path, root: Path) -> dict[str, float]:

@@ -30,6 +30,7 @@ from mcl.base.files import write_whole
 from mcl.composition import schema_keys
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
+from mcl.data.sources import SOURCES
 from mcl.strategy import builtin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +46,7 @@ An unknown key, a wrong type or a broken rule is refused with the nearest valid 
 GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
     "data": (
         "data",
-        (schema.SyntheticData, schema.DatabentoData, schema.CsvData, schema.LeanData),
+        tuple(source.model for source in SOURCES),
         "data",
     ),
     "roll": ("data.roll", (schema.Roll,), "data.roll"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import data_options
 import pytest
 import yaml
 
@@ -15,7 +16,6 @@ from mcl.config.promotion_rules import Promotion
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXPERIMENTS = CONF.parent / "experiments"
-NEEDS_PATH = {"csv", "eia", "lean_gold"}  # sources whose file only the user has
 GROUPS = ("data", "strategy", "risk", "costs", "broker")
 
 
@@ -29,9 +29,9 @@ def options(group: str) -> list[str]:
     "override", [f"{group}={name}" for group in GROUPS for name in options(group)]
 )
 def test_every_option_composes_and_builds(override: str) -> None:
-    path = ["data.path=somewhere"] if override.split("=")[1] in NEEDS_PATH else []
-    path += ["data.stamped_at=open"] if override == "data=csv" else []
-    run = composition.compose("backtest", [override, *path]).config
+    group, option = override.split("=")
+    needed = data_options.needed(option) if group == "data" else []
+    run = composition.compose("backtest", [override, *needed]).config
     assert strategy.build(run.strategy).memory >= 0
     assert composition.run_config(run.model_dump(mode="json")) == run
 

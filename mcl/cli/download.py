@@ -218,13 +218,14 @@ def _served(args: Namespace) -> Path:
                 "give a folder of DBN files, or leave --folder away for the synthetic world",
             )
         return folder
+    from mcl.data.sources.synthetic import SyntheticData
     from mcl.data.synthetic import generator
 
     data = composition.compose(
         "backtest",
         [f"data={'planted' if args.world == 'planted' else 'synthetic'}", *args.overrides],
     ).config.data
-    if data.source != "synthetic":
+    if not isinstance(data, SyntheticData):
         raise ConfigError(
             f"data.source={data.source!r} is no generated world",
             "serve recorded files with --folder",

@@ -8,8 +8,9 @@ parameters (`mcl.strategy`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -41,6 +42,11 @@ class Roll(Strict):
 
 
 class DataCommon(Strict):
+    """The keys that every data source has. A source adds its own in its file of
+    `mcl/data/sources`.
+    """
+
+    source: str
     instrument: str = "MCL"
     interval: Interval = "1m"
     start: Day | None = None  # first session
@@ -61,83 +67,8 @@ class DataCommon(Strict):
         return self
 
 
-class SyntheticData(DataCommon):
-    """A generated MCL world, written as real DBN under `folder` once and cached. Always marked as
-    synthetic.
-    """
-
-    source: Literal["synthetic"]
-    world: Literal["zero_edge", "planted_edge"] = "zero_edge"
-    seed: int = Field(7, ge=0)
-    # planted_edge only: annual Sharpe, before costs, of the planted rule
-    edge_sharpe: float = Field(4.0, ge=0, le=10)
-    # the planted rule is an EMA cross on 1-minute closes with these spans
-    edge_fast: int = Field(240, ge=1)
-    edge_slow: int = Field(960, ge=2)
-    folder: str = "data"
-
-
-class DatabentoData(DataCommon):
-    """DBN files as Databento delivers them, below `folder`: parent downloads with definitions and
-    statistics, or single files.
-    """
-
-    source: Literal["databento"]
-    symbol: str = "MCL.FUT"
-    path: str = "data/raw/MCL_FUT"
-    folder: str = "data"
-
-
-Column = Annotated[str, Field(min_length=1)]
-
-
-class CsvColumns(Strict):
-    """Names of the columns in the file. `ranks`: price columns by expiry rank (1st, 2nd … nearby),
-    for series without dated contracts.
-    """
-
-    time: Column = "date"
-    open: Column | None = None
-    high: Column | None = None
-    low: Column | None = None
-    close: Column | None = None
-    volume: Column | None = None
-    symbol: Column | None = None
-    ranks: tuple[Column, ...] = Field((), strict=False)
-
-
-class CsvData(DataCommon):
-    """Any CSV of bars. The time convention must be said, since vendors differ."""
-
-    source: Literal["csv"]
-    path: str
-    columns: CsvColumns = CsvColumns()
-    # no default: a wrong guess is a look ahead of one bar
-    stamped_at: Literal["open", "close", "date"] | None = None
-    timezone: str | None = None  # of times that carry no offset; no default either
-
-    @model_validator(mode="after")
-    def _stamped(self) -> CsvData:
-        if self.stamped_at is None:
-            raise ValueError(
-                "stamped_at is not said, and vendors differ: write data.stamped_at=open where a"
-                " time is that at which its bar opens, data.stamped_at=close where it is that at"
-                " which it closes, data.stamped_at=date for bare days"
-            )
-        return self
-
-
-class LeanData(DataCommon):
-    """A folder of LEAN futures zips (`YYYYMMDD_trade.zip`, one member per expiry, milliseconds
-    since midnight, bar open).
-    """
-
-    source: Literal["lean"]
-    path: str
-    timezone: str = "America/New_York"
-
-
-Data = Annotated[SyntheticData | DatabentoData | CsvData | LeanData, Field(discriminator="source")]
+if TYPE_CHECKING:
+    Data = DataCommon  # the models of all sources: `complete` names them
 
 
 # -------------------------------------------------------------------------------------------- costs
@@ -517,3 +448,12 @@ class Config(Strict):
         if not isinstance(self.strategy.get("name"), str):
             raise ValueError("strategy.name is missing; pick one with strategy=NAME")
         return self
+
+
+def complete(models: Sequence[type[DataCommon]]) -> Any:
+    """Make `Config.data` one of these models, chosen by its `source`. The registry of data sources
+    does it when it is imported. Until then a `Config` cannot be validated. Returns the type.
+    """
+    data: Any = Annotated[Union[tuple(models)], Field(discriminator="source")]  # noqa: UP007
+    Config.model_rebuild(force=True, _types_namespace={"Data": data})
+    return data

@@ -1,47 +1,30 @@
 """Load the bars of a data config; `load` is the door of the room.
 
 The stored dataset is found by the hash of its raw input, or made from it. Sources differ only in
-where the raw input comes from: a generated world, a folder of vendor files, a CSV, a folder of LEAN
-zips. A warm call reads no vendor library: it hashes the raw files and maps finished arrays.
+where the raw input comes from (`mcl.data.sources`). A warm call reads no vendor library: it hashes
+the raw files and maps finished arrays.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 from mcl.base import access_recorder, progress
-from mcl.base.errors import DataError, nearest
+from mcl.base.errors import DataError
 from mcl.base.files import below
 from mcl.config import schema
 from mcl.config.base_model import Strict
-from mcl.data import continuous, dataset
+from mcl.data import continuous, dataset, sources
 from mcl.data.bars import Bars
-from mcl.data.table import Table
+from mcl.data.source import Raw
 
-LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes, as file systems have it
 _MANIFEST_KEYS = ("synthetic", "request", "counts", "conditions", "facts")
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Raw input that exists on disk: what the dataset is called, its files below `base`, how they
-    are read, and the reader.
-    """
-
-    label: str
-    base: Path
-    files: list[Path]
-    request: dict[str, Any]
-    table: Callable[[], Table]
 
 
 def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
@@ -91,7 +74,7 @@ def stored_dataset(data: schema.Data, root: Path) -> dataset.Dataset:
     """
     raw = raw_input(data, root)
     made_from = dataset.inputs(raw.base, raw.files)
-    folder = _folder(raw, made_from, data, root)
+    folder = _folder(raw, made_from, root)
     if (folder / "manifest.json").is_file():
         return dataset.Dataset(folder)
     check_receipts(raw, made_from)
@@ -114,14 +97,13 @@ def check_receipts(raw: Raw, made_from: list[dict[str, Any]]) -> None:
             )
 
 
-def dataset_folder(raw: Raw, data: schema.Data, root: Path) -> Path:
+def dataset_folder(raw: Raw, root: Path) -> Path:
     """Return the folder of the dataset of this raw input, whether or not it exists."""
-    return _folder(raw, dataset.inputs(raw.base, raw.files), data, root)
+    return _folder(raw, dataset.inputs(raw.base, raw.files), root)
 
 
-def _folder(raw: Raw, made_from: list[dict[str, Any]], data: schema.Data, root: Path) -> Path:
-    home = data.folder if isinstance(data, schema.SyntheticData | schema.DatabentoData) else "data"
-    return below(root / home, f"{raw.label}-{dataset.key(made_from, raw.request)[:12]}")
+def _folder(raw: Raw, made_from: list[dict[str, Any]], root: Path) -> Path:
+    return below(root / raw.home, f"{raw.label}-{dataset.key(made_from, raw.request)[:12]}")
 
 
 def bars(stored: dataset.Dataset, data: schema.Data) -> Bars:
@@ -207,125 +189,8 @@ def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------ sources
-
-
 def raw_input(data: schema.Data, root: Path) -> Raw:
     """Return the raw input of a config. DataError when the path is not there. A synthetic world is
     generated when it is absent.
     """
-    match data:
-        case schema.SyntheticData():
-            return _synthetic(data, root)
-        case schema.DatabentoData():
-            return _dbn(
-                existing_path(data.path, root),
-                data.instrument,
-                {"source": "databento", "symbol": data.symbol},
-            )
-        case schema.CsvData():
-            from mcl.data.sources import csv
-
-            path = existing_path(data.path, root, folder=False)
-            request = data.model_dump(
-                mode="json",
-                include={"source", "instrument", "interval", "columns", "stamped_at", "timezone"},
-            )
-            return Raw(
-                _label(f"csv-{path.stem}"),
-                path.parent,
-                [path],
-                request,
-                partial(csv.table, path, data),
-            )
-        case schema.LeanData():
-            from mcl.data.sources import lean
-
-            path = existing_path(data.path, root, folder=True)
-            request = {"source": "lean", "instrument": data.instrument, "timezone": data.timezone}
-            files = lean.files(path, data.instrument)
-            return Raw(
-                f"lean-{data.instrument.lower()}",
-                path,
-                files,
-                request,
-                partial(lean.table, path, data),
-            )
-
-
-def _synthetic(data: schema.SyntheticData, root: Path) -> Raw:
-    from mcl.data.synthetic import generator
-
-    home = generator.generate(data, root / data.folder / "raw")
-    raw = _dbn(
-        home, data.instrument, {"source": "synthetic", "world": data.world, "seed": data.seed}
-    )
-    return replace(raw, label=f"synthetic-{data.world}-seed{data.seed}")
-
-
-def _label(text: str) -> str:
-    """A file may be called anything; what is made of it has a plain name."""
-    return re.sub(r"[^\w .,+=@-]", "_", text)[:60]
-
-
-def _dbn(path: Path, instrument: str, request: dict[str, Any]) -> Raw:
-    from mcl.data.sources import databento
-
-    by_schema = databento.files(path)
-    request = request | {"instrument": instrument, "schemas": sorted(by_schema)}
-    label = _label(f"{instrument.lower()}-{path.name.split('.')[0]}")
-    paths = [p for paths in by_schema.values() for p in paths] + databento.conditions(path)
-    base = path if path.is_file() or all(p.is_relative_to(path) for p in paths) else path.parent
-    return Raw(label, base, paths, request, partial(databento.table, path, instrument))
-
-
-def existing_path(path: str, root: Path, *, folder: bool | None = None) -> Path:
-    """Find `path` below the project folder, or from the working directory. DataError with the
-    nearest name there is.
-
-    `folder` says what it has to be: True a folder, False a file, None either. A pipe or a device is
-    neither.
-    """
-    _refuse_unusable(path)
-    candidates = (root / path, Path(path).absolute())
-    target = next((p for p in candidates if p.exists()), None)
-    if target is not None:
-        _refuse_kind(target, path, folder)
-        return target
-    parent = next((p for p in candidates[0].parents if p.is_dir()), root)
-    missing = candidates[0].relative_to(parent).parts[0]
-    names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
-    clause = nearest(missing, names)
-    there = clause if clause.endswith("?") else f"{parent} holds {clause.removeprefix('valid: ')}"
-    raise DataError(f"there is no {candidates[0]}; {there}", "set data.path")
-
-
-def _refuse_unusable(path: str) -> None:
-    """DataError for what no file system can have."""
-    if not path.strip():
-        raise DataError("data.path is empty", "set data.path=FILE")
-    longest = max(len(os.fsencode(part)) for part in path.split("/"))
-    if longest > LONGEST_PART or len(os.fsencode(path)) > LONGEST_PATH:
-        problem = f"data.path={path[:40]}… has {len(path):,} characters"
-        raise DataError(
-            f"{problem}: a name has at most {LONGEST_PART} bytes, a path {LONGEST_PATH:,}",
-            "set data.path",
-        )
-
-
-def _refuse_kind(target: Path, path: str, folder: bool | None) -> None:
-    if not target.is_file() and not target.is_dir():
-        raise DataError(
-            f"data.path={path} is a pipe, a device or a socket, not a file",
-            "copy its content into a file",
-        )
-    if folder is False and target.is_dir():
-        names = sorted(p.name for p in target.iterdir() if p.is_file())[:5]
-        raise DataError(
-            f"data.path={path} is a folder, not a file",
-            f"name one of its files: {', '.join(names) or 'it has none'}",
-        )
-    if folder is True and target.is_file():
-        raise DataError(
-            f"data.path={path} is a file, not a folder", "name the folder that it lies in"
-        )
+    return sources.of(data).raw(data, root)

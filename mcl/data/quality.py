@@ -124,7 +124,7 @@ def examine(data: schema.Data, root: Path) -> Health:
         return Health(raw.label, (_unreadable(error),))
     good = _GoodRows(table)
     good.read()
-    findings = [*good.findings, *_stored(loader.dataset_folder(raw, data, root))]
+    findings = [*good.findings, *_stored(loader.dataset_folder(raw, root))]
     if not good.pieces:
         return Health(raw.label, tuple(_ordered(findings)), table)
     degraded = dataset.degraded(table.conditions, table.calendar)

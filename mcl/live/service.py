@@ -34,6 +34,7 @@ from mcl.data.download.fetcher import DownloadProgress
 from mcl.data.download.plan import DownloadOrder, DownloadTerms, SilentListener, download
 from mcl.data.download.receipts import Folder
 from mcl.data.loader import load
+from mcl.data.sources.databento import DatabentoData
 from mcl.live.audit.compare import NothingToAudit
 from mcl.live.journal import read
 from mcl.live.memory import release
@@ -416,7 +417,7 @@ def next_session(now_ns: int, instrument: str, after: date | None = None) -> Upc
 
 def missing(data: schema.Data, root: Path) -> DownloadOrder:
     """The download that brings stored bars up to date. LiveError: these data are of no download."""
-    if not isinstance(data, schema.DatabentoData):
+    if not isinstance(data, DatabentoData):
         raise LiveError(
             f"data.source={data.source} is not downloaded: bring the bars before each open yourself"
         )

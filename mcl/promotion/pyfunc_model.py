@@ -22,6 +22,7 @@ import pandas as pd
 
 from mcl.base.errors import DataError
 from mcl.config import schema
+from mcl.data import sources
 from mcl.data.bars import Bars
 from mcl.data.table import PRICES
 from mcl.engine.backtest import backtest
@@ -106,7 +107,7 @@ def bars_of(rows: pd.DataFrame, data: schema.Data) -> Bars:
             calendar.contract(instrument.symbol, int(m) // 100, int(m) % 100) for m in months
         ),
         roll_table=_roll_table(rows),
-        synthetic=data.source == "synthetic",
+        synthetic=sources.of(data).generated,
         shift=shift,
         left_at=left_at,
         ratio=None if (ratio == 1.0).all() else ratio,

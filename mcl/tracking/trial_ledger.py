@@ -35,6 +35,8 @@ import numpy.typing as npt
 from mcl import composition
 from mcl.base.errors import StoreError
 from mcl.base.files import LockHeld, below, locked, write_whole
+from mcl.data import sources
+from mcl.data.source import always
 from mcl.metrics import overfit
 from mcl.metrics.overfit import Luck
 from mcl.metrics.performance import Floats, moments
@@ -48,12 +50,7 @@ SMALL_ROWS = 1000
 # without returns: the same point again, and one that a rule kept from being simulated
 NEVER_A_TRIAL = ("duplicate", "constraint")
 EVERY = "*"  # all families of a market
-IDENTITY = {  # what tells one market from another, by data source
-    "synthetic": ("world", "seed", "edge_sharpe", "edge_fast", "edge_slow"),
-    "databento": ("symbol",),
-    "csv": ("path",),
-    "lean": ("path",),
-}
+UNKNOWN_SOURCE = always("path", "symbol")
 Days = npt.NDArray[np.int64]
 
 
@@ -163,9 +160,12 @@ def trial_pool(flat: Mapping[str, Any]) -> TrialPool | None:
     source = flat.get("data.source")
     if source is None or flat.get("strategy.name") is None:
         return None
-    facts = {key: flat.get(f"data.{key}") for key in IDENTITY.get(source, ("path", "symbol"))}
-    if facts.get("world") == "zero_edge":
-        facts = {key: facts[key] for key in ("world", "seed")}
+    values = {
+        key.removeprefix("data."): value for key, value in flat.items() if key.startswith("data.")
+    }
+    # a run of a source that this version does not have
+    keys = sources.BY_NAME[source].identity if source in sources.BY_NAME else UNKNOWN_SOURCE
+    facts = {key: values.get(key) for key in keys(values)}
     words = (
         (
             Path(str(value)).name

@@ -25,6 +25,7 @@ from tws_harness import RawClient, order_request, run, walk
 from mcl.broker.ib import IBBroker
 from mcl.cli.main import main
 from mcl.config import schema
+from mcl.data.sources.csv import CsvColumns, CsvData
 from mcl.market import calendar
 from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS, tape_loader
@@ -248,7 +249,7 @@ def test_several_contracts_of_a_store_are_named_or_all(tmp_path: Path) -> None:
             ]
     project(tmp_path)
     (tmp_path / "bars.csv").write_text("\n".join(lines) + "\n")
-    columns = schema.CsvColumns(
+    columns = CsvColumns(
         time="time",
         open="open",
         high="high",
@@ -257,7 +258,7 @@ def test_several_contracts_of_a_store_are_named_or_all(tmp_path: Path) -> None:
         volume="volume",
         symbol="symbol",
     )
-    data = schema.CsvData(
+    data = CsvData(
         source="csv",
         path=str(tmp_path / "bars.csv"),
         columns=columns,

@@ -23,6 +23,8 @@ from mcl.base.errors import BrokerError
 from mcl.config import schema
 from mcl.data import loader
 from mcl.data.depth import load_depth
+from mcl.data.sources.databento import DatabentoData
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, order_books
 from mcl.market import calendar
 from mcl.simulators.tws import SimulatedTWS, quotes, tape_loader
@@ -344,13 +346,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[schema.Data, Path
     """A generated world with the order books of one session, read as files of the vendor."""
     root = tmp_path_factory.mktemp("root")
     home = generator.generate(
-        schema.SyntheticData(source="synthetic", seed=11),
+        SyntheticData(source="synthetic", seed=11),
         root / "raw",
         first=date(2024, 1, 8),
         last=date(2024, 1, 12),
     )
     order_books.generate(home, DAYS, "mbp-1")
-    data = schema.DatabentoData(
+    data = DatabentoData(
         source="databento", symbol="MCL.FUT", path=str(home), roll=schema.Roll(rule="calendar")
     )
     loader.stored_dataset(data, root)

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from mcl.config import schema
 from mcl.data import dbn
 from mcl.data.bars import Bars
 from mcl.data.loader import load
+from mcl.data.sources.databento import DatabentoData
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator
 
 FIRST, LAST = date(2024, 1, 2), date(2024, 2, 23)
@@ -21,7 +22,7 @@ FIRST, LAST = date(2024, 1, 2), date(2024, 2, 23)
 
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = schema.SyntheticData(source="synthetic", seed=11)
+    spec = SyntheticData(source="synthetic", seed=11)
     return generator.generate(spec, tmp_path_factory.mktemp("world"), first=FIRST, last=LAST)
 
 
@@ -30,8 +31,8 @@ def world_copy(small_world: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(small_world, tmp_path / "raw" / "MCL_FUT"))
 
 
-def databento_data(path: Path, **choices: Any) -> schema.DatabentoData:
-    return schema.DatabentoData(source="databento", path=str(path), **choices)
+def databento_data(path: Path, **choices: Any) -> DatabentoData:
+    return DatabentoData(source="databento", path=str(path), **choices)
 
 
 @pytest.fixture(scope="session")

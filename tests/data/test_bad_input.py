@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 from mcl.base.errors import DataError, StoreError
-from mcl.config import schema
 from mcl.data import dbn, loader
 from mcl.data.loader import load
+from mcl.data.sources.csv import CsvData
 
 from .conftest import databento_data, rewrite
 
@@ -193,7 +193,7 @@ COLUMNS = {
 }
 
 
-def csv_data(path: Path, **choices: Any) -> schema.CsvData:
+def csv_data(path: Path, **choices: Any) -> CsvData:
     words: dict[str, Any] = {
         "source": "csv",
         "path": str(path),
@@ -201,7 +201,7 @@ def csv_data(path: Path, **choices: Any) -> schema.CsvData:
         "stamped_at": "open",
         "timezone": "UTC",
     } | choices
-    return schema.CsvData.model_validate(words)
+    return CsvData.model_validate(words)
 
 
 def written(folder: Path, rows: list[str], header: str = HEADER) -> Path:

@@ -24,6 +24,7 @@ from mcl.config import schema
 from mcl.data import dbn
 from mcl.data.bars import COLUMNS, Bars
 from mcl.data.loader import load
+from mcl.data.sources.databento import DatabentoData
 from mcl.market.calendar import NS
 from mcl.strategy import build, builtin
 
@@ -181,7 +182,7 @@ def test_cuts_where_it_matters(small_world: Path, scratch: Path, interval: str, 
     compare(small_world, scratch, bars, count, databento_data(small_world, interval=interval))
 
 
-def compare(home: Path, scratch: Path, bars: Bars, count: int, data: schema.DatabentoData) -> None:
+def compare(home: Path, scratch: Path, bars: Bars, count: int, data: DatabentoData) -> None:
     """The first `count` bars against what raw files that end there give, and the signals of every
     strategy on both.
     """

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcl.base.errors import DataError
-from mcl.config import schema
 from mcl.data import dbn
 from mcl.data.loader import load
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator
 from mcl.data.synthetic.watermark import watermark
 
@@ -31,7 +31,7 @@ DAMAGE = ("truncate", "flip", "zero", "swap", "append", "insert")
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = schema.SyntheticData(source="synthetic", seed=11)
+    spec = SyntheticData(source="synthetic", seed=11)
     return generator.generate(
         spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 4), last=date(2024, 1, 5)
     )

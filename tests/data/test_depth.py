@@ -26,6 +26,7 @@ from mcl.data import dbn, depth, slippage_model
 from mcl.data.bars import Bars
 from mcl.data.depth import Book, Depth
 from mcl.data.loader import load
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, order_books
 from mcl.market.calendar import NS, to_day
 
@@ -38,7 +39,7 @@ DAYS = (date(2024, 1, 10), date(2024, 1, 15))
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = schema.SyntheticData(source="synthetic", seed=11)
+    spec = SyntheticData(source="synthetic", seed=11)
     world = generator.generate(
         spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 19)
     )

@@ -20,13 +20,16 @@ from mcl.data import loader
 from mcl.data.coverage import Coverage
 from mcl.data.loader import load
 from mcl.data.quality import Finding, Health, examine
+from mcl.data.sources.csv import CsvColumns, CsvData
+from mcl.data.sources.lean import LeanData
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import defects, generator
 from mcl.market.calendar import to_day
 from mcl.report.health import health_page
 
 from .conftest import FIRST, LAST, databento_data, rewrite
 
-SPEC = schema.SyntheticData(source="synthetic", seed=11)
+SPEC = SyntheticData(source="synthetic", seed=11)
 
 
 @pytest.fixture(scope="module")
@@ -258,14 +261,14 @@ def test_the_page_says_it_all_and_the_verb_exits_with_one(
 
 
 def test_real_gold_and_real_settlements_can_be_judged(shared_data: Path, tmp_path: Path) -> None:
-    gold = schema.LeanData(
+    gold = LeanData(
         source="lean", instrument="GC", path=str(shared_data / "lean_apache2"), timezone="UTC"
     )
     judged = examine(gold, tmp_path)
     assert judged.count("error") == 0
     assert finding(judged, "statistics").severity == "note"
     path = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
-    columns = schema.CsvColumns(ranks=("c1", "c2", "c3", "c4"))
+    columns = CsvColumns(ranks=("c1", "c2", "c3", "c4"))
     choices: dict[str, Any] = {
         "instrument": "CL",
         "interval": "session",
@@ -273,7 +276,7 @@ def test_real_gold_and_real_settlements_can_be_judged(shared_data: Path, tmp_pat
         "columns": columns,
     }
     rule = schema.Roll(rule="calendar", sessions_before_last_trade=0)
-    daily = examine(schema.CsvData(source="csv", path=str(path), roll=rule, **choices), tmp_path)
+    daily = examine(CsvData(source="csv", path=str(path), roll=rule, **choices), tmp_path)
     assert daily.coverage is None
     assert "chart-coverage" not in health_page(daily, title="Daily")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mcl.cli import main
-from mcl.config import schema
 from mcl.data.expiry_check import compare
+from mcl.data.sources.lean import LeanData
 from mcl.market import calendar
 
 from .conftest import databento_data, rewrite
@@ -50,7 +50,7 @@ def test_a_moved_expiry_differs_and_the_verb_exits_with_one(
 
 
 def test_without_definitions_nothing_is_claimed(shared_data: Path, tmp_path: Path) -> None:
-    gold = schema.LeanData(
+    gold = LeanData(
         source="lean", instrument="GC", path=str(shared_data / "lean_apache2"), timezone="UTC"
     )
     rows = compare(gold, tmp_path, date(2013, 10, 7))

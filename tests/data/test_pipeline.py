@@ -21,6 +21,7 @@ from mcl.config import schema
 from mcl.data import continuous, loader
 from mcl.data.bars import COLUMNS, ROLL_COLUMNS, Bars
 from mcl.data.loader import load
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator
 from mcl.market.calendar import NS, sessions
 
@@ -329,12 +330,12 @@ def test_the_synthetic_source_makes_its_world_once(
     calls = []
     real = generator.generate
 
-    def short(spec: schema.SyntheticData, folder: Path) -> Path:
+    def short(spec: SyntheticData, folder: Path) -> Path:
         calls.append(real(spec, folder, first=FIRST, last=LAST))
         return calls[-1]
 
     monkeypatch.setattr(generator, "generate", short)  # seven weeks instead of two years
-    data = schema.SyntheticData(source="synthetic", seed=3, holdout_start=date(2024, 2, 1))
+    data = SyntheticData(source="synthetic", seed=3, holdout_start=date(2024, 2, 1))
     first, second = load(data, tmp_path), load(data, tmp_path)
     assert calls[0] == calls[1]
     assert first.fingerprint == second.fingerprint

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from comparisons import digest
 
-from mcl.config import schema
 from mcl.data import continuous, dbn, loader
 from mcl.data.bars import COLUMNS, Bars
 from mcl.data.loader import load
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, order_books
 from mcl.market.calendar import NS, sessions, to_day
 
@@ -27,7 +27,7 @@ DAY = date(2024, 1, 10)
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = schema.SyntheticData(source="synthetic", seed=11)
+    spec = SyntheticData(source="synthetic", seed=11)
     world = generator.generate(
         spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 11)
     )

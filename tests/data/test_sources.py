@@ -20,6 +20,7 @@ from mcl.config import schema
 from mcl.data import loader
 from mcl.data.bars import Bars
 from mcl.data.loader import load
+from mcl.data.sources.csv import CsvData
 from mcl.market.calendar import last_trade_date
 
 
@@ -105,7 +106,7 @@ def ranked(folder: Path, rows: list[str]) -> schema.Data:
         "stamped_at": "date",
     }
     columns = {"time": "date", "ranks": ["c1", "c2"]}
-    return schema.CsvData.model_validate(
+    return CsvData.model_validate(
         words | {"columns": columns, "roll": {"rule": "calendar", "sessions_before_last_trade": 0}}
     )
 

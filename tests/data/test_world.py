@@ -18,8 +18,8 @@ import pytest
 from comparisons import digest
 
 from mcl.base.errors import DataError, StoreError
-from mcl.config.schema import SyntheticData
 from mcl.data import dbn
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, price_process
 from mcl.market import calendar
 from mcl.market.instruments import MCL

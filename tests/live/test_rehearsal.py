@@ -23,7 +23,7 @@ import pytest
 from deployments import walk
 
 from mcl.cli.main import main
-from mcl.config import schema
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic.generator import generate
 from mcl.live.journal import Entry, Kind, read
 from mcl.market import calendar
@@ -91,7 +91,7 @@ def own_files(source: str, folder: Path) -> None:
         walk(1).to_csv(folder / "bars.csv", index=False)
         return
     generate(
-        schema.SyntheticData(source="synthetic", seed=11),
+        SyntheticData(source="synthetic", seed=11),
         folder / "dbn",
         first=date(2025, 3, 3),
         last=date(2025, 4, 10),

@@ -40,6 +40,9 @@ from mcl.composition import run_config
 from mcl.config import schema
 from mcl.data.download.plan import CERTIFICATE, DownloadOrder, DownloadTerms, download
 from mcl.data.loader import load
+from mcl.data.sources.csv import CsvData
+from mcl.data.sources.databento import DatabentoData
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic.generator import generate
 from mcl.live import journal_queries
 from mcl.live.journal import Draft, Journal, read
@@ -176,7 +179,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the vendor has."""
     folder = tmp_path_factory.mktemp("world") / "world"
     return generate(
-        schema.SyntheticData(source="synthetic", seed=11),
+        SyntheticData(source="synthetic", seed=11),
         folder,
         first=OLDEST,
         last=date(2025, 4, 11),
@@ -609,7 +612,7 @@ def test_what_is_missing_is_downloaded_from_where_the_stored_bars_end(
     world: Path, tmp_path: Path
 ) -> None:
     """A real download of a generated world from a vendor on loopback."""
-    data = schema.DatabentoData(source="databento")
+    data = DatabentoData(source="databento")
     with serving(world, certificate((tmp_path / CERTIFICATE).parent)) as vendor:
         terms = DownloadTerms(gateway=vendor.url)
         with pytest.raises(LiveError, match="holds no bars to go on from"):
@@ -621,7 +624,7 @@ def test_what_is_missing_is_downloaded_from_where_the_stored_bars_end(
         assert date.fromisoformat(missing(data, tmp_path).start) > date(2025, 3, 25)
     with pytest.raises(LiveError, match="csv is not downloaded"):
         missing(
-            schema.CsvData(source="csv", path="x.csv", instrument="MCL", stamped_at="close"),
+            CsvData(source="csv", path="x.csv", instrument="MCL", stamped_at="close"),
             tmp_path,
         )
 

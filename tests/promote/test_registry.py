@@ -337,7 +337,7 @@ def test_history_shows_registry_and_git_side_by_side(shop: Project) -> None:
         ("risk.limits.max_order", [], 4, "file conf/limits/usual.yaml:"),
         ("risk.limits.max_order", ["risk=vol_target"], 20, "file conf/risk/vol_target.yaml:"),
         ("capital_usd", [], 25_000.0, "file conf/run.yaml:"),
-        ("data.folder", [], "data", "default of SyntheticData in mcl/config/schema.py"),
+        ("data.folder", [], "data", "default of SyntheticData in mcl/data/sources/synthetic.py"),
         (
             "data.interval",
             ["experiment=001_ema_baseline", "data.interval=5m"],

@@ -8,6 +8,7 @@ from datetime import date
 from itertools import product
 from pathlib import Path
 
+import data_options
 import numpy as np
 import pytest
 
@@ -16,6 +17,8 @@ from mcl.base.errors import DataError
 from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.loader import load
+from mcl.data.sources.databento import DatabentoData
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator
 
 RULES, ADJUSTMENTS = ("volume", "open_interest", "calendar"), ("difference", "ratio", "none")
@@ -23,7 +26,7 @@ RULES, ADJUSTMENTS = ("volume", "open_interest", "calendar"), ("difference", "ra
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = schema.SyntheticData(source="synthetic", seed=11)
+    spec = SyntheticData(source="synthetic", seed=11)
     return generator.generate(
         spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 2), last=date(2024, 2, 23)
     )
@@ -31,9 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bars_with(home: Path, root: Path, **choices: object) -> Bars:
     return load(
-        schema.DatabentoData(
-            source="databento", path=str(home), roll=schema.Roll.model_validate(choices)
-        ),
+        DatabentoData(source="databento", path=str(home), roll=schema.Roll.model_validate(choices)),
         root,
     )
 
@@ -46,13 +47,13 @@ def test_every_option_composes(rule: str, adjust: str) -> None:
     assert (chosen.rule, chosen.adjust, chosen.sessions_before_last_trade) == (rule, adjust, 3)
 
 
-@pytest.mark.parametrize("data", ["synthetic", "planted", "mcl_databento", "lean_gold", "eia"])
+@pytest.mark.parametrize("data", data_options.OPTIONS)
 def test_every_data_source_takes_every_rule(data: str) -> None:
     for rule in RULES:
         overrides = [
             f"data={data}",
             f"roll@data.roll={rule}",
-            *(["data.path=somewhere"] if data in ("eia", "lean_gold") else []),
+            *data_options.needed(data),
         ]
         assert composition.compose("backtest", overrides).config.data.roll.rule == rule
 

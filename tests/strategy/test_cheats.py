@@ -17,6 +17,7 @@ from mcl.base.errors import PromotionError
 from mcl.config import schema
 from mcl.config.promotion_rules import LiveRules, Promotion
 from mcl.data.loader import load
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator
 from mcl.promotion import live_gates
 from mcl.promotion.gates import check_waivers
@@ -189,7 +190,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     empty_store(folder)
     (folder / "experiments" / "strategies").mkdir(parents=True)
     home = generator.generate(
-        schema.SyntheticData(source="synthetic", seed=11),
+        SyntheticData(source="synthetic", seed=11),
         folder,
         first=date(2024, 1, 2),
         last=date(2024, 2, 23),

@@ -15,7 +15,7 @@ import pytest
 from deployments import empty_store
 
 from mcl.cli.main import main
-from mcl.config import schema
+from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -98,7 +98,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copytree(REPOSITORY / "conf", folder / "conf", ignore=shutil.ignore_patterns("promoted"))
     empty_store(folder)
     home = generator.generate(
-        schema.SyntheticData(source="synthetic", seed=11),
+        SyntheticData(source="synthetic", seed=11),
         folder,
         first=date(2024, 1, 2),
         last=date(2024, 2, 23),

@@ -13,16 +13,20 @@ decided at one settlement therefore fills at the next bar's open, which is the n
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import Field, model_validator
 
 from mcl.base.errors import DataError, nearest
 from mcl.config import schema
+from mcl.config.base_model import Strict
+from mcl.data.source import Raw, Source, always, existing_path, plain_label
 from mcl.data.sources import expiry_ranks
 from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, instrument, no_statistics, zone
 from mcl.market import calendar
@@ -45,7 +49,46 @@ _NIGHTLY_SEC = 20 * 3600  # one bar a day
 SPACINGS = 12
 
 
-def table(path: Path, data: schema.CsvData) -> Table:
+Column = Annotated[str, Field(min_length=1)]
+
+
+class CsvColumns(Strict):
+    """Names of the columns in the file. `ranks`: price columns by expiry rank (1st, 2nd … nearby),
+    for series without dated contracts.
+    """
+
+    time: Column = "date"
+    open: Column | None = None
+    high: Column | None = None
+    low: Column | None = None
+    close: Column | None = None
+    volume: Column | None = None
+    symbol: Column | None = None
+    ranks: tuple[Column, ...] = Field((), strict=False)
+
+
+class CsvData(schema.DataCommon):
+    """Any CSV of bars. The time convention must be said, since vendors differ."""
+
+    source: Literal["csv"]
+    path: str
+    columns: CsvColumns = CsvColumns()
+    # no default: a wrong guess is a look ahead of one bar
+    stamped_at: Literal["open", "close", "date"] | None = None
+    timezone: str | None = None  # of times that carry no offset; no default either
+
+    @model_validator(mode="after")
+    def _stamped(self) -> CsvData:
+        if self.stamped_at is None:
+            raise ValueError(
+                "stamped_at is not said, and vendors differ: write data.stamped_at=open where a"
+                " time is that at which its bar opens, data.stamped_at=close where it is that at"
+                " which it closes, data.stamped_at=date for bare days"
+            )
+        return self
+
+
+def table(path: Path, data: CsvData) -> Table:
     """The file as a table. Errors name the file, the line and the value."""
     frame = _read(path)
     _columns_exist(path, frame, data.columns)
@@ -59,7 +102,7 @@ def table(path: Path, data: schema.CsvData) -> Table:
     return _by_rank(path, frame, data) if data.columns.ranks else _by_row(path, frame, data)
 
 
-def _by_rank(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
+def _by_rank(path: Path, frame: pd.DataFrame, data: CsvData) -> Table:
     columns = data.columns
     prices = {name: _numbers(path, frame[name]) for name in columns.ranks}
     days = _days(path, frame[columns.time])
@@ -73,7 +116,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
 
 
-def _columns_exist(path: Path, frame: pd.DataFrame, columns: schema.CsvColumns) -> None:
+def _columns_exist(path: Path, frame: pd.DataFrame, columns: CsvColumns) -> None:
     named = [
         columns.time,
         *columns.ranks,
@@ -173,7 +216,7 @@ def _on_clock(path: Path, parsed: pd.Series, clock: ZoneInfo) -> pd.Series:
 # -------------------------------------------------------------------------------------- one per row
 
 
-def _by_row(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
+def _by_row(path: Path, frame: pd.DataFrame, data: CsvData) -> Table:
     of, columns = instrument(data.instrument), data.columns
     days = data.interval == "session"
     time = (
@@ -268,7 +311,7 @@ def _volume(path: Path, frame: pd.DataFrame, name: str | None) -> Ints:
 
 
 def _contracts(
-    path: Path, frame: pd.DataFrame, day: Ints, data: schema.CsvData
+    path: Path, frame: pd.DataFrame, day: Ints, data: CsvData
 ) -> tuple[tuple[Contract, ...], Ints]:
     """The contracts by last trade date, and the index of each row's."""
     if data.columns.symbol is None:
@@ -302,3 +345,14 @@ def _calendar_of(time: Ints, days: bool, contracts: tuple[Contract, ...], root: 
     if days:
         return expiry_ranks.daily_calendar(np.unique(time), beyond)
     return calendar.sessions(first - timedelta(days=7), beyond + timedelta(days=31), root)
+
+
+def _raw(data: CsvData, root: Path) -> Raw:
+    path = existing_path(data.path, root, folder=False)
+    keys = {"source", "instrument", "interval", "columns", "stamped_at", "timezone"}
+    request = data.model_dump(mode="json", include=keys)
+    label = plain_label(f"csv-{path.stem}")
+    return Raw(label, path.parent, [path], request, partial(table, path, data))
+
+
+SOURCE = Source(CsvData, _raw, always("path"), needs=("path", "stamped_at"))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ import zstandard
 from mcl.base import progress
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
+from mcl.config import schema
+from mcl.data.source import Pick, Raw, Source, always, existing_path, plain_label
 from mcl.data.table import (
     PRICES,
     STEPS_SEC,
@@ -36,6 +39,9 @@ from mcl.data.table import (
 from mcl.market import calendar, contract_master
 from mcl.market.calendar import DAY_NS, NS, from_day, to_day
 from mcl.market.instruments import Instrument
+
+if TYPE_CHECKING:
+    from mcl.data.depth import Depth
 
 Ints = npt.NDArray[np.int64]
 
@@ -53,6 +59,17 @@ _SCHEMA_IDS = {
     10: "statistics",
 }
 _STATISTICS = {3: "settlement", 6: "cleared_volume", 9: "open_interest"}
+
+
+class DatabentoData(schema.DataCommon):
+    """DBN files as Databento delivers them, below `folder`: parent downloads with definitions and
+    statistics, or single files.
+    """
+
+    source: Literal["databento"]
+    symbol: str = "MCL.FUT"
+    path: str = "data/raw/MCL_FUT"
+    folder: str = "data"
 
 
 def schema_of(path: Path) -> str:
@@ -412,3 +429,29 @@ def world_of(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(note.read_text()) if note else {}
     # the manifest hashes what was read
     return {name: fact for name, fact in facts.items() if name != "files"}
+
+
+def raw_files(path: Path, symbol: str, request: dict[str, Any]) -> Raw:
+    """Return the DBN files at `path` as raw input. `symbol` is the instrument that is wanted."""
+    files_by_schema = files(path)
+    request = request | {"instrument": symbol, "schemas": sorted(files_by_schema)}
+    label = plain_label(f"{symbol.lower()}-{path.name.split('.')[0]}")
+    paths = [p for paths in files_by_schema.values() for p in paths] + conditions(path)
+    base = path if path.is_file() or all(p.is_relative_to(path) for p in paths) else path.parent
+    return Raw(label, base, paths, request, partial(table, path, symbol))
+
+
+def _raw(data: DatabentoData, root: Path) -> Raw:
+    path = existing_path(data.path, root)
+    raw = raw_files(path, data.instrument, {"source": "databento", "symbol": data.symbol})
+    return replace(raw, home=data.folder)
+
+
+def _books(data: DatabentoData, root: Path, _: Pick) -> Depth:
+    """The books of all sessions that are on disk, whatever is picked."""
+    from mcl.data import depth
+
+    return depth.build(existing_path(data.path, root), data.instrument, root)
+
+
+SOURCE = Source(DatabentoData, _raw, always("symbol"), books=_books)

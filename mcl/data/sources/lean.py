@@ -16,7 +16,9 @@ from __future__ import annotations
 import re
 import zipfile
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -25,12 +27,23 @@ import pandas as pd
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
 from mcl.config import schema
+from mcl.data.source import Raw, Source, always, existing_path
 from mcl.data.table import PRICES, Chunk, Rows, Table, instrument, no_statistics, zone
 from mcl.market import calendar
 from mcl.market.calendar import DAY_NS, contract, session_of
 
 LARGEST_DAY = 500_000_000  # bytes of one day, unpacked
 _COLUMNS = ("time", *PRICES, "volume")
+
+
+class LeanData(schema.DataCommon):
+    """A folder of LEAN futures zips (`YYYYMMDD_trade.zip`, one member per expiry, milliseconds
+    since midnight, bar open).
+    """
+
+    source: Literal["lean"]
+    path: str
+    timezone: str = "America/New_York"
 
 
 def files(path: Path, symbol: str) -> list[Path]:
@@ -51,7 +64,7 @@ def _day(path: Path) -> date:
     return date.fromisoformat(path.name.split("__")[-1][:8])
 
 
-def table(path: Path, data: schema.LeanData) -> Table:
+def table(path: Path, data: LeanData) -> Table:
     """All expiries below `path`."""
     of = instrument(data.instrument)
     clock = zone(data.timezone)
@@ -149,3 +162,13 @@ def _rows(archive: zipfile.ZipFile, zipped: Path, name: str, midnight: int) -> p
 
 def _midnight(day: date, clock: ZoneInfo) -> int:
     return int(pd.Timestamp(day).tz_localize(clock).value)
+
+
+def _raw(data: LeanData, root: Path) -> Raw:
+    path = existing_path(data.path, root, folder=True)
+    request = {"source": "lean", "instrument": data.instrument, "timezone": data.timezone}
+    label = f"lean-{data.instrument.lower()}"
+    return Raw(label, path, files(path, data.instrument), request, partial(table, path, data))
+
+
+SOURCE = Source(LeanData, _raw, always("path"), needs=("path",))

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,6 @@ import numpy.typing as npt
 from mcl.base import progress
 from mcl.base.errors import DataError, StoreError
 from mcl.base.files import below, write_whole
-from mcl.config.schema import SyntheticData
 from mcl.data import dbn
 from mcl.data.synthetic import calibration, defects, price_process
 from mcl.data.synthetic.price_process import LISTED, SESSION_SD, Edge, SyntheticSession
@@ -41,6 +40,9 @@ from mcl.market import calendar
 from mcl.market.calendar import NS, Sessions
 from mcl.market.contract_master import NOTICE, WATERMARK
 from mcl.market.instruments import MCL, Contract
+
+if TYPE_CHECKING:
+    from mcl.data.sources.synthetic import SyntheticData
 
 Ints = npt.NDArray[np.int64]
 

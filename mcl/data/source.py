@@ -1,0 +1,134 @@
+"""`Source`: one kind of raw market data, and what the project must know of it.
+
+A source is a file of `mcl/data/sources` with the model of its config, the functions that find and
+read its files, and one object of this class in the registry there. The schema of a config, the
+loader, the trial ledger, the documents and the tests walk over the registry.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl.base.errors import DataError, nearest
+from mcl.config import schema
+from mcl.data.table import Table
+
+if TYPE_CHECKING:
+    from mcl.data.depth import Depth
+
+Model = TypeVar("Model", bound=schema.DataCommon)
+Pick = Callable[[npt.NDArray[np.int64]], Sequence[date]]  # sessions of all that there are
+Keys = tuple[str, ...]
+LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes, as file systems have it
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Raw input that exists on disk: what the dataset is called, its files below `base`, how they
+    are read, and the reader. The dataset is stored below `home` of the project folder.
+    """
+
+    label: str
+    base: Path
+    files: list[Path]
+    request: dict[str, Any]
+    table: Callable[[], Table]
+    home: str = "data"
+
+
+@dataclass(frozen=True)
+class Source(Generic[Model]):
+    """One kind of raw market data.
+
+    model      its keys below `data.` in a config; the literal of `source` is its name
+    raw        the raw input of a config of this model, relative to a project folder
+    identity   the keys that tell one market from another in the trial ledger, from the values of
+               all keys: a trial on another window of the same prices is a trial on the same market
+    needs      the keys that only the user knows
+    books      the stored order books of a config, for the sessions that are picked; None for a
+               source that has none
+    generated  whether its prices are made by a program and never a market's
+    """
+
+    model: type[Model]
+    raw: Callable[[Model, Path], Raw]
+    identity: Callable[[Mapping[str, Any]], Keys]
+    needs: Keys = ()
+    books: Callable[[Model, Path, Pick], Depth] | None = None
+    generated: bool = False
+
+    @property
+    def name(self) -> str:
+        name: str = get_args(self.model.model_fields["source"].annotation)[0]
+        return name
+
+
+def always(*keys: str) -> Callable[[Mapping[str, Any]], Keys]:
+    """The `identity` of a source whose markets differ by these keys, whatever their values."""
+    return lambda _: keys
+
+
+def plain_label(text: str) -> str:
+    """A file may be called anything; what is made of it has a plain name."""
+    return re.sub(r"[^\w .,+=@-]", "_", text)[:60]
+
+
+def existing_path(path: str, root: Path, *, folder: bool | None = None) -> Path:
+    """Find `path` below the project folder, or from the working directory. DataError with the
+    nearest name there is.
+
+    `folder` says what it has to be: True a folder, False a file, None either. A pipe or a device is
+    neither.
+    """
+    _refuse_unusable(path)
+    candidates = (root / path, Path(path).absolute())
+    target = next((p for p in candidates if p.exists()), None)
+    if target is not None:
+        _refuse_kind(target, path, folder)
+        return target
+    parent = next((p for p in candidates[0].parents if p.is_dir()), root)
+    missing = candidates[0].relative_to(parent).parts[0]
+    names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
+    clause = nearest(missing, names)
+    there = clause if clause.endswith("?") else f"{parent} holds {clause.removeprefix('valid: ')}"
+    raise DataError(f"there is no {candidates[0]}; {there}", "set data.path")
+
+
+def _refuse_unusable(path: str) -> None:
+    """DataError for what no file system can have."""
+    if not path.strip():
+        raise DataError("data.path is empty", "set data.path=FILE")
+    longest = max(len(os.fsencode(part)) for part in path.split("/"))
+    if longest > LONGEST_PART or len(os.fsencode(path)) > LONGEST_PATH:
+        problem = f"data.path={path[:40]}… has {len(path):,} characters"
+        raise DataError(
+            f"{problem}: a name has at most {LONGEST_PART} bytes, a path {LONGEST_PATH:,}",
+            "set data.path",
+        )
+
+
+def _refuse_kind(target: Path, path: str, folder: bool | None) -> None:
+    if not target.is_file() and not target.is_dir():
+        raise DataError(
+            f"data.path={path} is a pipe, a device or a socket, not a file",
+            "copy its content into a file",
+        )
+    if folder is False and target.is_dir():
+        names = sorted(p.name for p in target.iterdir() if p.is_file())[:5]
+        raise DataError(
+            f"data.path={path} is a folder, not a file",
+            f"name one of its files: {', '.join(names) or 'it has none'}",
+        )
+    if folder is True and target.is_file():
+        raise DataError(
+            f"data.path={path} is a file, not a folder", "name the folder that it lies in"
+        )

@@ -1,0 +1,60 @@
+"""A generated world as a source: real DBN files that are written once, then read as a vendor's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from mcl.config import schema
+from mcl.data.source import Keys, Pick, Raw, Source
+from mcl.data.sources import databento
+
+if TYPE_CHECKING:
+    from mcl.data.depth import Depth
+
+
+class SyntheticData(schema.DataCommon):
+    """A generated MCL world, written as real DBN under `folder` once and cached. Always marked as
+    synthetic.
+    """
+
+    source: Literal["synthetic"]
+    world: Literal["zero_edge", "planted_edge"] = "zero_edge"
+    seed: int = Field(7, ge=0)
+    # planted_edge only: annual Sharpe, before costs, of the planted rule
+    edge_sharpe: float = Field(4.0, ge=0, le=10)
+    # the planted rule is an EMA cross on 1-minute closes with these spans
+    edge_fast: int = Field(240, ge=1)
+    edge_slow: int = Field(960, ge=2)
+    folder: str = "data"
+
+
+def _raw(data: SyntheticData, root: Path) -> Raw:
+    from mcl.data.synthetic import generator
+
+    home = generator.generate(data, root / data.folder / "raw")
+    request = {"source": "synthetic", "world": data.world, "seed": data.seed}
+    raw = databento.raw_files(home, data.instrument, request)
+    return replace(raw, label=f"synthetic-{data.world}-seed{data.seed}", home=data.folder)
+
+
+def _identity(values: Mapping[str, Any]) -> Keys:
+    """A world without an edge is the same whatever the keys of the edge say."""
+    edge = () if values.get("world") == "zero_edge" else ("edge_sharpe", "edge_fast", "edge_slow")
+    return ("world", "seed", *edge)
+
+
+def _books(data: SyntheticData, root: Path, pick: Pick) -> Depth:
+    """Make the books of the sessions that `pick` takes of all that the world has."""
+    from mcl.data import depth, loader
+    from mcl.data.synthetic import order_books
+
+    days = pick(loader.stored_dataset(data, root).sessions)
+    return depth.build(order_books.generate(_raw(data, root).base, days), data.instrument, root)
+
+
+SOURCE = Source(SyntheticData, _raw, _identity, books=_books, generated=True)

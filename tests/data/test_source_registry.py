@@ -1,0 +1,118 @@
+"""What every data source owes the rest of the project, asked of each one in the registry."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import data_options
+import pytest
+
+from mcl import composition
+from mcl.base.errors import ConfigError, DataError
+from mcl.config import schema
+from mcl.config.base_model import Strict
+from mcl.data import sources
+from mcl.data.depth import load_depth
+from mcl.data.source import Source
+from mcl.tracking.trial_ledger import trial_pool
+
+EVERY = pytest.mark.parametrize("source", sources.SOURCES, ids=lambda source: source.name)
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def option_of(source: Source[Any]) -> str:
+    """The first option in conf/data that names the source."""
+    return next(
+        option
+        for option in data_options.OPTIONS
+        if data_options.content(option)["source"] == source.name
+    )
+
+
+def composed(source: Source[Any], *overrides: str) -> schema.Data:
+    option = option_of(source)
+    words = [f"data={option}", *data_options.needed(option), *overrides]
+    return composition.compose("backtest", words).config.data
+
+
+def test_every_source_of_the_folder_is_in_the_registry() -> None:
+    modules = [
+        importlib.import_module(f"{sources.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(sources.__path__)
+    ]
+    objects = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
+    assert sorted(source.name for source in objects) == sorted(sources.BY_NAME)
+    assert all(source is sources.BY_NAME[source.name] for source in objects)
+    assert len(sources.BY_NAME) == len(sources.SOURCES)
+
+
+@EVERY
+def test_a_config_names_it(source: Source[Any]) -> None:
+    data = composed(source)
+    assert isinstance(data, source.model)
+    assert sources.of(data) is source
+    stored = schema.Config.model_validate(
+        {"data": data.model_dump(), "strategy": {"name": "flat"}, "risk": risk()}
+    )
+    assert stored.data == data
+
+
+def risk() -> dict[str, Any]:
+    return composition.compose("backtest", []).config.risk.model_dump()
+
+
+@EVERY
+def test_its_model_is_strict_and_says_what_it_is(source: Source[Any]) -> None:
+    assert issubclass(source.model, Strict)
+    assert source.model.__doc__
+    assert source.model.__doc__ != schema.DataCommon.__doc__
+    assert set(source.needs) <= set(source.model.model_fields)
+    with pytest.raises(ConfigError, match="unknown key"):
+        composed(source, "+data.pth=x")
+
+
+@EVERY
+def test_the_ledger_tells_its_markets_apart_and_not_their_windows(source: Source[Any]) -> None:
+    def pool(*overrides: str) -> str:
+        data = composed(source, *overrides).model_dump(mode="json")
+        flat = composition.flatten({"data": data, "strategy": {"name": "flat"}})
+        found_pool = trial_pool(flat)
+        assert found_pool is not None
+        return found_pool.market
+
+    values = composed(source).model_dump(mode="json")
+    keys = source.identity(values)
+    assert keys
+    assert set(keys) <= set(source.model.model_fields)
+    assert pool("data.start='2001-01-01'", "data.roll.adjust=none") == pool()
+    key = keys[-1]
+    other = values[key] + 1 if isinstance(values[key], int | float) else f"{values[key]}_other"
+    assert pool(f"data.{key}={other}") != pool()
+
+
+@EVERY
+def test_it_says_which_path_is_not_there(source: Source[Any], tmp_path: Path) -> None:
+    if "path" not in source.model.model_fields:
+        assert source.generated
+        return
+    data = composed(source, "data.path=nowhere")
+    with pytest.raises(DataError, match=r"there is no .*nowhere") as refused:
+        source.raw(data, tmp_path)
+    assert "data.path" in str(refused.value.hint)
+
+
+@EVERY
+def test_it_has_books_or_says_that_it_has_none(source: Source[Any], tmp_path: Path) -> None:
+    if source.books is None:
+        with pytest.raises(ConfigError, match=f"data.source={source.name} has no order books"):
+            load_depth(composed(source), tmp_path, lambda _: [])
+
+
+@EVERY
+def test_the_reference_has_a_table_of_its_keys(source: Source[Any]) -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    assert f"**`source: {source.name}`**" in page
+    assert f"`{option_of(source)}`" in (REPOSITORY / "README.md").read_text()
