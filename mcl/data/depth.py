@@ -15,7 +15,7 @@ import json
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -32,10 +32,10 @@ from mcl.base import progress
 from mcl.base.errors import ConfigError, DataError, StoreError, nearest
 from mcl.base.files import sha256, write_whole
 from mcl.config import schema
-from mcl.data import dataset, sources
+from mcl.data import dataset, loader, sources
 from mcl.data.bars import Bars
-from mcl.data.source import Pick
 from mcl.data.sources import databento
+from mcl.data.synthetic import order_books
 from mcl.data.table import clock, instrument
 from mcl.market import contract_master
 from mcl.market.calendar import from_day, session_of, to_day
@@ -178,7 +178,7 @@ class Depth:
 # -------------------------------------------------------------------------------------------- build
 
 
-def load_depth(data: schema.Data, root: Path, pick: Pick) -> Depth:
+def load_depth(data: schema.Data, root: Path, pick: Callable[[Ints], Sequence[date]]) -> Depth:
     """The stored books of a config. Those of a generated world are made first, for the sessions
     that `pick` takes of all it has.
 
@@ -190,7 +190,10 @@ def load_depth(data: schema.Data, root: Path, pick: Pick) -> Depth:
             f"data.source={data.source} has no order books",
             "use data=mcl_databento with mbp-1 or mbp-10 files",
         )
-    return source.books(data, root, pick)
+    home = source.books(data, root)
+    if source.generated:
+        home = order_books.generate(home, pick(loader.stored_dataset(data, root).sessions))
+    return build(home, data.instrument, root)
 
 
 def build(path: Path, symbol: str, root: Path) -> Depth:

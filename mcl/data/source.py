@@ -9,24 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Generic, TypeVar, get_args
 
 from mcl.base.errors import DataError, nearest
 from mcl.config import schema
 from mcl.data.table import Table
 
-if TYPE_CHECKING:
-    from mcl.data.depth import Depth
-
 Model = TypeVar("Model", bound=schema.DataCommon)
-Pick = Callable[[npt.NDArray[np.int64]], Sequence[date]]  # sessions of all that there are
 Keys = tuple[str, ...]
 LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes, as file systems have it
 
@@ -54,8 +46,8 @@ class Source(Generic[Model]):
     identity   the keys that tell one market from another in the trial ledger, from the values of
                all keys: a trial on another window of the same prices is a trial on the same market
     needs      the keys that only the user knows
-    books      the stored order books of a config, for the sessions that are picked; None for a
-               source that has none
+    books      the folder or file in which the order books of a config lie; None for a source that
+               has none. Those of a generated world are made when they are wanted.
     generated  whether its prices are made by a program and never a market's
     """
 
@@ -63,7 +55,7 @@ class Source(Generic[Model]):
     raw: Callable[[Model, Path], Raw]
     identity: Callable[[Mapping[str, Any]], Keys]
     needs: Keys = ()
-    books: Callable[[Model, Path, Pick], Depth] | None = None
+    books: Callable[[Model, Path], Path] | None = None
     generated: bool = False
 
     @property

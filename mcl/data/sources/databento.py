@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from mcl.base import progress
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
 from mcl.config import schema
-from mcl.data.source import Pick, Raw, Source, always, existing_path, plain_label
+from mcl.data.source import Raw, Source, always, existing_path, plain_label
 from mcl.data.table import (
     PRICES,
     STEPS_SEC,
@@ -39,9 +39,6 @@ from mcl.data.table import (
 from mcl.market import calendar, contract_master
 from mcl.market.calendar import DAY_NS, NS, from_day, to_day
 from mcl.market.instruments import Instrument
-
-if TYPE_CHECKING:
-    from mcl.data.depth import Depth
 
 Ints = npt.NDArray[np.int64]
 
@@ -447,11 +444,8 @@ def _raw(data: DatabentoData, root: Path) -> Raw:
     return replace(raw, home=data.folder)
 
 
-def _books(data: DatabentoData, root: Path, _: Pick) -> Depth:
-    """The books of all sessions that are on disk, whatever is picked."""
-    from mcl.data import depth
-
-    return depth.build(existing_path(data.path, root), data.instrument, root)
+def _books(data: DatabentoData, root: Path) -> Path:
+    return existing_path(data.path, root)
 
 
 SOURCE = Source(DatabentoData, _raw, always("symbol"), books=_books)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from mcl.config import schema
-from mcl.data.source import Keys, Pick, Raw, Source
+from mcl.data.source import Keys, Raw, Source
 from mcl.data.sources import databento
-
-if TYPE_CHECKING:
-    from mcl.data.depth import Depth
 
 
 class SyntheticData(schema.DataCommon):
@@ -48,13 +45,8 @@ def _identity(values: Mapping[str, Any]) -> Keys:
     return ("world", "seed", *edge)
 
 
-def _books(data: SyntheticData, root: Path, pick: Pick) -> Depth:
-    """Make the books of the sessions that `pick` takes of all that the world has."""
-    from mcl.data import depth, loader
-    from mcl.data.synthetic import order_books
-
-    days = pick(loader.stored_dataset(data, root).sessions)
-    return depth.build(order_books.generate(_raw(data, root).base, days), data.instrument, root)
+def _books(data: SyntheticData, root: Path) -> Path:
+    return _raw(data, root).base
 
 
 SOURCE = Source(SyntheticData, _raw, _identity, books=_books, generated=True)
