@@ -25,8 +25,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from mcl.base.redact import redacted
+
+if TYPE_CHECKING:
+    from mcl.base.differences import Differences
 
 LONGEST = 300  # characters of a foreign exception's message that are shown
 FEW = 10  # names that are listed whole
@@ -41,13 +45,18 @@ class MclError(Exception):
 
     code = "error"
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(
+        self, message: str, hint: str = "", differences: Differences | None = None
+    ) -> None:
+        """`differences`: of two things that had to be the same, in the shape of all answers."""
         self.message = redacted(message)
         self.hint = redacted(hint)
+        self.differences = differences
         super().__init__(self.message)
 
-    def as_dict(self) -> dict[str, str]:
-        return {"code": self.code, "message": self.message, "hint": self.hint}
+    def as_dict(self) -> dict[str, Any]:
+        sentence = {"code": self.code, "message": self.message, "hint": self.hint}
+        return sentence | ({"differences": self.differences} if self.differences else {})
 
 
 class ConfigError(MclError):

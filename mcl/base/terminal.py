@@ -83,7 +83,7 @@ def answer(data: dict[str, Any], render: Callable[[], None]) -> None:
 
 def refuse(error: MclError) -> None:
     if _state["json"] and not _state["answered"]:  # standard output is one object
-        print(json.dumps({"error": error.as_dict()}))
+        print(json.dumps(plain({"error": error.as_dict()}), allow_nan=False))
         return
     print(f"mcl: {error.message}", file=sys.stderr)
     if error.hint:

@@ -19,6 +19,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
     "any": (str, int, float, bool, list, dict),
 }
+DIFFERENCES = "object · what differs: its values by name, in the order of the things"
 RUN = {"run_id": "text · MLflow run id"}
 SWEEP_KEYS = {
     "sweep_id": "text · run id of the parent",
@@ -112,10 +113,8 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     ),
     "compare": {
         "runs": "list · run ids",
-        "metrics": (
-            "object · only those that differ: a list in the order of the runs; the deflated ones"
-            " are all of now"
-        ),
+        "config": f"{DIFFERENCES}, of the configurations",
+        "metrics": f"{DIFFERENCES}; the deflated ones are all of now",
         "deflation": "list · of each run, by whose trials and which rule its Sharpe is deflated",
         "p_values": (
             "list · of a Sharpe ratio above zero, one object per run: alone, holm,"
@@ -142,7 +141,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
             "kind": "text · backtest, trial, sweep, grid, walk_forward, validation or session",
             "equal": "flag · bit-equal",
             "said": "text · what was compared",
-            "metrics": "any · what differs",
+            "metrics": f"{DIFFERENCES}; empty, since what differs is an error that has them",
             "causes": "any · inputs that moved",
             "runs": "list · ids of the runs below that were made again",
         }
@@ -227,7 +226,15 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "before": "count · until now",
         "path": "text · the file to commit",
     },
-    "promoted diff": {"versions": "list · the two numbers"},
+    "promoted diff": {
+        "versions": "list · the two numbers",
+        "config": DIFFERENCES,
+        "gates": DIFFERENCES,
+        "metrics": DIFFERENCES,
+        "packages": DIFFERENCES,
+        "code": f"{DIFFERENCES}, of the digests of the files that decide",
+        "data": f"{DIFFERENCES}, of the data manifests",
+    },
     "promoted history": {"events": "list · oldest first", "standing": "any · what holds now"},
     "completion": {"shell": "text", "script": "text · what the shell sources"},
     "explain": {
@@ -358,7 +365,9 @@ tests compare every answer with it.
 `mcl --json VERB …` prints one JSON object on stdout and logs on stderr. These keys are promised;
 others may be added. What is not a number (NaN, infinite) is `null`; times are ISO text in UTC. The
 exit code is 0 when done, 1 when refused or failed, 2 for wrong usage. A refusal is
-`{"error": {"code", "message", "hint"}}`. A `?` says that the value may be `null`.
+`{"error": {"code", "message", "hint"}}`. The error of a run that does not repeat has
+`differences`, too, in the shape that `compare` and `promoted diff` have. A `?` says that the value
+may be `null`.
 """
 
 

@@ -433,6 +433,7 @@ def diff(args: Namespace) -> int:
         for word, side in zip((args.first, args.second), (first, second), strict=True)
     ]
     data = vars(difference) | {"versions": [side.stored.version for side in (first, second)]}
+    del data["data_sentence"]
     terminal.answer(data, lambda: _differences(difference, heads))
     return 0
 
@@ -449,7 +450,7 @@ def _differences(difference: Any, heads: list[str]) -> None:
     terminal.say(
         f"code: {', '.join(difference.code)} differ" if difference.code else "code: the same"
     )
-    terminal.say(f"data: {difference.data}" if difference.data else "data: the same")
+    terminal.say(f"data: {difference.data_sentence or 'the same'}")
 
 
 def history(args: Namespace) -> int:

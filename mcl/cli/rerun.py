@@ -24,6 +24,7 @@ def rerun(args: Namespace) -> int:
         raise MclError(
             f"{name} does not reproduce: {many}{sentence(again.differing, again.causes)}",
             "the inputs that moved are named above",
+            again.differing,
         )
     data = {
         "run_id": again.run_id,

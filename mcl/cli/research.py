@@ -17,6 +17,7 @@ from typing import Any
 
 from mcl import composition
 from mcl.base import progress, terminal
+from mcl.base.differences import Differences, differences
 from mcl.base.errors import MclError, StoreError
 from mcl.base.files import write_whole
 from mcl.cli import config_view, sweeps
@@ -102,7 +103,6 @@ def compare(args: Namespace) -> int:
             "comparing needs at least two different runs, and these names mean one",
             "mcl runs lists them",
         )
-    from mcl.metrics.undefined import same
     from mcl.report.compare import compare_page, p_values
 
     views = [
@@ -119,26 +119,25 @@ def compare(args: Namespace) -> int:
     )
     write_whole(page, compare_page(views).encode())
     shared = [name for name in metrics[0] if all(name in other for other in metrics)]
-    values = {name: [other[name] for other in metrics] for name in shared}
-    differing = {
-        name: each for name, each in values.items() if not all(same(each[0], one) for one in each)
-    }
+    differing = differences(*({name: each[name] for name in shared} for each in metrics))
+    configured = differences(*(composition.flatten(view.config) for view in views))
     names = ("alone", "holm", "benjamini_hochberg")
     judged = [dict(zip(names, each, strict=True)) for each in p_values(metrics)]
     data = {
         "runs": [run.run_id for run in stored],
+        "config": configured,
         "metrics": differing,
         "p_values": judged,
         "report": page,
     }
     data["deflation"] = [view.luck for view in views]
-    terminal.answer(data, lambda: _comparison(stored, views, judged, page, whole=args.all))
+    terminal.answer(data, lambda: _comparison(views, configured, judged, page, whole=args.all))
     return 0
 
 
 def _comparison(
-    stored: list[StoredRun],
     views: Sequence[Any],
+    configured: Differences,
     judged: list[dict[str, float]],
     page: Path,
     *,
@@ -148,7 +147,7 @@ def _comparison(
 
     headlines = {BY_NAME[name].title for name in HEADLINES}
     columns = [{label: text for label, text, _ in metric_rows(view.metrics)} for view in views]
-    ids = [run.run_id[:8] for run in stored]
+    ids = [view.short for view in views]
     terminal.table(
         "comparison",
         ["metric", *ids],
@@ -162,12 +161,10 @@ def _comparison(
         ["", *ids],
         rows,
     )
-    configs = [composition.flatten(json.loads(run.file("config.json"))) for run in stored]
-    keys = sorted({k for c in configs for k in c if len({str(o.get(k)) for o in configs}) > 1})
     terminal.table(
         "configuration differences",
         ["key", *ids],
-        [[k, *(c.get(k) for c in configs)] for k in keys],
+        [[key, *values] for key, values in configured.items()],
     )
     for sentence in dict.fromkeys(view.luck for view in views if view.luck):
         terminal.say(sentence)

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from mcl import strategy
 from mcl.base import files
+from mcl.base.differences import flatten as flatten
 from mcl.base.errors import ConfigError, MclError, closest, nearest
 from mcl.composition import error_sentences, search_path
 from mcl.composition.validation import LONGEST_VALUE
@@ -241,17 +242,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(
         json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """`{a: {b: 1}}` as `{"a.b": 1}`; lists stay values."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {
-        k: v
-        for key, item in value.items()
-        for k, v in flatten(item, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
 
 
 # ------------------------------------------------------------------------------- Hydra's own corner

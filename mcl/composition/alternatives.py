@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mcl import composition, strategy
+from mcl.base.differences import differences
 from mcl.base.errors import ConfigError
 
 GROUPS = ("strategy", "risk", "costs", "execution")
@@ -146,10 +147,9 @@ def _refuse_other_changes(
             | {"search": search}
         )
 
-    before, after = others(base), others(raw)
-    moved = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    moved = differences(others(base), others(raw))
     if moved:
-        message = f"{group}={name} also changes {moved[0]}, so a search cannot vary it"
+        message = f"{group}={name} also changes {min(moved)}, so a search cannot vary it"
         raise ConfigError(message, f"run the grid: mcl backtest -m {group}=A,B")
 
 

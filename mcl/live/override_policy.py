@@ -7,8 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mcl.base.differences import flatten
 from mcl.base.errors import LiveError
-from mcl.composition import flatten
 from mcl.config import schema
 
 OWN = ("broker", "alerts", "telemetry")  # groups that are the session's own

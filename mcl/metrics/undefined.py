@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 _FLAT = "fewer than two sessions, or the equity never moved"
 _LOSSLESS = "no losing session, so there is nothing to divide by"
@@ -67,10 +66,3 @@ def reasons(metrics: Mapping[str, float]) -> dict[str, str]:
         for name, value in metrics.items()
         if math.isnan(value)
     }
-
-
-def same(a: Any, b: Any) -> bool:
-    """Are two recorded values equal? What is undefined in both runs does not tell them apart."""
-    if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
-        return True
-    return bool(a == b)

@@ -24,6 +24,7 @@ from urllib.parse import quote
 import zstandard
 
 from mcl.base import progress
+from mcl.base.differences import differences
 from mcl.base.errors import StoreError
 from mcl.base.files import is_running, private_folder, refuse_no_file, write_whole
 from mcl.live.ops.control_socket import running
@@ -145,9 +146,7 @@ def _read(archive: Path, into: Path | None) -> Manifest:
     if manifest is None:
         raise StoreError(f"{archive} has no manifest: it was cut off", "take an older backup")
     expected = {name: (member.size, member.sha256) for name, member in manifest.files.items()}
-    wrong = sorted(
-        name for name in expected.keys() | members.keys() if expected.get(name) != members.get(name)
-    )
+    wrong = sorted(differences(expected, members))
     if wrong:
         raise StoreError(
             f"{archive}: {len(wrong)} files differ from the manifest, first {wrong[0]}",

@@ -31,6 +31,7 @@ from typing import Any
 import yaml
 
 from mcl import composition
+from mcl.base.differences import differences
 from mcl.base.errors import LiveError
 from mcl.base.import_closure import needed
 from mcl.promotion import pyfunc_model
@@ -156,12 +157,8 @@ def foreign_code(contents: Files, strategy: Any, all_of_it: bool) -> list[str]:
     """
     listed: dict[str, str] = json.loads(contents["code.json"])
     now = provenance.code_digests(strategy) if all_of_it else user_strategies.digests(strategy)
-    names = (
-        listed.keys() | now.keys()
-        if all_of_it
-        else {n for n in listed if n.startswith("experiments/")} | now.keys()
-    )
-    return sorted(name for name in names if listed.get(name) != now.get(name))
+    own = now.keys() | {name for name in listed if name.startswith("experiments/")}
+    return sorted(name for name in differences(listed, now) if all_of_it or name in own)
 
 
 def _report(stored: StoredRun, repeated: backtest_run.Replayed) -> bytes:

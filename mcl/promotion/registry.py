@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mcl import composition
+from mcl.base.differences import Differences, differences, flatten
 from mcl.base.errors import LiveError, StoreError
 from mcl.metrics.overfit import Luck
 from mcl.metrics.performance import per_session
-from mcl.metrics.undefined import same
 from mcl.promotion import aliases, bundle, reproduce
 from mcl.promotion.expected_band import Band, expected
 from mcl.promotion.live_record import LiveRecord, records
@@ -110,14 +110,15 @@ def _registered(
 
 @dataclass(frozen=True)
 class Difference:
-    """Two versions side by side: each mapping holds what differs as (first, second)."""
+    """Two versions side by side: each mapping holds what differs as [first, second]."""
 
-    config: dict[str, tuple[Any, Any]]
-    gates: dict[str, tuple[Any, Any]]
-    metrics: dict[str, tuple[Any, Any]]
-    packages: dict[str, tuple[Any, Any]]
-    code: list[str]
-    data: str  # empty when both were made on the same bars
+    config: Differences
+    gates: Differences
+    metrics: Differences
+    packages: Differences
+    code: Differences  # digests by file
+    data: Differences  # empty when both were made on the same bars
+    data_sentence: str = ""
 
 
 def compared(first: RegisteredVersion, second: RegisteredVersion) -> Difference:
@@ -126,28 +127,21 @@ def compared(first: RegisteredVersion, second: RegisteredVersion) -> Difference:
         if side.wrong:
             raise LiveError(side.wrong, "promote the run again")
     pair = (first, second)
-    manifests = [json.loads(side.files["manifest.json"]) for side in pair]
-    one_market = manifests[0]["fingerprint"] == manifests[1]["fingerprint"]
-    code = _unlike(*(json.loads(side.files["code.json"]) for side in pair))
-    return Difference(
-        config=_unlike(
-            *(composition.flatten(json.loads(side.files["config.json"])) for side in pair)
-        ),
-        gates=_unlike(*({gate["name"]: gate["value"] for gate in side.gates} for side in pair)),
-        metrics=_unlike(first.metrics, second.metrics),
-        packages=_unlike(*(json.loads(side.files["versions.json"]) for side in pair)),
-        code=sorted(code),
-        data="" if one_market else reproduce.data_moved(*manifests),
+    config, code, packages, data = (
+        [json.loads(side.files[name]) for side in pair]
+        for name in ("config.json", "code.json", "versions.json", "manifest.json")
     )
-
-
-def _unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = [*first, *(name for name in second if name not in first)]
-    return {
-        name: (first.get(name), second.get(name))
-        for name in names
-        if not same(first.get(name), second.get(name))
-    }
+    gates = ({gate["name"]: gate["value"] for gate in side.gates} for side in pair)
+    one_market = data[0]["fingerprint"] == data[1]["fingerprint"]
+    return Difference(
+        config=differences(*map(flatten, config)),
+        gates=differences(*gates),
+        metrics=differences(first.metrics, second.metrics),
+        packages=differences(*packages),
+        code=dict(sorted(differences(*code).items())),
+        data={} if one_market else reproduce.data_differences(*data),
+        data_sentence="" if one_market else reproduce.data_moved(*data),
+    )
 
 
 # ------------------------------------------------------------------------------------------ history

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcl import composition
+from mcl.base.differences import Differences, differences, flatten
 from mcl.base.errors import PromotionError
 from mcl.config import schema
 from mcl.data.bars import Bars
@@ -21,12 +21,12 @@ AGAIN = "run the backtest again and promote the new run"
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A stored run against the same run simulated now. `differing` maps a metric to (stored, now);
+    """A stored run against the same run simulated now. `differing` maps a metric to [stored, now];
     NaN equals NaN.
     """
 
     repeated: backtest_run.Replayed
-    differing: dict[str, tuple[float | None, float]]
+    differing: Differences
     causes: tuple[str, ...]  # inputs that moved, whether or not they moved a metric
 
     @property
@@ -38,9 +38,9 @@ class Reproduction:
         return sentence(self.differing, self.causes)
 
 
-def sentence(differing: Mapping[str, tuple[Any, Any]], causes: Sequence[str]) -> str:
+def sentence(differing: Differences, causes: Sequence[str]) -> str:
     """The first thing that differs, and why."""
-    name, (was, now) = next(iter(differing.items()), ("", (None, None)))
+    name, (was, now) = next(iter(differing.items()), ("", [None, None]))
     if not name:
         return "every metric is bit-equal"
     why = (
@@ -56,10 +56,7 @@ def reproduce(stored: StoredRun, root: Path) -> Reproduction:
     """
     repeated = backtest_run.replay(stored, root)
     comparable = {name: value for name, value in stored.metrics.items() if name in repeated.metrics}
-    differing = {
-        name: (comparable.get(name), repeated.metrics[name])
-        for name in backtest_run.unequal(comparable, repeated.metrics)
-    }
+    differing = dict(sorted(differences(comparable, repeated.metrics).items()))
     return Reproduction(repeated, differing, moved(stored, repeated.config, repeated.bars))
 
 
@@ -74,7 +71,9 @@ def repeated(stored: StoredRun, root: Path) -> backtest_run.Replayed:
         )
     verdict = reproduce(stored, root)
     if not verdict.equal:
-        raise PromotionError(f"run {stored.run_id} does not repeat: {verdict.sentence}", AGAIN)
+        raise PromotionError(
+            f"run {stored.run_id} does not repeat: {verdict.sentence}", AGAIN, verdict.differing
+        )
     was, now = stored.tags.get("data_fingerprint", "none"), verdict.repeated.bars.fingerprint
     if was != now:  # even if it moved no metric: the run is not what it says it is
         why = next(
@@ -106,10 +105,8 @@ def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
             if (stored.artifacts / "manifest.json").is_file()
             else {}
         )
-        causes.append(
-            "data changed:"
-            f" {data_moved(then, json.loads(json.dumps(bars.provenance, default=str)))}"
-        )
+        today = json.loads(json.dumps(bars.provenance, default=str))
+        causes.append(f"data changed: {data_moved(then, today)}")
     if "code_sha256" in changed:
         before = (
             json.loads(stored.file("code.json"))
@@ -117,10 +114,8 @@ def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
             else None
         )
         code = provenance.code_digests(run.strategy)
-        causes.append(
-            "code changed:"
-            f" {_few(_unlike(before, code)) if before else 'the run does not say what it was'}"
-        )
+        files = _few(sorted(differences(before, code))) if before else ""
+        causes.append(f"code changed: {files or 'the run does not say what it was'}")
     versions = (key for key in changed if key.startswith("version.") and key in stored.tags)
     causes += [
         f"{key.removeprefix('version.')} {stored.tags[key]} → {now[key]}" for key in versions
@@ -128,44 +123,46 @@ def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
     return tuple(causes)
 
 
-def data_moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say how two data manifests differ: the chunks by name, else the facts of the request, the
-    roll rule or the range.
+FACTS = (  # of a data manifest
+    "dataset",
+    "interval",
+    "roll",
+    "exclude_degraded",
+    "start",
+    "end",
+    "request",
+    "facts",
+    "counts",
+    "conditions",
+)
+
+
+def data_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
+    """Compare two data manifests: the digests of the chunks, or where those are the same the facts
+    of the request, the roll rule and the range.
     """
+    chunks = differences(*(_inputs(manifest) for manifest in (then, now)))
+    if chunks:
+        return {f"chunk {name}": pair for name, pair in sorted(chunks.items())}
+    flat = (flatten({key: manifest.get(key) for key in FACTS}) for manifest in (then, now))
+    return dict(sorted(differences(*flat).items()))
+
+
+def data_moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say how two data manifests differ."""
     if not then:
         return "the run holds no manifest, so its inputs cannot be named"
-    files = _unlike(_inputs(then), _inputs(now))
-    if files:
-        return f"chunk {_few(files)}"
-    keys = (
-        "dataset",
-        "interval",
-        "roll",
-        "exclude_degraded",
-        "start",
-        "end",
-        "request",
-        "facts",
-        "counts",
-        "conditions",
-    )
-    flat = [
-        composition.flatten({key: manifest.get(key) for key in keys}) for manifest in (then, now)
-    ]
-    differing = [f"{key} {flat[0].get(key)} → {flat[1].get(key)}" for key in _unlike(*flat)]
-    return (
-        _few(differing)
-        if differing
-        else "the same input files give other bars: the reading of them has changed"
-    )
+    differing = data_differences(then, now)
+    if not differing:
+        return "the same input files give other bars: the reading of them has changed"
+    names = [name.removeprefix("chunk ") for name in differing if name.startswith("chunk ")]
+    if names:
+        return f"chunk {_few(names)}"
+    return _few([f"{key} {before} → {after}" for key, (before, after) in differing.items()])
 
 
 def _inputs(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {str(item["name"]): str(item["sha256"]) for item in manifest.get("inputs", [])}
-
-
-def _unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
 
 
 def _few(names: list[str]) -> str:

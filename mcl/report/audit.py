@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcl.base.differences import flatten
 from mcl.report import charts
-from mcl.report.format import Verdict, flatten, number, scalar
+from mcl.report.format import Verdict, number, scalar
 from mcl.report.theme import (
     Cell,
     Figure,

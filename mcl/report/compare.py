@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcl.base.differences import Differences, differences, flatten
 from mcl.metrics.multiple import benjamini_hochberg, holm
 from mcl.metrics.performance import fall
 from mcl.report import charts
-from mcl.report.format import differences, metric, metric_rows, number, scalar
+from mcl.report.format import metric, metric_rows, number, scalar
 from mcl.report.theme import Cell, Figure, Link, Section, chart, metric_cell, page, scroll, table
 
 COLORS = ("@blue", "@orange", "@teal", "@plum", "@grey")
@@ -70,9 +71,8 @@ def compare_page(views: Sequence[CompareView]) -> str:
     """One self-contained HTML document: curves on one axis, metrics with the best marked, what
     differs in the configs.
     """
-    changed = [
-        (key, values) for key, values in differences([v.config for v in views]) if key != "notes"
-    ]
+    changed = differences(*(flatten(v.config) for v in views))
+    changed.pop("notes", None)
     sections = [
         Section("Runs", _runs(views)),
         Section(
@@ -313,7 +313,7 @@ def _spread(name: str, views: Sequence[CompareView], two: bool) -> str:
     return "" if gap == 0 else ("+" if two and gap > 0 else "") + number(gap, metric(name).style)
 
 
-def _config(views: Sequence[CompareView], changed: list[tuple[str, list[Any]]]) -> str:
+def _config(views: Sequence[CompareView], changed: Differences) -> str:
     if not changed:
         return '<p class="empty">The configs are the same.</p>'
     rows = [
@@ -321,7 +321,7 @@ def _config(views: Sequence[CompareView], changed: list[tuple[str, list[Any]]]) 
             Cell(key, head=True),
             *(Cell("—" if value is None else scalar(value), "wrap") for value in values),
         ]
-        for key, values in changed
+        for key, values in changed.items()
     ]
     return scroll(table(("Key", *(v.heading for v in views)), rows, css="held"))
 

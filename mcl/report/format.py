@@ -5,7 +5,7 @@ here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,27 +164,6 @@ def metric_rows(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
     names = [m.name for m in METRICS if m.name in metrics]
     names += sorted(name for name in metrics if name not in BY_NAME and name not in inside)
     return [(metric(name).title, value_text(name, metrics), name) for name in names]
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys: {"strategy": {"fast": 5}} -> {"strategy.fast": 5}."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def differences(configs: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
-    """(dotted key, value in each config) for every key whose value is not the same in all; None
-    where a config lacks it.
-    """
-    flat = [flatten(config) for config in configs]
-    keys = dict.fromkeys(key for one in flat for key in one)
-    rows = [(key, [one.get(key) for one in flat]) for key in keys]
-    return [(key, values) for key, values in rows if any(value != values[0] for value in values)]
 
 
 def yaml_lines(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from mcl.base.differences import flatten
 from mcl.data.quality import Health
 from mcl.market.calendar import from_day
-from mcl.report.format import Verdict, flatten, number, scalar
+from mcl.report.format import Verdict, number, scalar
 from mcl.report.theme import (
     Cell,
     Figure,

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mcl.base.differences import flatten
 from mcl.metrics.overfit import Luck
 from mcl.report import charts
-from mcl.report.format import Verdict, flatten, number, scalar
+from mcl.report.format import Verdict, number, scalar
 from mcl.report.theme import (
     Cell,
     Figure,

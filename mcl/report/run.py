@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from mcl.base.differences import differences, flatten
 from mcl.data.data_note import data_note
 from mcl.engine.result import Result
 from mcl.report.activity import costs, exposure, hours, limits, months, rolls, waterfall
 from mcl.report.format import (
     GROUPS,
     Verdict,
-    differences,
-    flatten,
     metric,
     metric_rows,
     number,
@@ -75,10 +74,10 @@ class RunView:
         """
         if self.defaults is None:
             return []
-        rows = differences([self.defaults, self.config])
+        rows = differences(flatten(self.defaults), flatten(self.config))
         return [
             (key, default, value)
-            for key, (default, value) in rows
+            for key, (default, value) in rows.items()
             if key.split(".")[0] not in NOT_COMPARED
         ]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mcl import composition
+from mcl.base.differences import differences
 from mcl.base.errors import EngineError
 from mcl.base.files import below, write_whole
 from mcl.composition import alternatives
@@ -182,7 +183,7 @@ def _whole(
         bars=snapshot.data_cache.bars(run.data),
         extra_tags={"best_of": sweep_id, "trial": str(outcome.number)},
     )
-    if moved := backtest_run.unequal(outcome.metrics, done.metrics):
+    if moved := differences(outcome.metrics, done.metrics):
         raise EngineError(
             f"trial {outcome.number} does not repeat: {', '.join(moved)} differ in run"
             f" {done.run_id}"

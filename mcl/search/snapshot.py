@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcl import composition, metrics
+from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, MclError, StoreError, in_words, nearest
 from mcl.base.files import plain_yaml
 from mcl.config import schema
@@ -217,11 +218,8 @@ def _config_changes(composed: composition.Composed) -> list[str]:
         now = composition.compose("sweep", list(composed.overrides)).raw
     except ConfigError as error:
         return [f"its command line cannot be composed any more ({error.message})"]
-    then_flat, now_flat = _binding(composed.raw), _binding(now)
-    keys = sorted(
-        key for key in then_flat.keys() | now_flat.keys() if then_flat.get(key) != now_flat.get(key)
-    )
-    return [f"{key} was {then_flat.get(key)!r}, is {now_flat.get(key)!r}" for key in keys]
+    changed = differences(_binding(composed.raw), _binding(now))
+    return [f"{key} was {then!r}, is {today!r}" for key, (then, today) in sorted(changed.items())]
 
 
 def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:

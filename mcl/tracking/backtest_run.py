@@ -15,6 +15,7 @@ import numpy as np
 
 from mcl import composition, metrics
 from mcl.base import access_recorder, progress
+from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, MclError, StoreError
 from mcl.base.files import write_whole
 from mcl.config import schema
@@ -225,7 +226,7 @@ def page_of_today(stored: StoredRun, luck: Luck | None, root: Path) -> Path | No
         return None
     if (
         luck is None
-        or not unequal(luck.at_run, that_day(stored))
+        or not differences(luck.at_run, that_day(stored))
         or stored.tags.get("mcl.kind") == "walk_forward"
     ):
         return stored_page
@@ -233,7 +234,7 @@ def page_of_today(stored: StoredRun, luck: Luck | None, root: Path) -> Path | No
         again = replay(stored, root)
     except MclError:
         return stored_page
-    if unequal(
+    if differences(
         {name: value for name, value in stored.metrics.items() if name in again.metrics},
         again.metrics,
     ):
@@ -258,12 +259,6 @@ def stored_config(stored: StoredRun) -> schema.Config:
             "name a backtest: mcl runs lists them",
         )
     return composition.run_config(json.loads(stored.file("config.json")))
-
-
-def unequal(old: dict[str, float], new: dict[str, float]) -> list[str]:
-    """Names of metrics that are not bit-equal; NaN equals NaN."""
-    names = sorted(old.keys() | new.keys())
-    return [n for n in names if not _same(old.get(n), new.get(n))]
 
 
 def name(run: schema.Config, bars: Bars) -> str:
@@ -402,9 +397,3 @@ def equity_steps(result: Result) -> list[tuple[int, float]]:
         np.linspace(0, len(values) - 1, min(EQUITY_POINTS, len(values))).round().astype(int)
     )
     return [(int(i), float(values[i])) for i in rows]
-
-
-def _same(a: float | None, b: float | None) -> bool:
-    if a is None or b is None:
-        return False
-    return a == b or (math.isnan(a) and math.isnan(b))

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from drawn import Drawn
 
+from mcl.base.differences import same
 from mcl.data.bars import Bars
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market.instruments import MCL, Contract
 from mcl.metrics import summary, trades
-from mcl.metrics.undefined import UNDEFINED, reasons, same
+from mcl.metrics.undefined import UNDEFINED, reasons
 from mcl.report.format import metric_rows
 
 

@@ -284,10 +284,11 @@ def test_two_versions_differ_in_what_was_changed(shop: Project) -> None:
     other = shop.config({"name": "ema_cross", "fast": 5, "slow": 30}, start="2025-10-29")
     promote(shop.run(other), store=shop.store, root=shop.root, gates=OPEN_GATES)
     found = compared(registered("previous", shop.store), registered("paper", shop.store))
-    assert found.config == {"strategy.fast": (10, 5), "data.start": (None, "2025-10-29")}
-    assert found.code == []
+    assert found.config == {"strategy.fast": [10, 5], "data.start": [None, "2025-10-29"]}
+    assert found.code == {}
     assert found.packages == {}
-    assert found.data == "start None → 2025-10-29"
+    assert found.data == {"start": [None, "2025-10-29"]}
+    assert found.data_sentence == "start None → 2025-10-29"
     assert "net_pnl_usd" in found.metrics
 
 

@@ -221,8 +221,10 @@ def test_the_verb_says_what_was_compared_or_fails(
     run_id = swept(shop, "search.sampler=qmc", "search.trials=4")
     altered(shop, run_id, "trades", lambda value: value + 1)
     assert main(["--json", "rerun", run_id]) == 1
-    said = json.loads(capsys.readouterr().out)["error"]["message"]
-    assert said.startswith(f"sweep {run_id} does not reproduce: trial 0 trades was ")
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["message"].startswith(f"sweep {run_id} does not reproduce: trial 0 trades was ")
+    then, now = error["differences"]["trial 0 trades"]
+    assert then == now + 1
 
 
 def test_what_has_nothing_to_be_held_against_is_refused(shop: Project) -> None:

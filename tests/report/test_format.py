@@ -6,10 +6,9 @@ import math
 
 import pytest
 
+from mcl.base.differences import differences, flatten
 from mcl.report.format import (
     METRICS,
-    differences,
-    flatten,
     metric_rows,
     number,
     value_text,
@@ -72,7 +71,11 @@ def test_verdict(low: float, high: float, level: str) -> None:
 def test_configs_as_lines_and_differences() -> None:
     a, b = {"s": {"fast": 5, "stop": None}, "n": 1}, {"s": {"fast": 9, "stop": None}, "m": True}
     assert flatten(a) == {"s.fast": 5, "s.stop": None, "n": 1}
-    assert differences([a, b]) == [("s.fast", [5, 9]), ("n", [1, None]), ("m", [None, True])]
+    assert differences(flatten(a), flatten(b)) == {
+        "s.fast": [5, 9],
+        "n": [1, None],
+        "m": [None, True],
+    }
     assert yaml_lines(b) == [
         ("s", "s:"),
         ("s.fast", "  fast: 9"),

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mcl import composition, search
+from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, StoreError
 from mcl.ops import scaffold
 from mcl.search import multirun
@@ -30,7 +31,7 @@ def test_one_parent_and_one_child_per_job(project: Project) -> None:
     assert points == {(fast, slow) for fast in ("5", "10", "20") for slow in ("30", "60")}
     best = project.store.run((grid_result.best or {})["run_id"])
     assert best.metrics["sharpe"] == max(run.metrics["sharpe"] for run in children)
-    assert not backtest_run.unequal(
+    assert not differences(
         (grid_result.best or {})["metrics"], backtest_run.replay(best, project.root).metrics
     )
 

@@ -21,6 +21,7 @@ import pytest
 from comparisons import digest
 
 from mcl import composition, search
+from mcl.base.differences import differences
 from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
 from mcl.data.loader import load
@@ -301,7 +302,7 @@ def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, s
     composed = composition.compose("backtest", [f"experiment={name}_best"])
     assert {key: composition.flatten(composed.raw)[key] for key in best["params"]} == best["params"]
     done = backtest_run.backtest(composed.config, store=project.store, root=project.root)
-    assert not backtest_run.unequal(
+    assert not differences(
         measured(sweep_result), {name: done.metrics[name] for name in measured(sweep_result)}
     )
     column = {"peak": "value", "plateau": "plateau"}[select]

@@ -13,6 +13,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from mcl import composition, search
+from mcl.base.differences import differences
 from mcl.base.errors import ConfigError
 from mcl.search.result import SweepResult
 from mcl.tracking import backtest_run
@@ -226,9 +227,7 @@ def test_the_best_trial_is_run_again_in_full(project: Project, random: SweepResu
     )
     assert b"<html" in whole.file("report.html")
     again = backtest_run.replay(whole, project.root).metrics
-    assert not backtest_run.unequal(
-        measured(random), {name: again[name] for name in measured(random)}
-    )
+    assert not differences(measured(random), {name: again[name] for name in measured(random)})
     typed = json.loads(whole.file("overrides.json"))["overrides"]
     assert composition.compose("backtest", typed).config == backtest_run.stored_config(
         whole

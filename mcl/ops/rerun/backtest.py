@@ -16,7 +16,7 @@ def run(stored: StoredRun, store: Store, root: Path) -> Again:
     verdict = reproduce(stored, root)
     sentence = f"{len(stored.summary)} metrics bit-equal"
     return Again(
-        stored.run_id, stored.tags["mcl.kind"], sentence, dict(verdict.differing), verdict.causes
+        stored.run_id, stored.tags["mcl.kind"], sentence, verdict.differing, verdict.causes
     )
 
 

@@ -20,8 +20,9 @@ import pandas as pd
 
 from mcl import metrics
 from mcl.base import progress
+from mcl.base.differences import Differences, differences
 from mcl.base.errors import StoreError
-from mcl.ops.rerun.result import Again, differences
+from mcl.ops.rerun.result import Again
 from mcl.promotion.reproduce import moved
 from mcl.search import walk_forward as walking
 from mcl.search.ask_tell import Loop
@@ -55,9 +56,9 @@ class Searched:
     left: int
 
     @property
-    def differing(self) -> dict[str, tuple[Any, Any]]:
+    def differing(self) -> Differences:
         rows = {int(row["trial"]): row for row in _rows(self.table)}
-        unequal_values: dict[str, tuple[Any, Any]] = {}
+        unequal_values: Differences = {}
         for number, outcome in self.outcomes.items():
             unequal = differences(_facts(rows[number]), _now(outcome))
             unequal_values |= {f"trial {number} {name}": pair for name, pair in unequal.items()}
@@ -107,7 +108,7 @@ def walk(stored: StoredRun, store: Store, root: Path) -> Again:
     sweeps = {
         int(run.tags["fold"]): run for run in store.children(stored.run_id) if "fold" in run.tags
     }
-    differing: dict[str, tuple[Any, Any]] = {}
+    differing: Differences = {}
     done, trials = [], 0
     for part in progress.each("searching the parts again", list(walking.parts(snapshot))):
         if part.number not in sweeps:

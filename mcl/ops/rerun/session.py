@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from mcl.base.differences import Differences, differences
 from mcl.live.audit.compare import audit
 from mcl.live.audit.record import FRAMES, recorded_session, session_facts
-from mcl.ops.rerun.result import Again, differences
+from mcl.ops.rerun.result import Again
 from mcl.tracking import provenance
 from mcl.tracking.backtest_run import parquet
 from mcl.tracking.store import Store, StoredRun
@@ -63,18 +64,18 @@ def session(stored: StoredRun, store: Store, root: Path) -> Again:
     )
 
 
-def _table(name: str, then: bytes, now: bytes) -> dict[str, tuple[Any, Any]]:
+def _table(name: str, then: bytes, now: bytes) -> Differences:
     """The first cell that is not the same; both sides have been through the file format."""
     before, after = (pd.read_parquet(io.BytesIO(content)) for content in (then, now))
     if before.equals(after):
         return {}
     if before.shape != after.shape:
-        return {f"{name} (rows, columns)": (before.shape, after.shape)}
+        return {f"{name} (rows, columns)": [before.shape, after.shape]}
     unequal = ~((before == after) | (before.isna() & after.isna()))
     row, column = next(
         (row, column) for column in unequal for row in unequal.index[unequal[column]]
     )
-    return {f"{name} row {row} {column}": (before.at[row, column], after.at[row, column])}
+    return {f"{name} row {row} {column}": [before.at[row, column], after.at[row, column]]}
 
 
 def _moved(stored: StoredRun, fingerprint: str, strategy: dict[str, Any]) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mcl import composition
+from mcl.base.differences import differences
 from mcl.base.errors import StoreError
 from mcl.config import schema
-from mcl.ops.rerun.result import Again, differences
+from mcl.ops.rerun.result import Again
 from mcl.promotion.reproduce import moved
 from mcl.tracking.store import Store, StoredRun
 from mcl.validation import holdout, verdict
