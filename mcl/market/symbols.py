@@ -1,0 +1,94 @@
+"""Read the symbols of vendors and platforms: the dated contract that a spelling means.
+
+The exchange writes MCLJ4. Others write MCLJ24, MCLJ2024, `MCL J24`, `MCL APR24`, `MCL 04-24`
+(NinjaTrader), `NYMEX:MCLJ2024` (TradingView), `/MCLJ24:XNYM` (thinkorswim), `MCLJ24.NYM` (Yahoo),
+`F.US.MCLJ24` (CQG) or `MCLJ24-NYM`. A spread names two months or more, or begins with `UD:`. A
+continuous series (`NYMEX:MCL1!`, `CL=F`, `@MCL`, `MCL.c.0`, `MCL ##-##`) names none.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from enum import Enum
+
+from mcl.market.calendar import contract, parse_symbol
+from mcl.market.instruments import MONTH_CODES, Contract
+
+
+class Kind(Enum):
+    """The things a symbol can name."""
+
+    OUTRIGHT = "a dated contract"
+    SPREAD = "a spread of several months"
+    CONTINUOUS = "a continuous series, which has no dated contract"
+    OTHER = "another product"
+
+
+_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_VENUES = "NYMEX|COMEX|CBOT|CME|CME_MINI|COMEX_MINI|NYMEX_MINI|CBOT_MINI"
+_BEFORE = re.compile(rf"(?:(?:{_VENUES}):|F\.US\.|/)")
+_AFTER = re.compile(r"(?::X[A-Z]{3}|\.(?:NYM|CMX|CME|CBT)|[-.@](?:NYMEX|COMEX|CME|NYM|CMX|GLOBEX))")
+_MONTH = re.compile(rf"[{MONTH_CODES}]\d{{1,2}}(?:\d\d)?")
+
+
+def meaning(symbol: str, root: str, on: date) -> Contract | Kind:
+    """The contract of `root` that a symbol means on a date, or the kind of thing that it names."""
+    text = _core(symbol)
+    if text == root or _is_continuous(text, root):
+        return Kind.CONTINUOUS
+    if text.startswith("UD:") or _is_spread(text, root):
+        return Kind.SPREAD
+    rest = text.removeprefix(root)
+    if rest == text:
+        return Kind.OTHER
+    return _dated(rest.strip(), root, on) or Kind.OTHER
+
+
+def _core(symbol: str) -> str:
+    """The symbol in capitals, without the exchange that some write before or behind it."""
+    text = " ".join(symbol.upper().split())
+    if match := _BEFORE.match(text):
+        text = text[match.end() :]
+    for match in _AFTER.finditer(text):
+        if match.end() == len(text):
+            return text[: match.start()].strip()
+    return text
+
+
+def _is_continuous(text: str, root: str) -> bool:
+    tails = r"\d!|=F|##|#C|#|\.[CVN]\.\d| ##-##|\.FUT| ?CONT(?:INUOUS)?|\.F"
+    return re.fullmatch(rf"@{root}|{root}(?:{tails})", text) is not None
+
+
+def _is_spread(text: str, root: str) -> bool:
+    if not text.startswith(root):
+        return False
+    body = text.removeprefix(root)
+    return ":" in body[:1] or len(_MONTH.findall(body)) > 1 or body.count(root) > 0
+
+
+def _dated(rest: str, root: str, on: date) -> Contract | None:
+    """The contract behind the root, in any of the ways to write a month and a year."""
+    if match := re.fullmatch(rf"([{MONTH_CODES}]) ?(\d{{1,2}}|(?:19|20)\d\d)", rest):
+        code, year = match.groups()
+        if len(year) < 4:
+            return parse_symbol(f"{root}{code}{year}", on)
+        return contract(root, int(year), MONTH_CODES.index(code) + 1)
+    if match := re.fullmatch(r"([A-Z]{3})[ '-]?(\d\d|(?:19|20)\d\d)", rest):
+        if match[1] not in _NAMES:
+            return None
+        return contract(root, _year(match[2], on), _NAMES.index(match[1]) + 1)
+    if match := re.fullmatch(r"(0[1-9]|1[0-2])-(\d\d)", rest):
+        return contract(root, _year(match[2], on), int(match[1]))
+    if match := re.fullmatch(r"-?((?:19|20)\d\d)-?(0[1-9]|1[0-2])", rest):
+        return contract(root, int(match[1]), int(match[2]))
+    return None
+
+
+def _year(digits: str, on: date) -> int:
+    """Two digits name the year that lies nearest to the date."""
+    if len(digits) == 4:
+        return int(digits)
+    first = on.year - 50
+    return first + (int(digits) - first) % 100
