@@ -1,4 +1,4 @@
-"""The text of a CSV as columns of strings with their line numbers, and strings as numbers and times.
+"""The text of a CSV as columns of strings with line numbers, and strings as numbers and times.
 
 pandas splits the lines into cells and reads numbers and times. What a vendor writes around the rows
 (lines above the header, comments, footers, blank lines) is taken away before, by number of line, so
@@ -21,6 +21,7 @@ from pydantic import Field
 
 from mcl.base.errors import DataError
 from mcl.config.base_model import Strict
+from mcl.data.conventions import zone_and_lead
 from mcl.data.table import zone
 from mcl.market.calendar import NS
 
@@ -142,7 +143,9 @@ def _opened(path: Path, encoding: str) -> Any:
     return get_handle(str(path), "r", encoding=encoding, compression="infer").handle
 
 
-def _kept(path: Path, form: CsvFormat, limit: int | None) -> tuple[io.StringIO, Ints, dict[str, int]]:
+def _kept(
+    path: Path, form: CsvFormat, limit: int | None
+) -> tuple[io.StringIO, Ints, dict[str, int]]:
     """The lines that hold a header or a row, their numbers, and what was left out."""
     begins = tuple(start for text in form.comments for start in (text, f'"{text}'))
     without = set(form.without)
@@ -358,12 +361,9 @@ def _time_cure(value: str, fitting: Sequence[str], line: int) -> str:
 
 
 def _named(timezone: str) -> tuple[str, int]:
-    """A zone and what its clock is ahead of it, in ns: America/New_York+07:00 is seven hours."""
-    match = re.fullmatch(r"([A-Za-z_]+(?:/[A-Za-z_+\-0-9]+?)+)([+-])(\d\d):(\d\d)", timezone)
-    if match is None:
-        return zone(timezone).key, 0
-    ahead = (int(match[3]) * 3600 + int(match[4]) * 60) * NS
-    return zone(match[1]).key, ahead if match[2] == "+" else -ahead
+    """A zone that exists, and how far the clock is ahead of it, in ns."""
+    key, ahead = zone_and_lead(timezone)
+    return zone(key).key, ahead
 
 
 def _on_clock(cells: Cells, parsed: pd.Series, timezone: str) -> Ints:
@@ -388,5 +388,3 @@ def _ns(naive: pd.Series) -> Ints:
 def weekday(day: Ints) -> Ints:
     """0 Monday … 6 Sunday of days since 1970-01-01, a Thursday."""
     return (day + 3) % 7
-
-

@@ -10,7 +10,7 @@ check` lists the same faults without stopping at the first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -82,6 +82,7 @@ class Table:
     conditions    what the vendor says of a UTC day that is not "available": degraded, missing,
                   pending
     counts        known before the rows are read; facts: what the source says about itself
+    cures         by kind of fault, the key that helps; {line} is the number of the line
     """
 
     instrument: Instrument
@@ -97,6 +98,7 @@ class Table:
     conditions: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    cures: Mapping[str, str] = field(default_factory=dict)
 
 
 def instrument(symbol: str) -> Instrument:
@@ -164,6 +166,16 @@ def faults(rows: Rows, of: Instrument, before: Ints) -> list[Fault]:
     ]
 
 
+def on_tick(price: Floats, of: Instrument) -> Floats:
+    """Prices that are ticks to the precision of a 32-bit float, as some programs store them, on
+    those ticks; others as they are.
+    """
+    with np.errstate(invalid="ignore"):
+        nearest = of.price(np.rint(price / of.tick_size))
+    same = price.astype(np.float32) == nearest.astype(np.float32)
+    return np.where(same, nearest, price)
+
+
 def off_tick(ticks: Floats) -> npt.NDArray[np.bool_]:
     """Whether each price, divided by the tick, lies between two ticks; False for one that is not
     finite.
@@ -200,14 +212,36 @@ def check(chunk: Chunk, table: Table, before: Ints) -> None:
     """
     for fault in faults(chunk.rows, table.instrument, before):
         if fault.bad.any():
+            row = int(np.argmax(fault.bad))
             raise DataError(
-                sentence(fault, int(np.argmax(fault.bad)), chunk, table.contracts),
-                "mcl data check lists every fault",
+                sentence(fault, row, chunk, table.contracts), _cure(fault.kind, row, chunk, table)
             )
+
+
+def _cure(kind: str, row: int, chunk: Chunk, table: Table) -> str:
+    every = "mcl data check lists every fault"
+    if kind not in table.cures or chunk.lines is None:
+        return every
+    return f"{table.cures[kind].format(line=chunk.lines[row])}; {every}"
+
+
+def check_scale(chunk: Chunk, table: Table) -> None:
+    """Refuse prices that stand where the product never traded."""
     if reason := wrong_scale(chunk.rows, table.instrument):
-        raise DataError(
-            f"{chunk.origin}: {reason}", "compare the file with the vendor's price format"
-        )
+        cure = "compare the file with the vendor's price format"
+        if table.cures and (scale := fitting_scale(chunk.rows, table.instrument)):
+            cure = f"set data.format.scale={scale:g}, or data.instrument"
+        raise DataError(f"{chunk.origin}: {reason}", cure)
+
+
+def fitting_scale(rows: Rows, of: Instrument) -> float | None:
+    """The power of ten by which prices stand where the product trades; None for none."""
+    low, high = _USUAL[of.symbol]
+    middle = float(np.median(np.abs(rows.close)))
+    return next((s for s in _SCALES if low <= middle * s <= high), None)
+
+
+_SCALES = (0.01, 1e-9, 0.1, 0.001, 1e-4, 10.0, 100.0, 1000.0)
 
 
 def wrong_scale(rows: Rows, of: Instrument) -> str:
@@ -240,6 +274,7 @@ def accepted(table: Table, counts: Counter[str]) -> Iterator[Rows]:
     counts.update(table.counts)
     before = no_times(len(table.contracts))
     for chunk in table.chunks():
+        check_scale(chunk, table)
         check(chunk, table, before)
         before = last_times(chunk.rows, before)
         inside, late = in_session(chunk.rows, table.calendar)

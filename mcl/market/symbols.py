@@ -68,22 +68,28 @@ def _is_spread(text: str, root: str) -> bool:
     return ":" in body[:1] or len(_MONTH.findall(body)) > 1 or body.count(root) > 0
 
 
+_LETTER = re.compile(rf"(?P<code>[{MONTH_CODES}]) ?(?P<year>\d{{1,2}}|(?:19|20)\d\d)")
+_NAME = re.compile(rf"(?P<name>{'|'.join(_NAMES)})[ '-]?(?P<year>\d\d|(?:19|20)\d\d)")
+_NUMBER = re.compile(r"(?P<number>0[1-9]|1[0-2])-(?P<year>\d\d)")
+_YEAR_FIRST = re.compile(r"-?(?P<year>(?:19|20)\d\d)-?(?P<number>0[1-9]|1[0-2])")
+
+
 def _dated(rest: str, root: str, on: date) -> Contract | None:
     """The contract behind the root, in any of the ways to write a month and a year."""
-    if match := re.fullmatch(rf"([{MONTH_CODES}]) ?(\d{{1,2}}|(?:19|20)\d\d)", rest):
-        code, year = match.groups()
-        if len(year) < 4:
-            return parse_symbol(f"{root}{code}{year}", on)
-        return contract(root, int(year), MONTH_CODES.index(code) + 1)
-    if match := re.fullmatch(r"([A-Z]{3})[ '-]?(\d\d|(?:19|20)\d\d)", rest):
-        if match[1] not in _NAMES:
-            return None
-        return contract(root, _year(match[2], on), _NAMES.index(match[1]) + 1)
-    if match := re.fullmatch(r"(0[1-9]|1[0-2])-(\d\d)", rest):
-        return contract(root, _year(match[2], on), int(match[1]))
-    if match := re.fullmatch(r"-?((?:19|20)\d\d)-?(0[1-9]|1[0-2])", rest):
-        return contract(root, int(match[1]), int(match[2]))
-    return None
+    shapes = (_LETTER, _NAME, _NUMBER, _YEAR_FIRST)
+    match = next(filter(None, (shape.fullmatch(rest) for shape in shapes)), None)
+    if match is None:
+        return None
+    parts = match.groupdict()
+    if "code" in parts and len(parts["year"]) < 4:  # as the exchange writes it
+        return parse_symbol(f"{root}{parts['code']}{parts['year']}", on)
+    return contract(root, _year(parts["year"], on), _month(parts))
+
+
+def _month(parts: dict[str, str]) -> int:
+    if "code" in parts:
+        return MONTH_CODES.index(parts["code"]) + 1
+    return _NAMES.index(parts["name"]) + 1 if "name" in parts else int(parts["number"])
 
 
 def _year(digits: str, on: date) -> int:

@@ -1,10 +1,10 @@
-"""Bars from any CSV: the mapping of columns, the time convention and the clock are config, and
-nothing is guessed.
+"""Bars from any CSV: the columns, the format of the text, the time convention and the clock are
+config, and nothing is guessed. `conf/data` has a preset per vendor; `mcl data sniff` proposes one.
 
-Three shapes. With `columns.symbol` each row names its dated contract (MCLG6). With `columns.ranks`
-the row holds one price per expiry rank, as vendors publish "contract 1 … 4"; ranks become dated
-contracts by the exchange's last-trade rule. With neither, the file is one series without dated
-contracts, which never rolls.
+Three shapes. With `columns.symbol` each row names its dated contract (MCLG6, and the spellings of
+`mcl.market.symbols`). With `columns.ranks` the row holds one price per expiry rank, as vendors
+publish "contract 1 … 4"; ranks become dated contracts by the exchange's last-trade rule. With
+neither, the file is one series that never rolls: of the dated contract `contract`, or of none.
 
 A file of daily settlements has no open: the bar is its close (open = high = low = close). An order
 decided at one settlement therefore fills at the next bar's open, which is the next settlement.
@@ -12,11 +12,11 @@ decided at one settlement therefore fills at the next bar's open, which is the n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, get_args
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,38 +26,49 @@ from pydantic import Field, model_validator
 from mcl.base.errors import DataError, nearest
 from mcl.config import schema
 from mcl.config.base_model import Strict
+from mcl.data import conventions, csv_text
+from mcl.data.csv_text import Cells, Column, CsvFormat, FileInterval
 from mcl.data.source import Raw, Source, always, existing_path, plain_label
 from mcl.data.sources import expiry_ranks
-from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, instrument, no_statistics, zone
-from mcl.market import calendar
-from mcl.market.calendar import (
-    DAY_NS,
-    NS,
-    Sessions,
-    from_day,
-    parse_symbol,
-    session_of,
+from mcl.data.table import (
+    PRICES,
+    STEPS_SEC,
+    Chunk,
+    Rows,
+    Table,
+    instrument,
+    no_statistics,
+    on_tick,
 )
-from mcl.market.instruments import Contract
+from mcl.market import calendar, symbols
+from mcl.market.calendar import DAY_NS, NS, Sessions, from_day, parse_symbol, session_of
+from mcl.market.instruments import Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_HEADER = 1  # lines before the first row
 _NIGHTLY_SEC = 20 * 3600  # one bar a day
 # so many spacings, all a multiple of five minutes, are no chance in a file of minutes
 SPACINGS = 12
-
-
-Column = Annotated[str, Field(min_length=1)]
+SUNDAY = 6
+_LINE = "leave the line out with data.format.without=[{line}]"
+CURES = {  # of each kind of fault, the key that helps
+    "missing price": "leave rows without a price out with data.format.missing=[null], or " + _LINE,
+    "off tick": "set data.instrument or data.format.scale if each price is so, else " + _LINE,
+    "contradiction": "set data.columns if the columns are mixed up, else " + _LINE,
+    "negative volume": "set data.columns.volume=null if the column is no volume, else " + _LINE,
+    "duplicate": "read equal rows once with data.format.duplicates=identical, else " + _LINE,
+    "backwards": "set data.format.sort=true",
+}
 
 
 class CsvColumns(Strict):
-    """Names of the columns in the file. `ranks`: price columns by expiry rank (1st, 2nd … nearby),
-    for series without dated contracts.
+    """Names of the columns in the file. `date` is the day where `time` is a clock alone. `ranks`:
+    price columns by expiry rank (1st, 2nd … nearby), for series without dated contracts.
     """
 
     time: Column = "date"
+    date: Column | None = None
     open: Column | None = None
     high: Column | None = None
     low: Column | None = None
@@ -73,9 +84,14 @@ class CsvData(schema.DataCommon):
     source: Literal["csv"]
     path: str
     columns: CsvColumns = CsvColumns()
+    format: CsvFormat = CsvFormat()
     # no default: a wrong guess is a look ahead of one bar
     stamped_at: Literal["open", "close", "date"] | None = None
     timezone: str | None = None  # of times that carry no offset; no default either
+    # the dated contract that the whole file is of, where it names none: MCLJ24
+    contract: Annotated[str, Field(min_length=1)] | None = None
+    # conventions that the file breaks and that are taken as they are
+    accept: tuple[conventions.Name, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
     def _stamped(self) -> CsvData:
@@ -87,272 +103,352 @@ class CsvData(schema.DataCommon):
             )
         return self
 
+    @property
+    def file_interval(self) -> FileInterval:
+        """The length of the bars in the file."""
+        return self.format.interval or self.interval
 
-def table(path: Path, data: CsvData) -> Table:
-    """The file as a table. Errors name the file, the line and the value."""
-    frame = _read(path)
-    _columns_exist(path, frame, data.columns)
-    if not len(frame):
-        raise DataError(f"{path} has a header but no rows")
-    if (data.stamped_at == "date") != (data.interval == "session"):
+
+def table(path: Path, data: CsvData, limit: int | None = None) -> Table:
+    """The file as a table, or its first `limit` rows. Errors name the file, the line and the value,
+    and end with the key that cures them.
+    """
+    if (data.stamped_at == "date") != (data.file_interval == "session"):
         raise DataError(
-            f"a file stamped at {data.stamped_at!r} cannot give {data.interval!r} bars",
+            f"a file stamped at {data.stamped_at!r} cannot give {data.file_interval!r} bars",
             "dates go with data.interval=session",
         )
-    return _by_rank(path, frame, data) if data.columns.ranks else _by_row(path, frame, data)
+    cells = csv_text.read(path, data.format, limit)
+    _columns_exist(cells, data.columns)
+    return _by_rank(cells, data) if data.columns.ranks else _by_row(cells, data)
 
 
-def _by_rank(path: Path, frame: pd.DataFrame, data: CsvData) -> Table:
-    columns = data.columns
-    prices = {name: _numbers(path, frame[name]) for name in columns.ranks}
-    days = _days(path, frame[columns.time])
-    return expiry_ranks.table(path, instrument(data.instrument), columns.time, days, prices)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=str, skipinitialspace=True)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
-
-
-def _columns_exist(path: Path, frame: pd.DataFrame, columns: CsvColumns) -> None:
-    named = [
-        columns.time,
-        *columns.ranks,
-        *(c for c in (columns.open, columns.high, columns.low, columns.close) if c),
-    ]
-    named += [c for c in (columns.volume, columns.symbol) if c]
-    for name in named:
-        if name not in frame.columns:
+def _columns_exist(cells: Cells, columns: CsvColumns) -> None:
+    named = {name: getattr(columns, name) for name in ("time", "date", *PRICES, "volume", "symbol")}
+    ranked = {f"ranks={list(columns.ranks)}": name for name in columns.ranks}
+    for key, name in (named | ranked).items():
+        if name is not None and name not in cells.frame.columns:
+            others = list(map(str, cells.frame.columns))
             raise DataError(
-                f"{path} has no column {name!r}; {nearest(name, map(str, frame.columns))}",
-                "set data.columns",
+                f"{cells.path} has no column {name!r}; {nearest(name, others)}",
+                f"set data.columns.{key.partition('=')[0]} to one of: {', '.join(others)}",
             )
     if not columns.ranks and columns.close is None:
         raise DataError(
-            f"data.columns.close names no price column of {path}; it has:"
-            f" {', '.join(map(str, frame.columns))}"
+            f"data.columns.close names no price column of {cells.path}",
+            f"set data.columns.close to one of: {', '.join(map(str, cells.frame.columns))}",
         )
 
 
-def _numbers(path: Path, column: pd.Series) -> Floats:
-    values = pd.to_numeric(column, errors="coerce")
-    bad = values.isna() & column.notna()
-    if bad.any():
-        at = int(np.argmax(bad))
-        raise DataError(
-            f"{path}, line {at + 1 + _HEADER}: {column.name} is {column.iloc[at]!r}, not a number"
-        )
-    return values.to_numpy(np.float64)
+def _time_text(cells: Cells, columns: CsvColumns) -> pd.Series:
+    """The time of each row as text, put together where the file has it in two columns."""
+    time = cells.frame[columns.time].fillna("").str.strip()
+    if columns.date is None:
+        return time
+    day = cells.frame[columns.date].fillna("").str.strip()
+    return (day + " " + time).rename(f"{columns.date} {columns.time}")
 
 
-def _days(path: Path, column: pd.Series) -> Ints:
-    """Days since 1970-01-01 of each row."""
-    days: Ints = _parsed(path, column).to_numpy().astype("datetime64[D]").astype(np.int64)
-    return days
-
-
-def _times(path: Path, column: pd.Series, timezone: str | None) -> Ints:
-    """ns UTC of each row. DataError where the times carry no offset and nobody says whose clock
-    they are of.
-    """
-    parsed = _parsed(path, column)
-    if parsed.dt.tz is None:
-        if timezone is None:
-            problem = (
-                f"{path}: {column.name} {column.iloc[0]} carries no offset, and data.timezone is"
-                " not said"
-            )
-            raise DataError(
-                problem,
-                "write data.timezone=UTC, or data.timezone=America/New_York for exchange time",
-            )
-        parsed = _on_clock(path, parsed, zone(timezone))
-    elif timezone is not None:
-        zone(timezone)  # a name that does not exist is a mistake, although it is not needed
-    times: Ints = (
-        parsed.dt.tz_convert("UTC")
-        .dt.tz_localize(None)
-        .to_numpy()
-        .astype("datetime64[ns]")
-        .astype(np.int64)
-    )
-    return times
-
-
-def _parsed(path: Path, column: pd.Series) -> pd.Series:
-    try:
-        parsed: pd.Series = pd.to_datetime(column, errors="coerce", format="ISO8601")
-    except ValueError as error:  # rows with an offset and rows without one
-        raise DataError(
-            f"{path}: {column.name} cannot be read as times: {error}",
-            "give every row an offset, or none",
-        ) from error
-    if parsed.dtype == object:
-        raise DataError(
-            f"{path}: {column.name} holds times of several offsets", "write all of them in UTC"
-        )
-    bad = np.flatnonzero(parsed.isna())
-    if len(bad):
-        raise DataError(
-            f"{path}, line {bad[0] + 1 + _HEADER}: {column.name} is {column.iloc[bad[0]]!r}, not an"
-            " ISO 8601 time"
-        )
-    return parsed
-
-
-def _on_clock(path: Path, parsed: pd.Series, clock: ZoneInfo) -> pd.Series:
-    try:
-        local: pd.Series = parsed.dt.tz_localize(clock, ambiguous="raise", nonexistent="raise")
-    except ValueError as error:
-        problem = (
-            f"{path}: a time does not exist or comes twice on the clock of {clock.key} ({error})"
-        )
-        raise DataError(problem, "set data.timezone") from error
-    return local
+def _by_rank(cells: Cells, data: CsvData) -> Table:
+    prices = {
+        name: csv_text.numbers(cells, name, data.format) * data.format.scale
+        for name in data.columns.ranks
+    }
+    days = csv_text.days(cells, _time_text(cells, data.columns), data.format)
+    of = instrument(data.instrument)
+    return expiry_ranks.table(cells.path, of, data.columns.time, days, prices)
 
 
 # -------------------------------------------------------------------------------------- one per row
 
 
-def _by_row(path: Path, frame: pd.DataFrame, data: CsvData) -> Table:
-    of, columns = instrument(data.instrument), data.columns
-    days = data.interval == "session"
-    time = (
-        _days(path, frame[columns.time])
-        if days
-        else _times(path, frame[columns.time], data.timezone)
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a file as numbers, and the contract of each row."""
+
+    time: Ints  # ns UTC, or days for bars of a session
+    prices: dict[str, Floats]
+    volume: Ints
+    contracts: tuple[Contract, ...]
+    index: Ints
+
+
+def _by_row(cells: Cells, data: CsvData) -> Table:
+    days = data.file_interval == "session"
+    cells = _bars_only(cells, data)
+    columns = _columns(cells, data)
+    sessions = _calendar_of(columns, days, data.instrument)
+    opens = _opens(columns.time, sessions) if days else columns.time
+    rows = Rows(
+        columns.index,
+        opens,
+        columns.time if days else session_of(columns.time),
+        **columns.prices,
+        volume=columns.volume,
     )
-    if not days and data.stamped_at == "close":
-        time = time - STEPS_SEC[data.interval] * NS
-    close = _numbers(path, frame[columns.close])
-    prices = {
-        name: close if (source := getattr(columns, name)) is None else _numbers(path, frame[source])
-        for name in PRICES
-    }
-    volume = _volume(path, frame, columns.volume)
-    contracts, index = _contracts(path, frame, time if days else time // DAY_NS, data)
-    order = np.argsort(index, kind="stable")
-    sessions = _calendar_of(time, days, contracts, data.instrument)
-    opens = expiry_ranks.opens(time, sessions) if days else time
-    rows = Rows(index, opens, time if days else session_of(time), **prices, volume=volume).take(
-        order
-    )
-    chunk = Chunk(rows, str(path), order + 1 + _HEADER)
+    key = (columns.time, columns.index) if data.format.sort else (columns.index,)
+    order = np.lexsort(key) if data.format.sort else np.argsort(key[0], kind="stable")
+    chunk = Chunk(rows.take(order), str(cells.path), cells.lines[order], cells.left_out)
+    chunk = _once(chunk, data.format)
     if not days:
-        _apart(path, chunk, STEPS_SEC[data.interval])
-    listed = np.zeros(len(contracts), np.int64)
+        _apart(cells.path, chunk, data)
     return Table(
-        instrument=of,
-        interval=data.interval,
-        contracts=contracts,
-        listed_at=listed,
+        instrument=instrument(data.instrument),
+        interval=data.file_interval,
+        contracts=columns.contracts,
+        listed_at=np.zeros(len(columns.contracts), np.int64),
         calendar=sessions,
         chunks=lambda: iter([chunk]),
         statistics=no_statistics(),
         synthetic=False,
-        origin=str(path),
-        sums_volume=columns.volume is not None,
-        facts={"format": "CSV", "dated_contracts": columns.symbol is not None},
+        origin=str(cells.path),
+        sums_volume=data.columns.volume is not None,
+        facts={"format": "CSV", "dated_contracts": columns.contracts[0].year < _NO_YEAR},
+        cures=CURES,
     )
 
 
-def _apart(path: Path, chunk: Chunk, step_sec: int) -> None:
+_NO_YEAR = 9999  # of the contract that a series without dated contracts is made of
+
+
+def _columns(cells: Cells, data: CsvData) -> _Columns:
+    text, names = _time_text(cells, data.columns), data.columns
+    if data.file_interval == "session":
+        time = day = csv_text.days(cells, text, data.format)
+    else:
+        time = csv_text.instants(cells, text, data.format, data.timezone)
+        time = time - (STEPS_SEC[data.file_interval] * NS if data.stamped_at == "close" else 0)
+        day = time // DAY_NS
+    of = instrument(data.instrument)
+    close = _prices(cells, str(names.close), data.format, of)
+    prices = {
+        name: close
+        if (source := getattr(names, name)) is None
+        else _prices(cells, source, data.format, of)
+        for name in PRICES
+    }
+    volume = _volume(cells, names.volume, data.format)
+    contracts, index = _contracts(cells, day, data)
+    return _Columns(time, prices, volume, contracts, index)
+
+
+def _bars_only(cells: Cells, data: CsvData) -> Cells:
+    """The rows that are bars of the product; what is left out on purpose is counted by cause."""
+    form, names = data.format, data.columns
+    if form.missing:
+        prices = [name for p in PRICES if (name := getattr(names, p)) is not None]
+        cells = cells.take(
+            cells.frame[prices].notna().any(axis=1).to_numpy(), "excluded_without_a_price"
+        )
+    if form.no_trades == "skip":
+        if names.volume is None:
+            raise DataError(
+                f"data.format.no_trades=skip needs the volumes of {cells.path}",
+                "set data.columns.volume",
+            )
+        traded = csv_text.numbers(cells, names.volume, form) != 0
+        cells = cells.take(traded, "excluded_no_trades")
+    if form.symbols != "all" and names.symbol is not None:
+        cells = _of_product(cells, names.symbol, data)
+    if form.sundays == "skip" and data.file_interval == "session":
+        day = csv_text.days(cells, _time_text(cells, names), form)
+        cells = cells.take(csv_text.weekday(day) != SUNDAY, "excluded_sundays")
+    if not len(cells.frame):
+        raise DataError(
+            f"{cells.path} holds no bar of {data.instrument}: every row is left out by"
+            f" {', '.join(cells.left_out)}",
+            "set data.instrument, data.format.root or data.format.symbols",
+        )
+    return cells
+
+
+def _of_product(cells: Cells, name: str, data: CsvData) -> Cells:
+    text = cells.frame[name].fillna("").to_numpy(str)
+    unique, code = np.unique(text, return_inverse=True)
+    on = date.today()
+    kinds = [symbols.meaning(str(s), data.format.root or data.instrument, on) for s in unique]
+    for kind in (symbols.Kind.SPREAD, symbols.Kind.CONTINUOUS, symbols.Kind.OTHER):
+        if kind is symbols.Kind.OTHER and data.format.symbols != "product":
+            continue
+        outside = np.array([k is kind for k in kinds])[code]
+        cells = cells.take(~outside, f"excluded_{kind.name.lower()}")
+        code = code[~outside]
+    return cells
+
+
+def _prices(cells: Cells, name: str, form: CsvFormat, of: Instrument) -> Floats:
+    return on_tick(csv_text.numbers(cells, name, form) * form.scale, of)
+
+
+def _volume(cells: Cells, name: str | None, form: CsvFormat) -> Ints:
+    if name is None:
+        return np.zeros(len(cells.frame), np.int64)
+    volume = csv_text.numbers(cells, name, form) * form.volume_scale
+    whole = np.rint(volume)
+    bad = np.flatnonzero(~np.isfinite(volume) | (np.abs(volume - whole) > 1e-6))
+    if len(bad):
+        line = int(cells.lines[bad[0]])
+        raise DataError(
+            f"{cells.where(bad[0])}: volume is {volume[bad[0]]:g}, not a whole number",
+            "set data.format.volume_scale, data.columns.volume=null for a file without volumes, or"
+            f" {_LINE.format(line=line)}",
+        )
+    return whole.astype(np.int64)
+
+
+def _once(chunk: Chunk, form: CsvFormat) -> Chunk:
+    """Without the rows that repeat the one before them in every value."""
+    if form.duplicates == "refuse" or len(chunk.rows) < 2:
+        return chunk
+    rows = chunk.rows
+    again = np.logical_and.reduce(
+        [
+            getattr(rows, name)[1:] == getattr(rows, name)[:-1]
+            for name in ("contract", "ts_event", *PRICES, "volume")
+        ]
+    )
+    keep = np.append(True, ~again)
+    counts = chunk.left_out | {"excluded_identical": int(again.sum())}
+    return Chunk(rows.take(keep), chunk.origin, np.asarray(chunk.lines)[keep], counts)
+
+
+def _apart(path: Path, chunk: Chunk, data: CsvData) -> None:
     """Refuse bars that are not as long as the config says: they would be known too early, which is
     a look ahead, or too late.
 
-    Too near: two bars of a contract begin within `step_sec`. Too far: of SPACINGS or more, every
-    one is a multiple of something longer.
+    Too near: two bars of a contract begin within a step. Too far: of SPACINGS or more, every one is
+    a multiple of something longer.
     """
-    rows = chunk.rows
+    rows, step_sec = chunk.rows, STEPS_SEC[data.file_interval]
     at = np.flatnonzero((np.diff(rows.contract) == 0) & (np.diff(rows.ts_event) > 0))
     spacings = np.diff(rows.ts_event)[at] / NS
     if not len(at):
         return
     common = float(np.gcd.reduce(np.rint(spacings).astype(np.int64)))
     apart = spacings.min() if spacings.min() >= _NIGHTLY_SEC else common
-    problem = f"data.interval says {step_sec} s; {_interval(apart)}"
+    key = "data.interval" if data.format.interval is None else "data.format.interval"
+    says = f"{key} says {step_sec} s"
     if spacings.min() < step_sec:
         line = int(np.asarray(chunk.lines)[at[np.argmin(spacings)] + 1])
         raise DataError(
             f"{path}, line {line}: this bar begins {spacings.min():g} s after the one before it,"
-            f" and {problem}"
+            f" and {says}",
+            _interval(apart, shorter=True),
         )
     if len(at) >= SPACINGS and apart > step_sec:
         raise DataError(
             f"{path}: its {len(rows):,} bars begin {apart:g} s apart or a multiple of it, and"
-            f" {problem}"
+            f" {says}",
+            _interval(apart, shorter=False),
         )
 
 
-def _interval(apart_sec: float) -> str:
+def _interval(apart_sec: float, shorter: bool) -> str:
     """Name the setting that fits bars which begin so far apart."""
     if apart_sec >= _NIGHTLY_SEC:
         return "set data.interval=session and data.stamped_at=date"
-    names = [name for name in get_args(schema.Interval) if STEPS_SEC[name] == apart_sec]
-    return (
-        f"set data.interval={names[0]}"
-        if names
-        else f"there is none of {apart_sec:g} s: {', '.join(get_args(schema.Interval))}"
-    )
-
-
-def _volume(path: Path, frame: pd.DataFrame, name: str | None) -> Ints:
+    known = get_args(FileInterval)
+    name = next((n for n in known if STEPS_SEC[n] == apart_sec), None)
     if name is None:
-        return np.zeros(len(frame), np.int64)
-    volume = _numbers(path, frame[name])
-    bad = np.flatnonzero(~np.isfinite(volume) | (volume % 1 != 0))
-    if len(bad):
-        raise DataError(
-            f"{path}, line {bad[0] + 1 + _HEADER}: volume is {volume[bad[0]]}, not a whole number"
-        )
-    return volume.astype(np.int64)
+        return f"there is no interval of {apart_sec:g} s: {', '.join(known)}"
+    if shorter:
+        return f"set data.format.interval={name}: longer bars are made of the file's"
+    return f"set data.interval={name}"
 
 
-def _contracts(
-    path: Path, frame: pd.DataFrame, day: Ints, data: CsvData
-) -> tuple[tuple[Contract, ...], Ints]:
+def _contracts(cells: Cells, day: Ints, data: CsvData) -> tuple[tuple[Contract, ...], Ints]:
     """The contracts by last trade date, and the index of each row's."""
-    if data.columns.symbol is None:
-        return (Contract(data.instrument, data.instrument, 9999, 12, date.max),), np.zeros(
-            len(frame), np.int64
+    name = data.columns.symbol
+    if name is None:
+        one = _one_contract(data, int(day[0]))
+        return (one,), np.zeros(len(cells.frame), np.int64)
+    text = cells.frame[name].fillna("").to_numpy(str)
+    unique, first, code = np.unique(text, return_index=True, return_inverse=True)
+    meanings = [
+        _contract(cells, int(row), str(s), int(day[row]), data)
+        for s, row in zip(unique, first, strict=True)
+    ]
+    months = {(c.year, c.month): c for c in reversed(meanings)}
+    contracts = tuple(sorted(months.values(), key=lambda c: c.last_trade_date))
+    place = {(c.year, c.month): i for i, c in enumerate(contracts)}
+    position = np.array([place[c.year, c.month] for c in meanings], np.int64)
+    return contracts, position[code]
+
+
+def _one_contract(data: CsvData, day: int) -> Contract:
+    if data.contract is None:
+        return Contract(data.instrument, data.instrument, _NO_YEAR, 12, date.max)
+    meaning = symbols.meaning(data.contract, data.format.root or data.instrument, from_day(day))
+    if not isinstance(meaning, Contract):
+        raise DataError(
+            f"data.contract={data.contract} names {meaning.value}, not a contract of"
+            f" {data.instrument}",
+            f"set data.contract, for instance {data.instrument}J24",
         )
-    symbols, first, code = np.unique(
-        frame[data.columns.symbol].fillna("").to_numpy(str), return_index=True, return_inverse=True
-    )
-    contracts = []
-    for symbol, at in zip(symbols, first, strict=True):
-        try:
-            contracts.append(parse_symbol(str(symbol), from_day(int(day[at]))))
-        except DataError as error:
-            raise DataError(
-                f"{path}, line {at + 1 + _HEADER}: {error.message}", error.hint
-            ) from error
-        if contracts[-1].root != data.instrument:
-            raise DataError(
-                f"{path}, line {at + 1 + _HEADER}: {symbol} is not a contract of {data.instrument}",
-                "set data.instrument",
-            )
-    rank = sorted(range(len(contracts)), key=lambda i: contracts[i].last_trade_date)
-    position = np.argsort(rank)
-    return tuple(contracts[i] for i in rank), position[code].astype(np.int64)
+    return _rooted(meaning, data.instrument)
 
 
-def _calendar_of(time: Ints, days: bool, contracts: tuple[Contract, ...], root: str) -> Sessions:
+def _contract(cells: Cells, row: int, symbol: str, day: int, data: CsvData) -> Contract:
+    on = from_day(day)
+    meaning = symbols.meaning(symbol, data.format.root or data.instrument, on)
+    if isinstance(meaning, Contract):
+        return _rooted(meaning, data.instrument)
+    where, column = cells.where(row), data.columns.symbol
+    if meaning is symbols.Kind.SPREAD:
+        raise DataError(
+            f"{where}: {symbol} is {meaning.value}",
+            "leave such rows out with data.format.symbols=outrights",
+        )
+    if meaning is symbols.Kind.CONTINUOUS:
+        raise DataError(
+            f"{where}: {symbol} is {meaning.value}",
+            f"set data.columns.symbol=null to read {column} as one series that never rolls, or"
+            " data.format.symbols=outrights to leave such rows out",
+        )
+    cure = "set data.instrument, or leave such rows out with data.format.symbols=product"
+    try:
+        other = parse_symbol(symbol, on)
+    except DataError as error:
+        raise DataError(f"{where}: {error.message}", f"{cure}, or set data.format.root") from error
+    raise DataError(f"{where}: {other.symbol} is not a contract of {data.instrument}", cure)
+
+
+def _rooted(meaning: Contract, root: str) -> Contract:
+    """The contract of the product where the file has other letters for it."""
+    if meaning.root == root:
+        return meaning
+    return calendar.contract(root, meaning.year, meaning.month)
+
+
+def _calendar_of(columns: _Columns, days: bool, root: str) -> Sessions:
+    time = columns.time
     first, last = (from_day(int(t if days else t // DAY_NS)) for t in (time.min(), time.max()))
-    beyond = max([last, *(c.last_trade_date for c in contracts if c.last_trade_date < date.max)])
+    ends = [c.last_trade_date for c in columns.contracts if c.last_trade_date < date.max]
+    beyond = max([last, *ends])
     if days:
         return expiry_ranks.daily_calendar(np.unique(time), beyond)
     return calendar.sessions(first - timedelta(days=7), beyond + timedelta(days=31), root)
 
 
+def _opens(day: Ints, sessions: Sessions) -> Ints:
+    return sessions.open_ns[np.searchsorted(sessions.day, day)]
+
+
 def _raw(data: CsvData, root: Path) -> Raw:
     path = existing_path(data.path, root, folder=False)
-    keys = {"source", "instrument", "interval", "columns", "stamped_at", "timezone"}
-    request = data.model_dump(mode="json", include=keys)
+    keys = {"source", "instrument", "columns", "format", "stamped_at", "timezone", "contract"}
+    request: dict[str, Any] = data.model_dump(
+        mode="json", include={*keys, "accept"}, exclude_defaults=True
+    )
+    request |= {"interval": data.file_interval}
     label = plain_label(f"csv-{path.stem}")
-    return Raw(label, path.parent, [path], request, partial(table, path, data))
+    return Raw(label, path.parent, [path], request, partial(_measured, path, data))
+
+
+def _measured(path: Path, data: CsvData) -> Table:
+    """The table, whose rows are compared with the conventions that the config states."""
+    stated = conventions.Stated(data.stamped_at or "", data.timezone, data.accept)
+    return conventions.measured(table(path, data), stated)
 
 
 SOURCE = Source(CsvData, _raw, always("path"), needs=("path", "stamped_at"))
