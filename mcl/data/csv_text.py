@@ -35,7 +35,7 @@ MARKS = {"comma": ",", "point": ".", "space": " "}
 EPOCHS = {"s": NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 OFFSET = r"(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _WITH_OFFSET = re.compile(rf"\d\d{OFFSET}")
-_EARLIEST, _LATEST = 1960, 2200  # years of any price of a future
+_FIRST_SEC, _LAST_SEC = 10**8, 7 * 10**9  # 1973 to 2191: any price that is counted in seconds
 # what vendors and spreadsheets write; a day before the month comes last, where both fit
 DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%m/%d/%Y", "%d.%m.%Y", "%d/%m/%Y")
 DATES += ("%m/%d/%y", "%d-%m-%Y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y")
@@ -252,7 +252,10 @@ def instants(cells: Cells, text: pd.Series, form: CsvFormat, timezone: str | Non
     they are of.
     """
     if form.epoch is not None and text.str.fullmatch(r"\d+(?:\.0*)?").all():
-        return _counted(cells, text, EPOCHS[form.epoch])
+        counted = _counted(cells, text, EPOCHS[form.epoch])
+        if form.offsets == "read" or timezone is None:
+            return counted
+        return _on_clock(cells, pd.Series(counted.astype("datetime64[ns]")), timezone)
     if _carries_offset(text):
         if form.offsets == "read":
             if timezone is not None:
@@ -264,7 +267,8 @@ def instants(cells: Cells, text: pd.Series, form: CsvFormat, timezone: str | Non
         raise DataError(
             f"{cells.path}: {text.name} {text.iloc[0]} carries no offset, and data.timezone is not"
             " said",
-            "write data.timezone=UTC, or data.timezone=America/New_York for exchange time",
+            "write data.timezone=UTC, or data.timezone=America/New_York for exchange time; mcl data"
+            " sniff FILE measures it",
         )
     return _on_clock(cells, parsed, timezone)
 
@@ -276,12 +280,10 @@ def _carries_offset(text: pd.Series) -> bool:
 
 def _counted(cells: Cells, text: pd.Series, unit: int) -> Ints:
     count = pd.to_numeric(text.str.replace(r"\.0*$", "", regex=True)).to_numpy(np.int64)
-    year = np.array([_EARLIEST, _LATEST], "datetime64[Y]").astype("datetime64[s]").astype(np.int64)
-    low, high = (int(y) * NS // unit for y in year)
-    bad = np.flatnonzero((count < low) | (count > high) | (count < 10**8 * NS // unit))
+    bad = np.flatnonzero((count < _FIRST_SEC * NS // unit) | (count > _LAST_SEC * NS // unit))
     if len(bad):
         size = int(count[bad[0]])
-        fits = [k for k, ns in EPOCHS.items() if 10**8 <= size * ns // NS <= int(year[1])]
+        fits = [k for k, ns in EPOCHS.items() if _FIRST_SEC <= size * ns // NS <= _LAST_SEC]
         raise DataError(
             f"{cells.where(bad[0])}: {text.name} {size} is no time in data.format.epoch units",
             f"set data.format.epoch={fits[0]}" if fits else "set data.format.time",
@@ -292,7 +294,7 @@ def _counted(cells: Cells, text: pd.Series, unit: int) -> Ints:
 def _with_offsets(cells: Cells, text: pd.Series, form: CsvFormat) -> Ints:
     """Times with a UTC offset each, which may change with daylight saving."""
     bare = np.flatnonzero(~text.str.contains(OFFSET, regex=True, na=False).to_numpy())
-    if len(bare):
+    if len(bare) and not _by_format(text.iloc[bare[:1]], "ISO8601", False).isna().any():
         raise DataError(
             f"{cells.where(bare[0])}: {text.name} {text.iloc[bare[0]]} carries no offset, but"
             f" others do: {text.iloc[0]}",

@@ -225,16 +225,16 @@ def _cure(kind: str, row: int, chunk: Chunk, table: Table) -> str:
     return f"{table.cures[kind].format(line=chunk.lines[row])}; {every}"
 
 
-def check_scale(chunk: Chunk, table: Table) -> None:
+def _check_scale(chunk: Chunk, table: Table) -> None:
     """Refuse prices that stand where the product never traded."""
     if reason := wrong_scale(chunk.rows, table.instrument):
         cure = "compare the file with the vendor's price format"
-        if table.cures and (scale := fitting_scale(chunk.rows, table.instrument)):
+        if table.cures and (scale := _fitting_scale(chunk.rows, table.instrument)):
             cure = f"set data.format.scale={scale:g}, or data.instrument"
         raise DataError(f"{chunk.origin}: {reason}", cure)
 
 
-def fitting_scale(rows: Rows, of: Instrument) -> float | None:
+def _fitting_scale(rows: Rows, of: Instrument) -> float | None:
     """The power of ten by which prices stand where the product trades; None for none."""
     low, high = _USUAL[of.symbol]
     middle = float(np.median(np.abs(rows.close)))
@@ -274,8 +274,8 @@ def accepted(table: Table, counts: Counter[str]) -> Iterator[Rows]:
     counts.update(table.counts)
     before = no_times(len(table.contracts))
     for chunk in table.chunks():
-        check_scale(chunk, table)
         check(chunk, table, before)
+        _check_scale(chunk, table)
         before = last_times(chunk.rows, before)
         inside, late = in_session(chunk.rows, table.calendar)
         rows = chunk.rows if inside.all() else chunk.rows.take(inside)

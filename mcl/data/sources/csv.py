@@ -426,8 +426,19 @@ def _calendar_of(columns: _Columns, days: bool, root: str) -> Sessions:
     ends = [c.last_trade_date for c in columns.contracts if c.last_trade_date < date.max]
     beyond = max([last, *ends])
     if days:
-        return expiry_ranks.daily_calendar(np.unique(time), beyond)
+        return _official(expiry_ranks.daily_calendar(np.unique(time), beyond), root)
     return calendar.sessions(first - timedelta(days=7), beyond + timedelta(days=31), root)
+
+
+def _official(daily: Sessions, root: str) -> Sessions:
+    """The days of a file with the exchange's own opens and closes where it has a session then."""
+    first, last = from_day(int(daily.day[0])), from_day(int(daily.day[-1]))
+    known = calendar.sessions(first, last + timedelta(days=1), root)
+    day, mine, theirs = np.intersect1d(daily.day, known.day, return_indices=True)
+    opens, closes = daily.open_ns.copy(), daily.close_ns.copy()
+    if len(day):
+        opens[mine], closes[mine] = known.open_ns[theirs], known.close_ns[theirs]
+    return Sessions(daily.day, opens, closes)
 
 
 def _opens(day: Ints, sessions: Sessions) -> Ints:
