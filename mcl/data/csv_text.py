@@ -7,12 +7,16 @@ that every error names the line as an editor counts it. Each error ends with the
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import re
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Literal, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +41,8 @@ OFFSET = r"(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _WITH_OFFSET = re.compile(rf"\d\d{OFFSET}")
 _FIRST_SEC, _LAST_SEC = 10**8, 7 * 10**9  # 1973 to 2191: any price that is counted in seconds
 # what vendors and spreadsheets write; a day before the month comes last, where both fit
-DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%m/%d/%Y", "%d.%m.%Y", "%d/%m/%Y")
-DATES += ("%m/%d/%y", "%d-%m-%Y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y")
+_NUMBERED = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%m/%d/%Y", "%d.%m.%Y", "%d/%m/%Y")
+DATES = (*_NUMBERED, "%m/%d/%y", "%d-%m-%Y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y")
 CLOCKS = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%H%M%S", "%H%M", "%I:%M:%S %p", "%I:%M %p")
 
 
@@ -136,11 +140,27 @@ def encoding_of(path: Path, default: str) -> str:
     return "utf-8-sig" if default.lower().replace("_", "-") in ("utf-8", "utf8") else default
 
 
-def _opened(path: Path, encoding: str) -> Any:
-    """The file as text, unpacked where its name says that it is packed (.gz, .zst, .zip …)."""
-    from pandas.io.common import get_handle
+def _opened(path: Path, encoding: str) -> TextIO:
+    """The file as text, unpacked where its name says that it is packed."""
+    pack = path.suffix.lower()
+    raw: IO[bytes]
+    if pack == ".zip":
+        archive = zipfile.ZipFile(path)
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) != 1:
+            raise DataError(
+                f"{path} holds {len(names)} files: {', '.join(names[:5])}",
+                "unpack it and set data.path to one of them",
+            )
+        raw = archive.open(names[0])
+    elif pack == ".zst":
+        import zstandard
 
-    return get_handle(str(path), "r", encoding=encoding, compression="infer").handle
+        raw = zstandard.open(path, "rb")
+    else:
+        packed = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
+        raw = path.open("rb") if pack not in packed else cast("IO[bytes]", packed[pack](path))
+    return io.TextIOWrapper(raw, encoding=encoding)
 
 
 def _kept(
@@ -174,7 +194,7 @@ def _kept(
             f"data.format.encoding={form.encoding} is no encoding: {error}",
             "set data.format.encoding=utf-8",
         ) from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}", "set data.path") from error
     kept.seek(0)
     return kept, np.array(numbers, np.int64), {k: n for k, n in counts.items() if n}

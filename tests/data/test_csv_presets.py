@@ -129,7 +129,7 @@ def metatrader(f: Frame) -> str:
     )
     day, clock = (server["ts"].dt.strftime(form) for form in ("%Y.%m.%d", "%H:%M:%S"))
     zero = pd.Series("0", index=f.index)
-    names = "DATE TIME OPEN HIGH LOW CLOSE TICKVOL VOL SPREAD".split()
+    names = ["DATE", "TIME", "OPEN", "HIGH", "LOW", "CLOSE", "TICKVOL", "VOL", "SPREAD"]
     head = "\t".join(f"<{name}>" for name in names)
     return lines([day, clock, *prices(f), f["volume"], zero, zero], "\t", head)
 
