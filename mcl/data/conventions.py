@@ -67,7 +67,7 @@ _FULL_FRAC = 0.25  # of a session's bars: a session that trades
 
 
 class Stated(NamedTuple):
-    """What a config says: `timezone` None means that the file carries offsets of its own."""
+    """Hold what a config says; without a `timezone` the file carries offsets of its own."""
 
     stamped_at: str
     timezone: str | None
@@ -84,7 +84,7 @@ class Doubt(NamedTuple):
 
 @dataclass
 class _Measure:
-    """What is kept of the rows that pass: of each contract the last close, and the times."""
+    """Collect from the rows that pass what shows their conventions."""
 
     table: Table
     stated: Stated
@@ -102,8 +102,8 @@ class _Measure:
     def doubts(self) -> list[Doubt]:
         if not self.times:
             return []
-        found = [*self.spikes, *doubts(np.concatenate(self.times), self.table, self.stated)]
-        return [doubt for doubt in found if doubt.name not in self.stated.accept]
+        doubtful = [*self.spikes, *doubts(np.concatenate(self.times), self.table, self.stated)]
+        return [doubt for doubt in doubtful if doubt.name not in self.stated.accept]
 
 
 def measured(table: Table, stated: Stated) -> Table:
@@ -145,8 +145,8 @@ def doubts(times: Ints, table: Table, stated: Stated) -> list[Doubt]:
     if not len(recent):
         return []
     stamps = Stamps.of(recent + (step if stated.stamped_at == "close" else 0), step)
-    found = [*_clock(stamps, stated), *_stamp(stamps, stated)]
-    return found or _absent_sessions(recent, table, step)
+    doubtful = [*_clock(stamps, stated), *_stamp(stamps, stated)]
+    return doubtful or _absent_sessions(recent, table, step)
 
 
 # ------------------------------------------------------------------------------------------- clock
@@ -253,12 +253,12 @@ def fitting_clocks(wall: Ints, step: int) -> list[str]:
     part: dict[tuple[int, ...], str] = {}
     for name in CLOCKS:
         ts = _utc(wall, name)
-        known = ts != _NOT_A_TIME
-        if (~known).mean() > FITTING_FRAC:
+        real = ts != _NOT_A_TIME
+        if (~real).mean() > FITTING_FRAC:
             continue
-        stamps = Stamps.of(ts[known], step)
+        stamps = Stamps.of(ts[real], step)
         if stamps.closed.mean() <= FITTING_FRAC:
-            offsets = tuple(int(v) for v in np.unique(wall[known] - ts[known]))
+            offsets = tuple(int(v) for v in np.unique(wall[real] - ts[real]))
             (whole if stamps.whole else part).setdefault(offsets, name)
     return [*whole.values(), *part.values()]
 
@@ -343,10 +343,10 @@ def _absent_days(days: Ints, table: Table) -> list[Doubt]:
     if len(recent) < 2:
         return []
     first, last = from_day(int(recent[0])), from_day(int(recent[-1]))
-    known = calendar.sessions(first, last + timedelta(days=1), table.instrument.symbol).day
-    present = np.isin(known, recent)
+    official = calendar.sessions(first, last + timedelta(days=1), table.instrument.symbol).day
+    present = np.isin(official, recent)
     runs = [run for run in _runs(~present) if run.stop - run.start >= _ABSENT_DAYS]
-    return _holes([known[run] for run in runs])
+    return _holes([official[run] for run in runs])
 
 
 _ABSENT_DAYS = 3  # one or two missing dates of a daily file are no hole
@@ -355,16 +355,16 @@ _ABSENT_DAYS = 3  # one or two missing dates of a daily file are no hole
 def _absent_sessions(ts: Ints, table: Table, step: int) -> list[Doubt]:
     """Sessions without any bar between sessions that were traded."""
     count = pd.Series(calendar.session_of(ts)).value_counts().sort_index()
-    known = table.calendar
-    inside = (known.day >= int(count.index[0])) & (known.day <= int(count.index[-1]))
-    bars = count.reindex(known.day[inside], fill_value=0).to_numpy()
-    full = (known.close_ns - known.open_ns)[inside] // step
+    official = table.calendar
+    inside = (official.day >= int(count.index[0])) & (official.day <= int(count.index[-1]))
+    bars = count.reindex(official.day[inside], fill_value=0).to_numpy()
+    full = (official.close_ns - official.open_ns)[inside] // step
     active = bars >= _FULL_FRAC * full
     holes = []
     for run in _runs(bars == 0):
         around = [*active[max(0, run.start - 2) : run.start], *active[run.stop : run.stop + 2]]
         if len(around) >= 2 and all(around):
-            holes.append(known.day[inside][run])
+            holes.append(official.day[inside][run])
     return _holes(holes)
 
 

@@ -47,7 +47,7 @@ CLOCKS = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%H%M%S", "%H%M", "%I:%M:%S %p", "
 
 
 class CsvFormat(Strict):
-    """How the text of a CSV is written, and what of it is no bar."""
+    """The way in which the text of a CSV is written, and the part of it that is no bar."""
 
     # the columns of a file without a header, in order; none: the first line is the header
     names: tuple[Column, ...] = Field((), strict=False)
@@ -106,7 +106,7 @@ class Cells:
 
 def read(path: Path, form: CsvFormat, limit: int | None = None) -> Cells:
     """The cells of a file, of its first `limit` rows where one is given."""
-    text, lines, left_out = _kept(path, form, limit)
+    text, lines, left_out = _bar_lines(path, form, limit)
     if not len(lines):
         raise DataError(f"{path} has no rows", "set data.path to a file with bars")
     header = not form.names
@@ -163,13 +163,13 @@ def _opened(path: Path, encoding: str) -> TextIO:
     return io.TextIOWrapper(raw, encoding=encoding)
 
 
-def _kept(
+def _bar_lines(
     path: Path, form: CsvFormat, limit: int | None
 ) -> tuple[io.StringIO, Ints, dict[str, int]]:
     """The lines that hold a header or a row, their numbers, and what was left out."""
     begins = tuple(start for text in form.comments for start in (text, f'"{text}'))
     without = set(form.without)
-    kept, numbers, counts = io.StringIO(), [], {"comment_lines": 0, "excluded_by_line": 0}
+    body, numbers, counts = io.StringIO(), [], {"comment_lines": 0, "excluded_by_line": 0}
     try:
         with _opened(path, encoding_of(path, form.encoding)) as file:
             for number, line in enumerate(file, 1):
@@ -180,7 +180,7 @@ def _kept(
                 elif begins and line.startswith(begins):
                     counts["comment_lines"] += 1
                 else:
-                    kept.write(line)
+                    body.write(line)
                     numbers.append(number)
                 if limit is not None and len(numbers) > limit:
                     break
@@ -196,8 +196,8 @@ def _kept(
         ) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}", "set data.path") from error
-    kept.seek(0)
-    return kept, np.array(numbers, np.int64), {k: n for k, n in counts.items() if n}
+    body.seek(0)
+    return body, np.array(numbers, np.int64), {k: n for k, n in counts.items() if n}
 
 
 def _split(path: Path, text: io.StringIO, form: CsvFormat, lines: Ints) -> pd.DataFrame:
@@ -321,13 +321,13 @@ def _with_offsets(cells: Cells, text: pd.Series, form: CsvFormat) -> Ints:
             "set data.format.offsets=ignore and data.timezone where the offsets mean nothing, or"
             f" leave the line out with data.format.without=[{cells.lines[bare[0]]}]",
         )
-    formats = [f if "%z" in f else f"{f}%z" for f in form.time]
-    parsed = _parsed(cells, text, form.model_copy(update={"time": tuple(formats)}), (), utc=True)
+    own = tuple(f if "%z" in f else f"{f}%z" for f in form.time)
+    parsed = _parsed(cells, text, form.model_copy(update={"time": own}), (), utc=True)
     return _ns(parsed.dt.tz_localize(None))
 
 
 def _parsed(
-    cells: Cells, text: pd.Series, form: CsvFormat, known: Iterable[str], utc: bool = False
+    cells: Cells, text: pd.Series, form: CsvFormat, formats: Iterable[str], utc: bool = False
 ) -> pd.Series:
     """The column by the first format that reads every row. DataError with the first bad line."""
     plain = text.str.replace(r"\s+", " ", regex=True).str.strip()
@@ -337,7 +337,7 @@ def _parsed(
     if not len(bad):
         return best
     expected = f"of the format {' or '.join(form.time)}" if form.time else "an ISO 8601 time"
-    fitting = _fitting(plain, known) if len(bad) == len(plain) or len(bad) > 1 else []
+    fitting = _fitting(plain, formats) if len(bad) == len(plain) or len(bad) > 1 else []
     raise DataError(
         f"{cells.where(bad[0])}: {text.name} is {text.iloc[bad[0]]!r}, not {expected}",
         _time_cure(str(plain.iloc[bad[0]]), fitting, int(cells.lines[bad[0]])),
@@ -362,9 +362,9 @@ def _fitting(text: pd.Series, formats: Iterable[str]) -> list[str]:
 def fitting_formats(text: pd.Series, dated: bool) -> list[str]:
     """The known formats of a time, or of a date, that read every row; ISO 8601 is "ISO8601"."""
     plain = text.str.replace(r"\s+", " ", regex=True).str.strip()
-    known = DATES if dated else tuple(f"{d} {c}" for d in DATES for c in CLOCKS)
+    formats = DATES if dated else tuple(f"{d} {c}" for d in DATES for c in CLOCKS)
     iso = ["ISO8601"] if plain.str.match(r"\d{4}-\d\d-\d\d").all() else []
-    return _fitting(plain, [*iso, *known])
+    return _fitting(plain, [*iso, *formats])
 
 
 def _time_cure(value: str, fitting: Sequence[str], line: int) -> str:

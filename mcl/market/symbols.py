@@ -68,15 +68,15 @@ def _is_spread(text: str, root: str) -> bool:
     return ":" in body[:1] or len(_MONTH.findall(body)) > 1 or body.count(root) > 0
 
 
-_LETTER = re.compile(rf"(?P<code>[{MONTH_CODES}]) ?(?P<year>\d{{1,2}}|(?:19|20)\d\d)")
-_NAME = re.compile(rf"(?P<name>{'|'.join(_NAMES)})[ '-]?(?P<year>\d\d|(?:19|20)\d\d)")
+_MONTH_CODE = re.compile(rf"(?P<code>[{MONTH_CODES}]) ?(?P<year>\d{{1,2}}|(?:19|20)\d\d)")
+_MONTH_NAME = re.compile(rf"(?P<name>{'|'.join(_NAMES)})[ '-]?(?P<year>\d\d|(?:19|20)\d\d)")
 _NUMBER = re.compile(r"(?P<number>0[1-9]|1[0-2])-(?P<year>\d\d)")
 _YEAR_FIRST = re.compile(r"-?(?P<year>(?:19|20)\d\d)-?(?P<number>0[1-9]|1[0-2])")
 
 
 def _dated(rest: str, root: str, on: date) -> Contract | None:
     """The contract behind the root, in any of the ways to write a month and a year."""
-    shapes = (_LETTER, _NAME, _NUMBER, _YEAR_FIRST)
+    shapes = (_MONTH_CODE, _MONTH_NAME, _NUMBER, _YEAR_FIRST)
     match = next(filter(None, (shape.fullmatch(rest) for shape in shapes)), None)
     if match is None:
         return None

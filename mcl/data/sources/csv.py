@@ -347,10 +347,10 @@ def _interval(apart_sec: float, shorter: bool) -> str:
     """Name the setting that fits bars which begin so far apart."""
     if apart_sec >= _NIGHTLY_SEC:
         return "set data.interval=session and data.stamped_at=date"
-    known = get_args(FileInterval)
-    name = next((n for n in known if STEPS_SEC[n] == apart_sec), None)
+    names = get_args(FileInterval)
+    name = next((n for n in names if STEPS_SEC[n] == apart_sec), None)
     if name is None:
-        return f"there is no interval of {apart_sec:g} s: {', '.join(known)}"
+        return f"there is no interval of {apart_sec:g} s: {', '.join(names)}"
     if shorter:
         return f"set data.format.interval={name}: longer bars are made of the file's"
     return f"set data.interval={name}"
@@ -433,11 +433,11 @@ def _calendar_of(columns: _Columns, days: bool, root: str) -> Sessions:
 def _official(daily: Sessions, root: str) -> Sessions:
     """The days of a file with the exchange's own opens and closes where it has a session then."""
     first, last = from_day(int(daily.day[0])), from_day(int(daily.day[-1]))
-    known = calendar.sessions(first, last + timedelta(days=1), root)
-    day, mine, theirs = np.intersect1d(daily.day, known.day, return_indices=True)
+    official = calendar.sessions(first, last + timedelta(days=1), root)
+    day, mine, theirs = np.intersect1d(daily.day, official.day, return_indices=True)
     opens, closes = daily.open_ns.copy(), daily.close_ns.copy()
     if len(day):
-        opens[mine], closes[mine] = known.open_ns[theirs], known.close_ns[theirs]
+        opens[mine], closes[mine] = official.open_ns[theirs], official.close_ns[theirs]
     return Sessions(daily.day, opens, closes)
 
 
