@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from mcl.base.differences import Differences, differences, flatten
-from mcl.metrics.multiple import benjamini_hochberg, holm
+from mcl.metrics.bootstrap import FEWEST_RETURNS
+from mcl.metrics.multiple import benjamini_hochberg, holm, spa, stepm
 from mcl.metrics.performance import fall
 from mcl.report import charts
 from mcl.report.format import metric, metric_rows, number, scalar
@@ -26,6 +27,7 @@ JUDGED = (
     "How often a Sharpe ratio this high comes from nothing, by the run alone and among all of these"
     " runs. The other trials of a search are in its deflated value."
 )
+FAMILY_ERROR = 0.05  # of one run or more that is called better than nothing and is not
 # beyond five runs, and for eyes that do not see the colours apart
 DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -67,10 +69,54 @@ class CompareView:
         return self.short, self.name.partition(" · ")[0]
 
 
-def compare_page(views: Sequence[CompareView]) -> str:
-    """One self-contained HTML document: curves on one axis, metrics with the best marked, what
-    differs in the configs.
+@dataclass(frozen=True)
+class Family:
+    """The joint test of some runs: their sessions are resampled together, so that what the runs
+    have in common stays in.
+
+    `p` is the chance that the best of them shows what `best` shows if none has an edge (Hansen's
+    test for superior predictive ability). `superior` are the ids of those that are better than
+    nothing with a family-wise error of FAMILY_ERROR (Romano and Wolf's StepM).
     """
+
+    p: float
+    best: str
+    superior: tuple[str, ...]
+    runs: int
+
+    @property
+    def sentence(self) -> str:
+        if math.isnan(self.p):
+            return "No run has enough sessions for a joint test."
+        names = ", ".join(run_id[:8] for run_id in self.superior) or "none of them"
+        return (
+            f"Joint test of these {self.runs} runs: the best, {self.best[:8]}, comes from nothing"
+            f" with a p-value of {self.p:.4f} (Hansen's SPA). Better than nothing at a family-wise"
+            f" error of {FAMILY_ERROR:.0%} (StepM): {names}."
+        )
+
+
+def family(views: Sequence[CompareView]) -> Family:
+    """Test the session returns of all runs together."""
+    curves = [_returns(view) for view in views]
+    frame = pd.concat([curve.diff().fillna(curve) for curve in curves], axis=1)
+    if len(frame) < FEWEST_RETURNS:
+        return Family(math.nan, "", (), len(views))
+    returns = frame.to_numpy(np.float64)
+    best, superior = spa(returns), stepm(returns, FAMILY_ERROR)
+    return Family(
+        best.consistent,
+        views[best.best].run_id if best.best >= 0 else "",
+        tuple(views[column].run_id for column in superior),
+        len(views),
+    )
+
+
+def compare_page(views: Sequence[CompareView], joint: Family | None = None) -> str:
+    """One self-contained HTML document: curves on one axis, metrics with the best marked, what
+    differs in the configs. `joint` is the test of all runs together, where it was made already.
+    """
+    joint = joint or family(views)
     changed = differences(*(flatten(v.config) for v in views))
     changed.pop("notes", None)
     sections = [
@@ -86,7 +132,7 @@ def compare_page(views: Sequence[CompareView]) -> str:
             "At session ends, as a share of each run's start capital.",
         ),
         Section("Metrics", _metrics(views), _metrics_note(views)),
-        Section("Better than nothing", _better_than_nothing(views), JUDGED),
+        Section("Better than nothing", _better_than_nothing(views), f"{JUDGED} {joint.sentence}"),
         Section(
             "Config differences",
             _config(views, changed),

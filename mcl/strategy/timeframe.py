@@ -48,8 +48,8 @@ class Higher:
 
 
 def higher(bars: Bars, interval: str) -> Higher:
-    """The closed `interval` bars ("5m" … "1h", "session") inside `bars`; ConfigError when that is
-    not coarser than the bars are.
+    """The closed `interval` bars ("5m" … "1h", "session") inside `bars`: `bars` themselves, but for
+    the first, where it is their own interval. ConfigError when it is finer.
 
     `h = higher(bars, "session"); mean = h.align(ema(h.close, 20))` is the daily mean that was known
     at each minute.
@@ -91,7 +91,7 @@ def _step(base: str, interval: str) -> int:
         by_length = sorted(STEPS_SEC, key=lambda name: STEPS_SEC[name] or SESSION_SEC)
         raise ConfigError(f"there is no interval {interval!r}; valid: {', '.join(by_length)}")
     fine, coarse = (STEPS_SEC[name] or SESSION_SEC for name in (base, interval))
-    if coarse <= fine or coarse % fine:
+    if coarse < fine or coarse % fine:
         raise ConfigError(
             f"{interval} bars cannot be made from {base} bars; choose a coarser interval or a finer"
             " data.interval"

@@ -22,7 +22,7 @@ from mcl.metrics import summary
 from mcl.metrics.overfit import Luck, luck
 from mcl.metrics.performance import per_session
 from mcl.report.audit import session_page
-from mcl.report.compare import CompareView, PositionPath, compare_page
+from mcl.report.compare import CompareView, PositionPath, compare_page, family
 from mcl.report.format import metric_rows
 from mcl.report.run import RunView, run_page
 from mcl.report.sweep import sweep_page
@@ -249,6 +249,28 @@ def test_the_limits_of_a_market_source_stand_on_every_page(make_view: MakeView) 
     for html in pages:
         assert f'<div class="limits" role="note">{limits}</div>' in html
         assert Document(html).banners == 0
+
+
+def test_runs_are_tested_together_as_well_as_alone(month: Result) -> None:
+    days = pd.date_range("2020-01-01", periods=600, freq="B")
+    noise = np.random.default_rng(5).normal(0, 500, (600, 4))
+    noise -= noise.mean(axis=0)
+    noise[:, 2] += 100  # an edge of a fifth of its deviation in each session
+    runs = [
+        CompareView(f"{name}" * 8, name, CONFIG, summary(month), pd.Series(pnl, days) + 25_000)
+        for name, pnl in zip("abcd", noise.cumsum(axis=0).T, strict=True)
+    ]
+    joint = family(runs)
+    assert (joint.best, joint.superior, joint.runs) == ("c" * 8, ("c" * 8,), 4)
+    assert joint.p < 0.01
+    assert any(joint.sentence in text for text in Document(compare_page(runs)).text)
+    nothing = family([runs[0], runs[1], runs[3]])
+    assert nothing.superior == ()
+    assert nothing.p > 0.3
+    assert "none of them" in nothing.sentence
+    short = family([replace(run, equity=run.equity.iloc[:5]) for run in runs])
+    assert np.isnan(short.p)
+    assert "enough sessions" in short.sentence
 
 
 def test_the_chart_keeps_every_fill_and_the_extremes(month: Result, pages: dict[str, str]) -> None:

@@ -93,10 +93,23 @@ def test_a_print_after_the_close_does_not_change_a_bar_that_was_known() -> None:
     )
 
 
+@pytest.mark.parametrize("interval", ["1m", "session"])
+def test_the_own_interval_is_the_bars_themselves(interval: str) -> None:
+    bars = replace(random_bars(40, seed=3), interval=interval)
+    if interval == "session":  # one bar a day
+        bars = replace(bars, session=np.arange(40), to_close_sec=np.zeros(40, np.int64))
+    own = higher(bars, interval)
+    assert len(own) == 39  # the first of the data may lack its beginning
+    np.testing.assert_array_equal(own.known_row, np.arange(1, 40))
+    aligned = own.align(own.close)
+    assert np.isnan(aligned[0])
+    np.testing.assert_array_equal(aligned[1:], bars.adjusted["close"][1:])
+
+
 @pytest.mark.parametrize(
     ("base", "interval", "sentence"),
     [
-        ("1m", "1m", "1m bars cannot be made from 1m bars"),
+        ("1h", "30m", "30m bars cannot be made from 1h bars"),
         ("1h", "5m", "5m bars cannot be made from 1h bars"),
         ("session", "1h", "1h bars cannot be made from session bars"),
         ("1m", "2h", "there is no interval '2h'; valid: 1s, 1m, 5m, 15m, 30m, 1h, session"),
