@@ -1,4 +1,4 @@
-# make demo: the whole line once, no keys. make test: what CI runs. Both install what they need into .venv and may be repeated.
+# make demo: the whole line once in build/demo, no keys. make test: what CI runs. Both install what they need into .venv and may be repeated.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,7 +31,8 @@ $(TOOLS)/.installed-%: .ci/tools.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/python scripts/demo.py
+	rm -rf build/demo
+	$(BIN)/mcl demo build/demo
 
 # Without what a test needs it skips, and the last lines say how to install that. With MCL_CI=1 a skip fails the run: tests/skips.toml.
 # Pictures of every page that the browser tests looked at are kept in build/screenshots. PYTEST_MORE are words for pytest.

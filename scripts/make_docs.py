@@ -99,7 +99,7 @@ def _top() -> str:
 
 
 def _group(folder: str, heading: str, models: tuple[type[BaseModel], ...], prefix: str) -> str:
-    files = sorted((ROOT / "conf" / folder).glob("*.yaml"))
+    files = _files(folder)
     chosen = "\n".join(f"* `{folder}={file.stem}` {_purpose(file)}" for file in files)
     tables = []
     for model in models:
@@ -156,10 +156,24 @@ def _said(prefix: str, folder: str) -> dict[str, Any]:
     }
 
 
+def _files(folder: str) -> list[Path]:
+    return sorted((ROOT / "conf" / folder).glob("*.yaml"))
+
+
 def _own(model: type[BaseModel], prefix: str, folder: str) -> dict[str, Any]:
     """What conf/ says of a model's own keys: of a method of sizing the file of that name, which
-    chooses it.
+    chooses it, and of a data source the first file that names it.
     """
+    if folder == "data" and "source" in model.model_fields:
+        source = get_args(model.model_fields["source"].annotation)[0]
+        paths = sorted(_files(folder), key=lambda path: path.stem != source)
+        files = (yaml.safe_load(path.read_text()) for path in paths)
+        written = next(content for content in files if content["source"] == source)
+        return {
+            key: value
+            for key, value in composition.flatten(written).items()
+            if value != "???" and not key.startswith("defaults")
+        }
     if folder == "risk" and "method" in model.model_fields:
         method = get_args(model.model_fields["method"].annotation)[0]
         composed = composition.flatten(composition.compose("backtest", [f"risk={method}"]).raw)

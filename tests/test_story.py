@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from mcl.cli import demo
 from mcl.cli.json_answers import PROMISED, faults
-from mcl.cli.main import main
+from mcl.cli.main import main, parse
+from mcl.data.sources.eia import LIMITS
 from mcl.tracking.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -136,6 +140,10 @@ def test_a_grid_is_one_parent_with_one_child_per_job_and_a_bad_job_stops_no_othe
     assert swept["trials"] == {"COMPLETE": 7, "FAILED": 2}
     children = Store(shell.home).children(swept["sweep_id"])
     assert len(children) == 9
+    compared = shell("compare", swept["sweep_id"])  # a grid is all its finished runs
+    assert len(compared["runs"]) == len(compared["p_values"]) == 7
+    assert compared["family"]["best"] in compared["runs"]
+    assert set(compared["family"]["superior"]) <= set(compared["runs"])
     failed = [run for run in children if run.status == "FAILED"]
     assert len(failed) == 2
     assert all(
@@ -170,20 +178,53 @@ def test_the_summary_the_page_and_the_run_show_the_same_numbers(
     assert trades["net_usd"].sum() == pytest.approx(run.summary["net_pnl_usd"], abs=1e-6)
 
 
-def test_real_market_data_from_the_command_line(shell: Shell, shared_data: Path) -> None:
-    eia = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
-    done = shell(
-        "backtest",
-        "experiment=002_tsmom_forty_years",
-        f"data.path={eia}",
-        "data.holdout_start=null",
-    )
+def test_forty_years_of_a_real_market_need_no_file(shell: Shell) -> None:
+    info = shell("data", "info", "data=eia")
+    assert (info["bars"], info["synthetic"]) == (9740, False)
+    assert info["facts"]["limits"] == LIMITS
+    done = shell("backtest", "experiment=002_tsmom_forty_years", "data.holdout_start=null")
     assert done["synthetic"] is False
     assert done["metrics"]["sessions"] > 9_700
     equity = pd.read_parquet(
         io.BytesIO(Store(shell.home).run(done["run_id"]).file("data/equity.parquet"))
     )
     assert equity["equity_usd"].notna().all()
+    assert f'<div class="limits" role="note">{LIMITS}</div>' in Path(done["report"]).read_text()
+
+
+def test_the_demo_is_one_answer_of_a_project_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # a demo fills no other store
+    folder = tmp_path / "demo"
+    before = dict(os.environ)
+    assert main(["--json", "demo", str(folder), "--acts", "1"]) == 0
+    [line] = capsys.readouterr().out.strip().splitlines()
+    answer = json.loads(line)
+    assert faults("demo", answer) == []
+    unchanged = dict(os.environ) == before
+    assert unchanged
+    [act] = answer["acts"]
+    assert act["synthetic"] is False
+    codes = [(command["line"].split()[1], command["code"]) for command in act["commands"]]
+    assert codes == [("data", 0), ("backtest", 0), ("sweep", 0), ("promote", 1)]
+    best = act["commands"][2]["answer"]["best"]
+    assert best["params"] == {"strategy.lookback": 105}
+    assert f"{best['metrics']['sharpe']:.4f}" == "0.5453"
+    refusal = act["commands"][3]["answer"]["error"]["message"]
+    assert "holdout_sharpe_high = 0.429315" in refusal
+    assert main(["--json", "demo", str(folder)]) == 1  # never in a project that is there
+    assert "is not empty" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+@pytest.mark.parametrize("act", demo.ACTS, ids=lambda act: act.title[:14])
+def test_every_command_of_the_demo_is_one(act: demo.Act) -> None:
+    for command in act.commands:
+        parse(shlex.split(command.line))
+    assert act.synthetic == act.title.startswith("SYNTHETIC DATA")
+
+
+def test_real_market_data_from_the_command_line(shell: Shell, shared_data: Path) -> None:
     gold = shell(
         "backtest",
         "data=lean_gold",

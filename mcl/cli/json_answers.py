@@ -120,6 +120,10 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
             "list · of a Sharpe ratio above zero, one object per run: alone, holm,"
             " benjamini_hochberg"
         ),
+        "family": (
+            "object · all runs tested together: p of the best (Hansen's SPA), best, superior (the"
+            " run ids that StepM calls better than nothing)"
+        ),
         "report": "text · path of the page",
     },
     "report": (
@@ -259,6 +263,14 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "dashboard": {"url": "text", "name": "text", "read_only": "flag"},
     "data build": DATA,
     "data info": DATA,
+    "data extend": {
+        "path": "text · the table of this project",
+        "days": "count",
+        "added": "count · days that the newer table added",
+        "first": "text",
+        "last": "text",
+        "rows_sha256": "text · of the rows as CSV",
+    },
     "data check": {
         "errors": "count",
         "warnings": "count",
@@ -296,6 +308,13 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "store restore": {"made_at": "any", "files": "count"},
     "store gc": {"removed": "flag", "bytes": "count", "items": "list"},
     "init": {"folder": "text", "files": "list"},
+    "demo": {
+        "folder": "text · of the project that it made",
+        "seconds": "number",
+        "acts": (
+            "list · title, synthetic, and commands: each with its command, code, seconds, answer"
+        ),
+    },
     "doctor": {"findings": "list", "failed": "any"},
     "new strategy": {"name": "text", "files": "list"},
     "check lookahead": {

@@ -45,6 +45,23 @@ def promote(parser: argparse.ArgumentParser) -> None:
     overrides(parser)
 
 
+def demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        default="mcl-demo",
+        metavar="DIR",
+        help="a new folder for its project; default: mcl-demo",
+    )
+    parser.add_argument(
+        "--acts",
+        type=int,
+        choices=(1, 2, 3),
+        default=3,
+        help="how many acts: 1 is the real market alone, 2 adds generated worlds, 3 a session",
+    )
+
+
 def named(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a promoted name or a version number")
 

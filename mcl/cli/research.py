@@ -73,9 +73,14 @@ def _backtest(args: Namespace) -> int:
     return 0
 
 
+def _config_dir(args: Namespace) -> list[str]:
+    """The words of --config-dir in a line that repeats the command."""
+    return ["--config-dir", args.config_dir] if args.config_dir else []
+
+
 def _grid(args: Namespace) -> int:
     grid = library.grid(args.overrides, progress=not terminal.quiet())
-    return sweeps.show(grid, ["backtest", "-m", *args.overrides])
+    return sweeps.show(grid, ["backtest", "-m", *_config_dir(args), *args.overrides])
 
 
 def sweep(args: Namespace) -> int:
@@ -90,12 +95,12 @@ def _sweep(args: Namespace) -> int:
     if args.estimate:
         return sweeps.estimate(composed)
     sweep = library.sweep(composed, progress=not terminal.quiet())
-    return sweeps.show(sweep, ["sweep", *args.overrides])
+    return sweeps.show(sweep, ["sweep", *_config_dir(args), *args.overrides])
 
 
 def compare(args: Namespace) -> int:
     store = Store()
-    named = [_finished(store.run(i)) for i in args.run_ids]
+    named = [_finished(run) for i in args.run_ids for run in _of_grid(store, store.run(i))]
     # one that was named twice is listed once
     stored = list({run.run_id: run for run in named}.values())
     if len(stored) < 2:
@@ -103,7 +108,7 @@ def compare(args: Namespace) -> int:
             "comparing needs at least two different runs, and these names mean one",
             "mcl runs lists them",
         )
-    from mcl.report.compare import compare_page, p_values
+    from mcl.report.compare import compare_page, family, p_values
 
     views = [
         _view(run, _versions(store, run.run_id))
@@ -117,7 +122,8 @@ def compare(args: Namespace) -> int:
         / "compare"
         / ("-".join(run.run_id[:8] for run in stored) + ".html")
     )
-    write_whole(page, compare_page(views).encode())
+    joint = family(views)
+    write_whole(page, compare_page(views, joint).encode())
     shared = [name for name in metrics[0] if all(name in other for other in metrics)]
     differing = differences(*({name: each[name] for name in shared} for each in metrics))
     configured = differences(*(composition.flatten(view.config) for view in views))
@@ -128,10 +134,19 @@ def compare(args: Namespace) -> int:
         "config": configured,
         "metrics": differing,
         "p_values": judged,
+        "family": {"p": joint.p, "best": joint.best, "superior": list(joint.superior)},
         "report": page,
     }
     data["deflation"] = [view.luck for view in views]
-    terminal.answer(data, lambda: _comparison(views, configured, judged, page, whole=args.all))
+    lucks = dict.fromkeys(view.luck for view in views if view.luck)
+
+    def print_comparison() -> None:
+        _comparison(views, configured, judged, whole=args.all)
+        for note in (joint.sentence, *lucks):
+            terminal.say(note)
+        terminal.say(f"page {page}")
+
+    terminal.answer(data, print_comparison)
     return 0
 
 
@@ -139,7 +154,6 @@ def _comparison(
     views: Sequence[Any],
     configured: Differences,
     judged: list[dict[str, float]],
-    page: Path,
     *,
     whole: bool,
 ) -> None:
@@ -166,9 +180,20 @@ def _comparison(
         ["key", *ids],
         [[key, *values] for key, values in configured.items()],
     )
-    for sentence in dict.fromkeys(view.luck for view in views if view.luck):
-        terminal.say(sentence)
-    terminal.say(f"page {page}")
+
+
+def _of_grid(store: Store, run: StoredRun) -> list[StoredRun]:
+    """The finished runs of a grid, in the order of its jobs; any other run is itself."""
+    if run.tags.get("mcl.kind") != "grid":
+        return [run]
+    jobs = [child for child in store.children(run.run_id) if child.status == "FINISHED"]
+    if len(jobs) > MOST_COMPARED:
+        raise StoreError(
+            f"grid {run.run_id[:12]} has {len(jobs):,} runs, and at most {MOST_COMPARED} are"
+            " compared",
+            "name some of them: mcl runs lists them",
+        )
+    return sorted(jobs, key=lambda job: int(job.tags.get("trial", 0)))
 
 
 def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
@@ -414,6 +439,7 @@ def _finished(run: StoredRun) -> StoredRun:
     return run
 
 
+MOST_COMPARED = 25  # runs of a grid: the name of the page holds them all
 HEADLINES = (
     "net_pnl_usd",
     "sharpe",

@@ -70,6 +70,11 @@ def every_metric(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="every metric, not only the headlines")
 
 
+def extend_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="the data source, for instance eia")
+    parser.add_argument("file", metavar="FILE", help="a newer table of the same shape")
+
+
 def compare(parser: argparse.ArgumentParser) -> None:
     run_ids(parser)
     every_metric(parser)

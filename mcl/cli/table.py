@@ -34,6 +34,12 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
             "doctor", "check this machine and say what to do", arguments.nothing, "project:examine"
         ),
         Verb(
+            "demo",
+            "the whole line once in a new project: a real market, then generated worlds; no key",
+            operate.demo,
+            "demo:demo",
+        ),
+        Verb(
             "new strategy",
             "write a strategy of your own: code, config, search space, test",
             research.new_strategy,
@@ -76,6 +82,12 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
             "check a data source: coverage, gaps, damage, rolls; exit 1 on errors",
             arguments.overrides,
             "check:data",
+        ),
+        Verb(
+            "data extend",
+            "continue a table that ships with mcl with a newer one, for this project",
+            research.extend_data,
+            "data:extend",
         ),
         Verb(
             "data costs",
@@ -349,6 +361,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
 }
 VERBS = {verb.name: verb for verbs in SECTIONS.values() for verb in verbs}
 UNENDING = {
+    "demo",
     "live",
     "status",
     "dashboard",

@@ -49,6 +49,7 @@ class Source(Generic[Model]):
     books      the folder or file in which the order books of a config lie; None for a source that
                has none. Those of a generated world are made when they are wanted.
     generated  whether its prices are made by a program and never a market's
+    extend     continues its table with a newer file for one project folder, and says what was added
     """
 
     model: type[Model]
@@ -57,6 +58,7 @@ class Source(Generic[Model]):
     needs: Keys = ()
     books: Callable[[Model, Path], Path] | None = None
     generated: bool = False
+    extend: Callable[[Path, Path], dict[str, Any]] | None = None
 
     @property
     def name(self) -> str:

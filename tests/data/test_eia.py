@@ -4,15 +4,19 @@ project makes it longer.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from mcl.base.errors import DataError
 from mcl.base.files import sha256
+from mcl.cli.json_answers import faults
+from mcl.cli.main import main
 from mcl.data.sources import eia
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,3 +107,30 @@ def test_a_table_that_disagrees_or_leaves_a_hole_is_refused(tmp_path: Path) -> N
     with pytest.raises(DataError, match="has no column 'c2'; it has: date, c1"):
         eia.extend(tmp_path, shape)
     assert eia.current(tmp_path) == eia.SHIPPED
+
+
+def test_the_verb_continues_the_table_of_a_project(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(*words: str, code: int = 0) -> dict[str, Any]:
+        assert main(["--json", "data", *words]) == code
+        answered: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answered
+
+    before = answer("info", "data=eia")
+    assert before["facts"]["limits"] == eia.LIMITS
+    assert before["facts"]["table"]["rows_sha256"] == ROWS
+    added = answer("extend", "eia", str(newer(project, LATER)))
+    assert faults("data extend", added) == []
+    assert added["added"] == 2
+    after = answer("info", "data=eia")
+    assert (before["bars"], after["bars"]) == (9740, 9742)
+    assert after["facts"]["table"]["extended_with"] == "newer.csv"
+    assert main(["data", "info", "data=eia"]) == 0
+    shown = capsys.readouterr().out
+    assert "EIA DAILY SETTLEMENTS" in shown
+    assert "public domain" in shown
+    misspelt = answer("extend", "eai", "newer.csv", code=1)
+    assert "did you mean 'eia'?" in misspelt["error"]["message"]
+    absent = answer("extend", "eia", "nowhere.csv", code=1)
+    assert "there is no file nowhere.csv" in absent["error"]["message"]

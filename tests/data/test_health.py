@@ -20,7 +20,7 @@ from mcl.data import loader
 from mcl.data.coverage import Coverage
 from mcl.data.loader import load
 from mcl.data.quality import Finding, Health, examine
-from mcl.data.sources.csv import CsvColumns, CsvData
+from mcl.data.sources.eia import LIMITS, EiaData
 from mcl.data.sources.lean import LeanData
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import defects, generator
@@ -260,25 +260,25 @@ def test_the_page_says_it_all_and_the_verb_exits_with_one(
     assert "SYNTHETIC DATA" in Path(answer["report"]).read_text()
 
 
-def test_real_gold_and_real_settlements_can_be_judged(shared_data: Path, tmp_path: Path) -> None:
+def test_real_settlements_can_be_judged(tmp_path: Path) -> None:
+    rule = schema.Roll(rule="calendar", sessions_before_last_trade=0)
+    daily = examine(EiaData(source="eia", roll=rule), tmp_path)
+    assert daily.count("error") == 0
+    absent = finding(daily, "missing session")  # last trade dates of 1983 and 1984
+    assert (absent.severity, absent.count) == ("warning", 21)
+    assert daily.coverage is None
+    page = health_page(daily, title="Daily", data_note=LIMITS)
+    assert "chart-coverage" not in page
+    assert LIMITS in page
+
+
+def test_real_gold_can_be_judged(shared_data: Path, tmp_path: Path) -> None:
     gold = LeanData(
         source="lean", instrument="GC", path=str(shared_data / "lean_apache2"), timezone="UTC"
     )
     judged = examine(gold, tmp_path)
     assert judged.count("error") == 0
     assert finding(judged, "statistics").severity == "note"
-    path = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
-    columns = CsvColumns(ranks=("c1", "c2", "c3", "c4"))
-    choices: dict[str, Any] = {
-        "instrument": "CL",
-        "interval": "session",
-        "stamped_at": "date",
-        "columns": columns,
-    }
-    rule = schema.Roll(rule="calendar", sessions_before_last_trade=0)
-    daily = examine(CsvData(source="csv", path=str(path), roll=rule, **choices), tmp_path)
-    assert daily.coverage is None
-    assert "chart-coverage" not in health_page(daily, title="Daily")
 
 
 def test_the_page_shows_what_was_found_to_everybody(

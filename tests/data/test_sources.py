@@ -15,12 +15,14 @@ import pandas as pd
 import pytest
 
 from mcl import composition
-from mcl.base.errors import DataError
+from mcl.base.errors import ConfigError, DataError
 from mcl.config import schema
 from mcl.data import loader
 from mcl.data.bars import Bars
+from mcl.data.data_note import data_note
 from mcl.data.loader import load
 from mcl.data.sources.csv import CsvData
+from mcl.data.sources.eia import LIMITS, SHIPPED, extend, read
 from mcl.market.calendar import last_trade_date
 
 
@@ -33,13 +35,8 @@ def composed(*overrides: str) -> schema.Data:
 
 
 @pytest.fixture(scope="module")
-def eia_file(shared_data: Path) -> Path:
-    return shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
-
-
-@pytest.fixture(scope="module")
-def eia(eia_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Bars:
-    return load(composed("data=eia", f"data.path={eia_file}"), tmp_path_factory.mktemp("eia"))
+def eia(tmp_path_factory: pytest.TempPathFactory) -> Bars:
+    return load(composed("data=eia"), tmp_path_factory.mktemp("eia"))
 
 
 def at(bars: Bars, day: str) -> pd.Series:
@@ -55,8 +52,8 @@ def test_the_negative_settlement_survives(eia: Bars) -> None:
     assert roll["gap"] == pytest.approx(20.43 + 37.63)
 
 
-def test_forty_years_of_ranks_become_dated_contracts(eia: Bars, eia_file: Path) -> None:
-    frame = pd.read_csv(eia_file, parse_dates=["date"]).set_index("date")
+def test_forty_years_of_ranks_become_dated_contracts(eia: Bars) -> None:
+    frame = read(SHIPPED).set_index("date")
     # 9,761 days; 21 last trade dates of 1983-84 have no second contract
     assert (len(eia), len(eia.roll_table)) == (9740, 466)
     for day in ("1990-08-02", "2008-07-03", "2014-11-28", "2022-02-15"):
@@ -80,19 +77,51 @@ def test_settlements_fill_at_the_next_settlement(eia: Bars) -> None:
     assert (eia.to_close_sec == 0).all()
 
 
-def test_an_earlier_roll_is_one_override(eia_file: Path, tmp_path: Path) -> None:
-    bars = load(
-        composed("data=eia", f"data.path={eia_file}", "data.roll.sessions_before_last_trade=1"),
-        tmp_path,
-    )
+def test_an_earlier_roll_is_one_override(tmp_path: Path) -> None:
+    bars = load(composed("data=eia", "data.roll.sessions_before_last_trade=1"), tmp_path)
     assert at(bars, "2020-04-20")[["close", "contract"]].tolist() == [20.43, "CLM0"]
     row = int(np.flatnonzero(bars.session == np.datetime64("2020-04-20", "D").astype(int))[0])
     assert bars.outgoing_open[row] == -37.63
 
 
-def test_minutes_cannot_be_made_of_settlements(eia_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("data.interval=1m", "interval=1m: EIA published one price a day; write session"),
+        ("data.instrument=MCL", "instrument=MCL: EIA published settlements of CL alone"),
+    ],
+)
+def test_eia_is_settlements_of_one_product(override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        composed("data=eia", override)
+
+
+def test_a_table_of_ranks_as_csv_gives_the_same_bars(eia: Bars, tmp_path: Path) -> None:
+    read(SHIPPED).to_csv(tmp_path / "eia.csv", index=False)
+    words = ["source=csv", "path=eia.csv", "stamped_at=date", "columns.time=date"]
+    words += ["instrument=CL", "interval=session", "columns.ranks=[c1,c2,c3,c4]"]
+    words += [f"columns.{name}=null" for name in ("open", "high", "low", "close", "volume")]
+    words += ["roll.rule=calendar", "roll.sessions_before_last_trade=0"]
+    bars = load(composed("data=csv", *(f"data.{word}" for word in words)), tmp_path)
+    assert bars.fingerprint == eia.fingerprint
+    minutes = composed("data=csv", *(f"data.{word}" for word in words if "interval" not in word))
     with pytest.raises(DataError, match="a file stamped at 'date' cannot give '1m' bars"):
-        load(composed("data=eia", f"data.path={eia_file}", "data.interval=1m"), tmp_path)
+        load(minutes, tmp_path)
+
+
+def test_the_limits_of_eia_stand_on_every_result(eia: Bars) -> None:
+    assert data_note(eia) == LIMITS
+    assert "ended the series in April 2024" in LIMITS
+
+
+def test_a_longer_table_changes_nothing_before_its_days(eia: Bars, tmp_path: Path) -> None:
+    newer = tmp_path / "newer.csv"
+    newer.write_text("date,c1,c2,c3,c4\n2022-02-15,92.07,90.21,88.29,86.39\n2022-02-16,93.66,,,\n")
+    extend(tmp_path, newer)
+    longer = load(composed("data=eia"), tmp_path)
+    assert (len(longer), longer.close[-1]) == (len(eia) + 1, 93.66)
+    early = composed("data=eia", "data.end='2012-01-01'")
+    assert load(early, tmp_path).fingerprint == load(early, tmp_path / "other").fingerprint
 
 
 def ranked(folder: Path, rows: list[str]) -> schema.Data:

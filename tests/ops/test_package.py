@@ -24,7 +24,10 @@ from numba.core.caching import _CacheLocator as locator
 from mcl import DISTRIBUTION, __version__
 from mcl.base import jit
 from mcl.base.errors import ConfigError
+from mcl.data.sources.eia import LIMITS, SHIPPED
 from mcl.ops import init
+
+HIDDEN = {"MCL_HOME", "MLFLOW_TRACKING_URI", "DATABENTO_API_KEY", "PYTHONPATH"}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +62,7 @@ def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, site: Path, *args: str) -> dict[str, object]:
     """One verb of the installed mcl in `folder`; its answer."""
-    hidden = {"MCL_HOME", "MLFLOW_TRACKING_URI", "DATABENTO_API_KEY", "PYTHONPATH"}
-    environment = {key: value for key, value in os.environ.items() if key not in hidden} | {
+    environment = {key: value for key, value in os.environ.items() if key not in HIDDEN} | {
         "PYTHONPATH": str(site),
     }
     done = subprocess.run(
@@ -134,6 +136,63 @@ def test_an_installed_wheel_makes_a_project_and_runs_a_backtest_there(
     assert run(folder, site, "report", "last")["run_id"] == done["run_id"]
 
 
+# sitecustomize of a process that no network answers, not even this machine
+NO_NETWORK = """
+import socket
+def refused(*args, **kwargs):
+    raise OSError("this machine has no network")
+socket.getaddrinfo = socket.create_connection = refused
+class Socket(socket.socket):
+    def connect(self, address):
+        if self.family != socket.AF_UNIX:
+            refused()
+        return super().connect(address)
+    connect_ex = connect
+socket.socket = Socket
+"""
+
+
+def test_the_first_act_of_the_demo_is_the_readme_from_the_wheel_without_a_network(
+    built: Path, repository: Path, tmp_path: Path
+) -> None:
+    """Every number of the README's result is printed, digit by digit."""
+    site, guard = tmp_path / "site", tmp_path / "guard"
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as packed:
+        assert f"mcl/data/public_domain/{SHIPPED.name}" in packed.namelist()
+        assert "mcl/data/public_domain/PROVENANCE.md" in packed.namelist()
+        packed.extractall(site)
+    lend_compiled(site)
+    guard.mkdir()
+    (guard / "sitecustomize.py").write_text(NO_NETWORK)
+    environment = {key: value for key, value in os.environ.items() if key not in HIDDEN}
+
+    def python(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", *words],
+            cwd=tmp_path,
+            env=environment | {"PYTHONPATH": f"{guard}{os.pathsep}{site}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    cut = python("-c", "import socket; socket.socket().connect(('127.0.0.1', 9))")
+    assert "this machine has no network" in cut.stderr
+    done = python("-m", "mcl", "demo", "play", "--acts", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert LIMITS.split(" — ")[0] in done.stdout
+    page = (repository / "README.md").read_text()
+    [block] = re.findall(r"^```\n( trial .*?)^```", page, re.M | re.S)
+    numbers = set(re.findall(r"(?<![\d.-])-?\d[\d,]*\.?\d*(?![\d-])", block)) - {"1983", "2011"}
+    assert {"0.5453", "1,177,397", "-0.1514", "0.429315", "0.0717082"} <= numbers
+    printed = set(re.findall(r"-?\d[\d,.]*\d|\d", done.stdout))
+    assert numbers - printed - {"2,550"} == set()
+    assert "2550 unseen" in done.stdout
+    assert "missed 1 of" in done.stderr
+    assert (tmp_path / "play" / "conf" / "backtest.yaml").is_file()
+    assert not list((tmp_path / "play" / "conf" / "promoted").glob("*.yaml"))
+
+
 def test_the_sdist_carries_all_that_a_checkout_has(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as packed:
         names = {name.split("/", 1)[1] for name in packed.getnames() if "/" in name}
@@ -142,6 +201,8 @@ def test_the_sdist_carries_all_that_a_checkout_has(built: Path) -> None:
         "mcl/cli/main.py",
         "conf/backtest.yaml",
         "tests/ops/test_package.py",
+        f"mcl/data/public_domain/{SHIPPED.name}",
+        "mcl/data/public_domain/PROVENANCE.md",
         ".env.example",
         "docker/Dockerfile",
     } <= names

@@ -11,16 +11,21 @@ import hashlib
 import io
 import json
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import model_validator
 
 from mcl.base.errors import DataError
 from mcl.base.files import sha256, write_whole
+from mcl.config import schema
+from mcl.data.source import Raw, Source, always
 from mcl.data.sources import expiry_ranks
 from mcl.data.table import Table, accepted, instrument
 
@@ -42,6 +47,28 @@ PROVENANCE = {
     "terms": "public domain: a publication of the government of the United States",
 }
 _KEY = b"mcl.provenance"
+
+
+class EiaData(schema.DataCommon):
+    """Daily settlements of NYMEX crude oil as EIA published them. They ship with the package:
+    nothing but the window and the roll can be chosen.
+    """
+
+    source: Literal["eia"]
+    instrument: str = INSTRUMENT
+    interval: schema.Interval = "session"
+
+    @model_validator(mode="after")
+    def _settlements(self) -> EiaData:
+        if self.instrument != INSTRUMENT:
+            raise ValueError(
+                f"instrument={self.instrument}: EIA published settlements of {INSTRUMENT} alone"
+            )
+        if self.interval != "session":
+            raise ValueError(
+                f"interval={self.interval}: EIA published one price a day; write session"
+            )
+        return self
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -76,13 +103,16 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def table(path: Path) -> Table:
-    """The settlements of a file as dated contracts."""
+    """The settlements of a file as dated contracts. Days on which EIA had no price of the second
+    contract are called degraded: on a last trade date there is nothing to trade then.
+    """
     frame = read(path)
     prices = {name: frame[name].to_numpy(np.float64) for name in RANKS}
     days = frame[TIME].to_numpy().astype("datetime64[D]").astype(np.int64)
     ranked = expiry_ranks.table(path, instrument(INSTRUMENT), TIME, days, prices)
     ranked.facts.update({"format": "EIA settlements", "limits": LIMITS, "table": provenance(path)})
-    return ranked
+    incomplete = frame[TIME][np.isnan(prices[RANKS[1]])]
+    return replace(ranked, conditions={str(day.date()): "degraded" for day in incomplete})
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -193,3 +223,12 @@ def _cells(frame: pd.DataFrame, day: pd.Timestamp) -> str:
 
 def _days(count: int) -> str:
     return f"{count:,} day{'' if count == 1 else 's'}"
+
+
+def _raw(data: EiaData, root: Path) -> Raw:
+    path = current(root)
+    request = {"source": data.source}
+    return Raw(data.source, path.parent, [path], request, partial(table, path))
+
+
+SOURCE = Source(EiaData, _raw, always(), extend=extend)
