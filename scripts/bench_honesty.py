@@ -17,7 +17,7 @@ paper).
   is known) the share that passes is the power, beside that of one ideal test: told the rule in
   advance, one-sided at 5 %, on as many sessions.
 
-Every world is one line in build/honesty.jsonl, so that an interrupted run goes on; --fresh begins
+Every world is one line in build/honesty.jsonl, so that an interrupted run continues; --fresh begins
 anew, --short is a first look.
 """
 

@@ -83,7 +83,7 @@ def killed(root: Path, script: Path, arguments: list[str], chance: random.Random
     who = chance.choice(["parent", "group", "worker"])
     if who == "worker" and (workers := children(process.pid)):
         os.kill(chance.choice(workers), signal.SIGKILL)
-        # the search goes on; then the parent goes, too
+        # the search continues; then the parent goes, too
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=chance.uniform(0.0, 1.0))
             return who

@@ -417,7 +417,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", type=int, help="one seed, whatever the record says")
     parser.add_argument(
-        "--minutes", type=float, default=1e9, help="end after so long; the next run goes on"
+        "--minutes", type=float, default=1e9, help="end after so long; the next run continues"
     )
     parser.add_argument(
         "--workers",

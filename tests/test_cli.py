@@ -85,7 +85,7 @@ def test_an_interrupt_that_a_library_turned_into_something_else_is_an_interrupt(
 ) -> None:
     def list_runs(args: argparse.Namespace) -> int:
         try:
-            raise KeyboardInterrupt("mcl sweep resume abc goes on")
+            raise KeyboardInterrupt("mcl sweep resume abc continues")
         except KeyboardInterrupt:
             raise AttributeError("half cleared up") from None
 
@@ -93,7 +93,7 @@ def test_an_interrupt_that_a_library_turned_into_something_else_is_an_interrupt(
     assert main(["runs"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         "mcl: interrupted: what was done is kept",
-        "     mcl sweep resume abc goes on",
+        "     mcl sweep resume abc continues",
     ]
 
 

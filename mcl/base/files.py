@@ -396,7 +396,7 @@ def _refuse_repeated_key(root: Any, name: str) -> None:
             )
             if text in lines:
                 first = (
-                    f"{name}, line {line}: the key {text} stands a second time, first in line"
+                    f"{name}, line {line}: the key {text} occurs a second time, first in line"
                     f" {lines[text]}"
                 )
                 raise ConfigError(first, "keep one of the two")

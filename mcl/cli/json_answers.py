@@ -208,7 +208,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     },
     "registry costs": {
         "name": "text · the alias",
-        "version": "count · that it stands for now",
+        "version": "count · that it points to now",
         "synthetic": (
             "flag · sessions on a simulated TWS or on data that nobody traded: no evidence about a"
             " market"

@@ -164,7 +164,7 @@ def _of_system(error: OSError) -> MclError:
 
 def _interrupted(stop: KeyboardInterrupt) -> MclError:
     return MclError(
-        "interrupted: what was done is kept", str(stop) or "run the same command again to go on"
+        "interrupted: what was done is kept", str(stop) or "run the same command again to continue"
     )
 
 

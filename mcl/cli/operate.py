@@ -362,5 +362,5 @@ def dashboard(args: Namespace) -> int:
     try:
         asyncio.run(serve())
     except KeyboardInterrupt:
-        terminal.say("dashboard closed; the session goes on")
+        terminal.say("dashboard closed; the session continues")
     return 0

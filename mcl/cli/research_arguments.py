@@ -266,7 +266,7 @@ def costs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--contracts",
         default="1,2,5,10",
-        help="sizes of the market orders; the first is what slippage_ticks stands for",
+        help="sizes of the market orders; slippage_ticks is that of the first",
     )
     parser.add_argument(
         "--sessions",

@@ -38,7 +38,9 @@ def show(sweep: Any, typed: Sequence[str] = ()) -> int:
     if nothing is not None:
         data["error"] = nothing.as_dict()
     if sweep.interrupted:
-        go_on = f"mcl sweep resume {sweep.sweep_id[:12]} goes on" if sweep.space is not None else ""
+        go_on = (
+            f"mcl sweep resume {sweep.sweep_id[:12]} continues" if sweep.space is not None else ""
+        )
         nothing = MclError(
             f"interrupted after {len(sweep.trials)} trials, which are kept in run {sweep.sweep_id}",
             go_on,
@@ -134,7 +136,7 @@ def _walked(walk: Any, again: str = "") -> int:
     if walk.interrupted:
         raise MclError(
             f"interrupted in {walk.why}; what was done is kept",
-            f"mcl sweep resume {walk.sweep_id[:12]} goes on",
+            f"mcl sweep resume {walk.sweep_id[:12]} continues",
         )
     return 1 if walk.status == "FAILED" else 0
 
@@ -248,7 +250,7 @@ def stop(args: Namespace) -> int:
         more = (
             f"mcl sweep extend {named} TRIALS gives it more"
             if state["state"] == "FINISHED"
-            else f"mcl sweep resume {named} goes on"
+            else f"mcl sweep resume {named} continues"
         )
         raise MclError(f"sweep {named} is not running: {state['state']}", more)
     return _standing(state)
@@ -378,7 +380,7 @@ def _standing(status_fields: dict[str, Any]) -> int:
             rows += [[key, terminal.text(value)] for key, value in best["params"].items()]
         terminal.table(status_fields["title"], ["sweep", status_fields["sweep_id"][:12]], rows)
         if status_fields["state"] in ("DEAD", "KILLED", "FAILED"):
-            terminal.say(f"mcl sweep resume {status_fields['sweep_id'][:12]} goes on")
+            terminal.say(f"mcl sweep resume {status_fields['sweep_id'][:12]} continues")
 
     terminal.answer(status_fields, print_state)
     return 0

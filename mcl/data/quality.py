@@ -396,7 +396,7 @@ def _spikes(bars: Bars) -> Iterator[Finding]:
             "warning",
             "outlier",
             len(rows),
-            "bars whose high or low stands far beyond both neighbours",
+            "bars whose high or low is far beyond both neighbours",
             action,
             places,
         )

@@ -124,5 +124,5 @@ def _refuse_kind(target: Path, path: str, folder: bool | None) -> None:
         )
     if folder is True and target.is_file():
         raise DataError(
-            f"data.path={path} is a file, not a folder", "name the folder that it lies in"
+            f"data.path={path} is a file, not a folder", "name its folder"
         )

@@ -101,7 +101,7 @@ class Unexplained(Halt):
     def __init__(self, unknown: Unknown, snapshot: BrokerSnapshot, account: str) -> None:
         super().__init__(
             f"account {account} holds what no journal explains: {unknown.report()}",
-            "take it over as it is (adopt), or close the position and go on paused (flatten)",
+            "take it over as it is (adopt), or close the position and continue paused (flatten)",
         )
         self.unknown, self.snapshot = unknown, snapshot
 

@@ -80,7 +80,7 @@ def session_page(
         Section(
             "Differences",
             _listed(differences, "There is none."),
-            "The session beside a backtest of the same bars, each difference with its cause.",
+            "The session against a backtest of the same bars, each difference with its cause.",
         ),
         *([Section("Causes", _causes(differences))] if wrong else []),
         Section("Price and fills", _picture(decisions, fills)),

@@ -145,7 +145,7 @@
     row.addEventListener("keydown", (event) => { if (typed(row, event.key)) event.preventDefault(); });
   }
 
-  // A table that goes on to the right says so.
+  // A table that continues to the right says so.
   const hint = (box) => {
     box.classList.toggle("more-right", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
     box.tabIndex = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1 ? 0 : -1; // a stop only where there is something to scroll

@@ -166,7 +166,7 @@ class RayPool:
             )
             raise EngineError(
                 message,
-                "install the same version of mcl on every host, then mcl sweep resume goes on",
+                "install the same version of mcl on every host, then mcl sweep resume continues",
             )
 
     def _died(self, remote: Remote, error: Exception) -> None:
@@ -251,7 +251,7 @@ class Head:
             )
             raise EngineError(
                 message,
-                "start the cluster again; mcl sweep resume goes on with the trials that are"
+                "start the cluster again; mcl sweep resume continues with the trials that are"
                 " missing",
             )
 

@@ -140,7 +140,7 @@ def refuse_old(log: TrialLog, search: schema.Search, sweep_id: str) -> None:
     if not by_number and log.outcomes.keys() - log.windows.keys():
         raise StoreError(
             f"sweep {sweep_id[:12]} was begun by version 0.1, whose {search.sampler} search cannot"
-            " go on; its trials stay readable",
+            " continue; its trials stay readable",
             f"mcl sweep report {sweep_id[:12]} shows it; begin a new sweep",
         )
 
@@ -216,7 +216,7 @@ class _Search:
                 )
                 abandon(self.store, snapshot.run.study, sweep_id, error)
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(f"mcl sweep resume {sweep_id[:12]} goes on") from None
+                raise KeyboardInterrupt(f"mcl sweep resume {sweep_id[:12]} continues") from None
             raise
 
     def _trials(

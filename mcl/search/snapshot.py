@@ -183,7 +183,7 @@ def restore_snapshot(
     snapshot = take_snapshot(_amended(composed, target, amendments or []), root)
     if changed := [*_config_changes(composed), *_tag_changes(stored, snapshot)]:
         raise StoreError(
-            f"sweep {stored.run_id[:12]} cannot go on, since its inputs are not what they were:"
+            f"sweep {stored.run_id[:12]} cannot continue, since its inputs are not what they were:"
             f" {'; '.join(changed)}",
             "restore them, or begin a new sweep",
         )

@@ -199,7 +199,9 @@ def _refusals() -> Iterator[None]:
         )
         if type(cause).__module__.split(".")[0] not in ("sqlalchemy", "psycopg"):
             raise
-        hint = "is the server up, the name and password right? mcl sweep resume goes on afterwards"
+        hint = (
+            "is the server up, the name and password right? mcl sweep resume continues afterwards"
+        )
         if "certificate" in str(cause) or "SSL" in str(cause):
             hint = (
                 "its certificate could not be verified: MCL_DATABASE_CA names a file with the"

@@ -284,7 +284,7 @@ class _WalkForward:
                 )
                 abandon(self.store, study, walk_id, error)
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(f"mcl sweep resume {walk_id[:12]} goes on") from None
+                raise KeyboardInterrupt(f"mcl sweep resume {walk_id[:12]} continues") from None
             raise
 
     def _earlier_sweeps(self) -> dict[int, str]:

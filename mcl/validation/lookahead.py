@@ -196,7 +196,7 @@ def _window_at(
     config: schema.Config, bars: Bars, window: tuple[int, int, int], findings: _Findings
 ) -> None:
     """Compare the signals of two windows that begin at the same row; one ends at `row`, the other
-    goes on.
+    continues.
     """
     start, row, stop = window
     strategy = build(config.strategy)

@@ -50,7 +50,7 @@ class Plateau:
     def undefined(self) -> str:
         """Say why there is no such share; empty where there is one."""
         if not self.neighbours:
-            return "not defined: no configuration beside it is valid"
+            return "not defined: no neighbouring configuration is valid"
         return (
             ""
             if self.centre > 0

@@ -507,7 +507,7 @@ def test_an_interrupt_finishes_what_is_paid_for(
     assert process.returncode == 1
     vendor.faults.clear()
     assert "interrupted: finishing what is already paid for" in out
-    assert "run the same command again to go on" in err
+    assert "run the same command again to continue" in err
     assert len(list(folder.rglob("*.zst"))) == 2
     assert not list(folder.rglob("*.part"))
     fetch(vendor, root)

@@ -173,7 +173,7 @@ def test_a_failing_flatten_backs_off_and_alerts_and_ends_flat(
 def test_stop_is_honoured_while_a_position_is_being_closed(
     shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the next start goes on with what was not done."""
+    """And the next start continues with what was not done."""
     desk = Desk(shop, tmp_path, shop.config(**LONG, interval="15m"), timeout_sec=60.0)
     state = {"state": tmp_path / "tws.sqlite"}
 
@@ -270,7 +270,7 @@ def test_a_connection_lost_before_the_first_bar_is_made_again(
 def test_a_session_ends_in_order_with_a_market_that_has_nothing_more(
     shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_end: bool
 ) -> None:
-    """As with `mcl tws serve --today`: the tape ends at the close, the clock goes on."""
+    """As with `mcl tws serve --today`: the tape ends at the close, the clock continues."""
     desk = Desk(shop, tmp_path, start_ns=calendar.ns_of(calendar.from_day(TODAY), 16, 20))
 
     async def main() -> None:

@@ -518,7 +518,7 @@ def test_a_session_that_halted_is_audited_up_to_its_last_bar(finished: Finished)
 
 
 def test_a_session_that_was_killed_and_went_on_is_one_session(finished: Finished) -> None:
-    """A second process writes its states into the same journal and goes on with the next bar."""
+    """A second process writes its states into the same journal and continues with the next bar."""
     with closing(sqlite3.connect(finished.journal)) as db, db:
         db.execute("DROP TRIGGER no_update")
         rows = db.execute("SELECT seq FROM entry ORDER BY seq").fetchall()

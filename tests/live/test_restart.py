@@ -1,5 +1,5 @@
-"""A session that trades is stopped at any bar and started again on the kept state: it goes on as if
-nothing had been.
+"""A session that trades is stopped at any bar and started again on the kept state: it continues as
+if nothing had been.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(
     between them WAITING.
 
     A replay of the second one has left its journal: it is another world, which the session neither
-    goes on in nor carries on.
+    continues in nor carries on.
     """
     with Journal(
         control_socket.folder_of(market.shop.root, "paper") / f"{SECOND}.sqlite"

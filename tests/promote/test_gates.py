@@ -289,7 +289,7 @@ def test_other_strategies_on_the_market_count_for_live(tmp_path: Path) -> None:
     own.append(
         replace(_trial(where, 99, days[:0], mine[:0]), state="PRUNED", reason=f"{GIVEN_UP}2")
     )
-    # goes on into the hold-out
+    # continues into the hold-out
     late = _trial(where, 98, np.arange(20_390, 20_500), rng.normal(0.0, 0.01, 110))
     others = [
         _trial(TrialPool("macd", where.market), i, days, rng.normal(0.0, 0.01, 400))

@@ -469,7 +469,7 @@ def test_a_cluster_with_another_token_is_a_sentence(
 @ON_RAY
 def test_a_killed_head_is_a_sentence_and_costs_only_what_ran(own: Project) -> None:
     """kill -9 of the one process that Ray cannot replace. Ray would end the search without a word;
-    here it says so, and goes on.
+    here it says so, and continues.
     """
     if missing := without_ray():
         pytest.skip(missing)

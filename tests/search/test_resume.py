@@ -1,4 +1,4 @@
-"""A search has an identity: it goes on after anything, and only as the search that it was."""
+"""A search has an identity: it continues after anything, and only as the search that it was."""
 
 from __future__ import annotations
 
@@ -362,7 +362,7 @@ def test_changed_data_are_named(project: Project) -> None:
     with pytest.raises(
         StoreError,
         match=(
-            r"cannot go on, since its inputs are not what they were: the data"
+            r"cannot continue, since its inputs are not what they were: the data"
             r" \(data_fingerprint was"
         ),
     ):

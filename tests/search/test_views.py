@@ -160,7 +160,7 @@ def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
     )
     with pytest.raises(
         StoreError,
-        match=r"was begun by version 0\.1, whose tpe search cannot go on; its trials stay readable",
+        match=r"was begun by version 0\.1, whose tpe search cannot continue; its trials stay",
     ):
         search.resume(learnt, store=project.store, root=project.root, trials=8)
     report, _ = status.report(learnt, store=project.store, root=project.root)

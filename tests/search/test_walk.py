@@ -1,4 +1,4 @@
-"""Walk-forward search: what each fold saw, what was traded with it, and that it goes on after
+"""Walk-forward search: what each fold saw, what was traded with it, and that it continues after
 anything.
 """
 

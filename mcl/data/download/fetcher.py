@@ -64,7 +64,7 @@ class Budget:
                 raise DataError(
                     f"{what} costs {cost_usd:.4f} USD and would bring the total to {total:.4f},"
                     f" above the limit of {self.limit_usd:.4f}",
-                    "what arrived is kept; --yes or a higher --max-cost goes on",
+                    "what arrived is kept; --yes or a higher --max-cost continues",
                 )
             self.spent_usd = total
 

@@ -208,9 +208,7 @@ def mail_of(notice: Notice, settings: schema.Mail) -> EmailMessage:
         f"{notice.alias} version {notice.version}, session {notice.session}, code"
         f" {notice.alert.code}"
     )
-    mail.set_content(
-        f"{notice.text}\n\n{facts}\nmcl status {notice.alias} shows where it stands.\n"
-    )
+    mail.set_content(f"{notice.text}\n\n{facts}\nmcl status {notice.alias} shows its state.\n")
     return mail
 
 

@@ -102,7 +102,7 @@ class AlertFilter:
                     alert.at_ns,
                     alert.severity,
                     "TOO_MANY_ALERTS",
-                    f"{self._rules.per_hour} in an hour; more stand in the journal",
+                    f"{self._rules.per_hour} in an hour; more are in the journal",
                 ),
                 0,
             )

@@ -369,7 +369,7 @@ def document() -> str:
         "",
         (
             "`mcl live NAME telemetry=local` serves them at `http://127.0.0.1:9464/metrics` in"
-            " Prometheus' text format, beside `/health`"
+            " Prometheus' text format, with `/health`"
         ),
         (
             "(200 while the process answers) and `/ready` (200 only in TRADING). Every sample has"

@@ -46,7 +46,7 @@ class CatalogEntry:
         try:
             inspect.signature(self.act).bind(None, **options)
         except TypeError as error:
-            raise BrokerError(f"this fault is told too little: {error}") from None
+            raise BrokerError(f"this fault needs more keys: {error}") from None
         return lambda message: self.act(message, **options)
 
 

@@ -72,7 +72,7 @@ class ReplayTiming(NamedTuple):
     wall_clock: bool = False
     # with a rate: so long a closed exchange takes, of which an hour is shown; 0: as the rate has it
     closed_sec: float = 0.0
-    # with a rate: a machine that stalls for longer stalls its market, too; 0: the market goes on
+    # with a rate: a machine that stalls for longer stalls its market, too; 0: the market continues
     stride_sec: float = 0.0
 
     @property
@@ -191,7 +191,7 @@ class Player:
         try:
             await self._play()
             if spending is not None:
-                await spending  # the clock goes on behind the last bar
+                await spending  # the clock continues behind the last bar
         finally:
             if spending is not None:
                 spending.cancel()
