@@ -123,6 +123,4 @@ def _refuse_kind(target: Path, path: str, folder: bool | None) -> None:
             f"name one of its files: {', '.join(names) or 'it has none'}",
         )
     if folder is True and target.is_file():
-        raise DataError(
-            f"data.path={path} is a file, not a folder", "name its folder"
-        )
+        raise DataError(f"data.path={path} is a file, not a folder", "name its folder")
