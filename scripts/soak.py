@@ -404,7 +404,7 @@ def report(rows: list[dict[str, Any]], earlier: int, code: str) -> None:
     )
     foreign = max(row["foreign_sec"] for row in rows)
     print(
-        "of what came into the account without an order, until a person took it over:"
+        "of what waited for a person (no order of ours, a trade taken back, an unknown server):"
         f" {foreign:.2f} s"
     )
     wrong = sorted(row["seed"] for row in rows if row["wrong"])

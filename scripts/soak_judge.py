@@ -32,6 +32,9 @@ from mcl.live.runner import SessionConfig
 from mcl.live.session_state import book_of
 
 UNPROTECTED_SEC = (2.0, 6.0)  # of a session that nothing disturbs, and of the others
+# A trade that the exchange takes back, and a server of a version that no client here speaks: the
+# session is HALTED, and what it holds is a person's affair until that person has acted.
+A_PERSON_FIRST = frozenset({"bust", "version"})
 ARRIVAL_NS = 50_000_000  # between sending and arriving, on a busy machine
 
 
@@ -44,6 +47,8 @@ def judge(w: World, folder: Path) -> dict[str, Any]:
     twice = [f"{ref} was sent {count} times" for ref, count in _sent(broker).items() if count > 1]
     decided, wrong = _decisions(w, session_config, entries)
     naked, foreign = _unprotected(folder)
+    if {name for _, name, _ in w.faults} & A_PERSON_FIRST:
+        naked, foreign = 0.0, max(naked, foreign)
     if naked > UNPROTECTED_SEC[bool(w.faults or w.kills)]:
         wrong.append(f"unprotected for {naked:.1f} s")
     kinds = Counter(e.kind for e in entries)

@@ -398,6 +398,14 @@ class IBBroker:
     def protected(self, pinned: QualifiedContract) -> bool:
         return self._target_orders.protected(pinned)
 
+    def protection_fault(self, pinned: QualifiedContract) -> str:
+        entries = [
+            order
+            for order in self.working()
+            if order.symbol == pinned.local_symbol and not order.ref.endswith((STOP, TAKE_PROFIT))
+        ]
+        return "" if entries else self._target_orders.protection.fault(pinned)
+
     async def cancel(self, orders: Sequence[WorkingOrder]) -> None:
         wanted = {order.permanent_id for order in orders}
         await self._target_orders.cancel(

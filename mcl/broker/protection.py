@@ -104,6 +104,19 @@ class ProtectiveOrders:
         exact = matching is not None and len(matching) == len(self.of(pinned))
         return exact and all(self._agrees(pinned, t, leg) for t, leg in self._paired(pinned))
 
+    def fault(self, pinned: QualifiedContract) -> str:
+        """The sentence about a leg that is missing, or about one that works while nothing is held;
+        empty where neither is so.
+        """
+        position = self._ledger.holding(pinned.con_id).position
+        working = [t for t in self.of(pinned) if t.orderStatus.status not in DONE]
+        if position and self.matching(pinned) is None:
+            return f"{position:+d} {pinned.local_symbol} is held without its protective orders"
+        if working and not position:
+            refs = ", ".join(trade.order.orderRef for trade in working)
+            return f"{refs} can still fill though no {pinned.local_symbol} is held"
+        return ""
+
     def _paired(self, pinned: QualifiedContract) -> list[tuple[Any, Leg]]:
         legs = self.legs(self._ledger.holding(pinned.con_id))
         return list(zip(self.of(pinned), legs, strict=False))

@@ -260,6 +260,11 @@ class Broker(Protocol):
         others.
         """
 
+    def protection_fault(self, pinned: QualifiedContract) -> str:
+        """The sentence about a position without its stop, or about a protective order that works
+        though nothing is held; empty where neither is so, or an entry works.
+        """
+
     async def protect(self, pinned: QualifiedContract, ref: str) -> None:
         """Make them so. A position that cannot be protected is closed, then Uncertain."""
 

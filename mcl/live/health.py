@@ -18,6 +18,8 @@ from mcl.live.status_board import StatusBoard
 from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC
 
+PROTECTION_SEC = 1.0  # the broker needs a moment to cancel the other orders of a group
+
 
 @dataclass
 class HealthMonitor:
@@ -27,6 +29,7 @@ class HealthMonitor:
     gate: PreTradeGate
     status_board: StatusBoard
     warned: set[str] = field(default_factory=set)
+    _faulty_since: float = 0.0  # monotonic; 0 while protection is what the holding needs
 
     def hang(self, runner: Runner) -> None:
         """Dead man: a decision that takes this long is given up; the next connection finds out what
@@ -76,6 +79,20 @@ class HealthMonitor:
             self.status_board.alert(
                 "warning", "CLOCK", f"this machine's clock is {away:+.1f} s away from the broker's"
             )
+
+    def protection(self, broker: Broker, runner: Runner) -> None:
+        """A position without its stop, or an order that could open one by itself, for longer than
+        the broker takes to cancel the rest of a group.
+        """
+        if broker.trouble or runner.turn.locked():
+            self._faulty_since = 0.0
+            return
+        contracts = (c for c in (runner.leaving, runner.pinned) if c is not None)
+        fault = next(filter(None, map(broker.protection_fault, contracts)), "")
+        self._faulty_since = (self._faulty_since or time.monotonic()) if fault else 0.0
+        if fault and time.monotonic() - self._faulty_since > PROTECTION_SEC:
+            self._faulty_since = 0.0
+            raise Uncertain(fault)
 
     async def compare(self, broker: Broker, runner: Runner) -> None:
         """The books, while all is well; a difference takes the way of every doubt."""

@@ -505,6 +505,7 @@ class Supervisor:
                 self._health.trouble(broker, runner)
                 self._loss(broker)
                 self._health.hang(runner)
+                self._health.protection(broker, runner)
             now = time.monotonic()
             if now - beat >= settings.heartbeat_sec:
                 await broker.heartbeat()

@@ -117,6 +117,34 @@ def test_the_kill_switch_closes_and_stays_until_it_is_removed(bench: Bench) -> N
         asyncio.run(bench.run())
 
 
+def test_an_order_that_could_open_a_position_by_itself_is_found_and_cancelled(
+    shop: Project, tmp_path: Path
+) -> None:
+    """The broker fills the take-profit and forgets to cancel the stop of the same group."""
+    near = STOPPED | {"protection": {"unit": "ticks", "stop": 90.0, "take_profit": 3.0}}
+    bench = Bench(shop, tmp_path, shop.config(strategy=ALWAYS, risk=near, interval="15m"))
+    asyncio.run(bench.run(before=lambda tws: tws.fault("no_oca"), speed=10.0))
+    doubts = [e.body["sentence"] for e in read(bench.path, ("alert",))]
+    stray = "/stop can still fill though no MCLF6 is held"
+    assert any(sentence.endswith(stray) for sentence in doubts), doubts
+    assert bench.supervisor.status().state is State.STOPPED
+    assert all(fill.body["reason"] != "stop" for fill in read(bench.path, ("fill",)))
+    assert len(bench.tws.book.working()) <= 2  # no more than those of what is held now
+
+
+def test_a_stop_that_somebody_cancels_is_placed_again(bench: Bench) -> None:
+    def cancel(tws: SimulatedTWS, bars: int) -> None:
+        if bars == 10:
+            [stop] = tws.book.working()
+            tws.book.end(stop)
+
+    asyncio.run(bench.run(cancel, speed=10.0))
+    doubts = [e.body["sentence"] for e in read(bench.path, ("alert",))]
+    assert "+1 MCLF6 is held without its protective orders" in doubts
+    assert [(o.kind, o.remaining) for o in bench.tws.book.working()] == [("STP", 1)]
+    assert len(read(bench.path, ("protect",))) == 1
+
+
 def test_a_foreign_trade_halts_until_a_person_takes_it_over(bench: Bench) -> None:
     said: list[str] = []
 
