@@ -25,6 +25,8 @@ from mcl.report.format import (
     yaml_lines,
 )
 from mcl.report.main_chart import BUCKETS, strip
+from mcl.report.named_days import NOTE as NAMED_DAYS_NOTE
+from mcl.report.named_days import named_days
 from mcl.report.overlay import Overlay
 from mcl.report.theme import (
     Cell,
@@ -100,6 +102,7 @@ def run_page(view: RunView) -> str:
             ),
         )
     )
+    days = named_days(view.result)
     label = "Price with indicators, fills and stops, equity, drawdown and position"
     sections = [
         Section(
@@ -115,6 +118,7 @@ def run_page(view: RunView) -> str:
             "Net P&L in USD by the day of the session and the hour in New York, marked at every"
             " bar.",
         ),
+        *([Section("Named days", days, NAMED_DAYS_NOTE)] if days else []),
         Section("Trades", trades(view.result)),
         Section("Exposure", exposure(view.result), "At the close of each bar."),
         Section(
