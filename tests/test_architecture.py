@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ DOORS = {  # package -> the only modules that may import it
 }
 
 
+@cache
 def modules() -> list[tuple[str, Path]]:
     return [
         (
@@ -64,6 +66,7 @@ def modules() -> list[tuple[str, Path]]:
     ]
 
 
+@cache
 def imports(path: Path) -> list[str]:
     """Every absolute module name that `path` imports, at the top or inside a function."""
     found = []
