@@ -52,21 +52,25 @@ GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
     "roll": ("data.roll", (schema.Roll,), "data.roll"),
     "risk": (
         "risk",
-        (
-            schema.FixedSize,
-            schema.VolTargetSize,
-            schema.FixedFractionalSize,
-            schema.AtrUnitSize,
-            schema.KellySize,
-            schema.Protection,
-        ),
+        (*schema_keys.models(schema.Size), schema.Protection),
         "risk",
     ),
     "limits": ("risk.limits", (schema.Limits,), "risk.limits"),
     "costs": ("costs", (schema.Costs,), "costs"),
     "execution": ("execution", (schema.Execution,), "execution"),
     "broker": ("broker", (schema.BrokerConfig,), "broker"),
-    "alerts": ("alerts", (schema.Alerts, schema.Webhook, schema.Mail, schema.Services), "alerts"),
+    "alerts": (
+        "alerts",
+        (
+            schema.Alerts,
+            *(
+                model
+                for field in schema.Alerts.model_fields.values()
+                for model in schema_keys.models(field.annotation)
+            ),
+        ),
+        "alerts",
+    ),
     "telemetry": ("telemetry", (schema.Telemetry,), "telemetry"),
     "search": ("search", (schema.Search,), "search"),
     "promotion": ("promotion", (Promotion,), "promotion"),

@@ -14,7 +14,7 @@ Differences = dict[str, list[Any]]
 
 
 def differences(*things: Mapping[str, Any]) -> Differences:
-    """What is not the same in all, by name, in the order of its first appearance."""
+    """Find what is not the same in all, by name, in the order of its first appearance."""
     names = dict.fromkeys(name for thing in things for name in thing)
     values = {name: [thing.get(name) for thing in things] for name in names}
     return {

@@ -17,6 +17,8 @@ from mcl.risk.limits import OFF
 
 MARKET, LIMIT, STOP, STOP_LIMIT = range(4)
 ENTRIES = ("market", "limit", "stop", "stop_limit")
+# execution.fill: how far beyond a limit the price has to trade
+THROUGH_TICKS = {"touch": 0.0, "through": 1.0}
 # impact and slippage by the hour are rounded up to 1/64 tick: sums of prices stay exact
 QUANTA = 64.0
 
@@ -65,7 +67,7 @@ def execution_record(execution: schema.Execution, costs: schema.Costs) -> Execut
         limit_ticks=float(e.limit_ticks),
         ttl_bars=OFF if e.ttl_bars is None else e.ttl_bars,
         renew=e.renew,
-        through_ticks=1.0 if e.fill == "through" else 0.0,
+        through_ticks=THROUGH_TICKS[e.fill],
         latency_bars=e.latency_bars,
         participation_frac=(
             math.inf if e.participation_frac is None else float(e.participation_frac)

@@ -4,6 +4,8 @@ each.
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,23 +27,32 @@ def scale(bars: Bars, risk: schema.Risk, capital_usd: float) -> Floats:
     sigma, which is capital x Sharpe / sigma in contracts.
     """
     size = risk.size
-    if size.method == "fixed":
-        return np.broadcast_to(np.float64(size.contracts), len(bars))
-    if size.method == "fixed_fractional":
-        loss_usd = _stop_distance(bars, risk) * bars.instrument.tick_value_usd + size.cost_usd
-        return np.minimum(capital_usd * size.risk_frac / loss_usd, size.max_contracts)
-    if size.method == "atr_unit":
-        return _per_risk(
-            capital_usd * size.risk_frac,
-            _range_usd(bars, size.atr_bars) * size.multiple,
-            size.max_contracts,
-        )
-    annual = size.annual_vol_frac if size.method == "vol_target" else size.fraction * size.sharpe
+    match size:
+        case schema.FixedSize():
+            return np.broadcast_to(np.float64(size.contracts), len(bars))
+        case schema.FixedFractionalSize():
+            loss_usd = _stop_distance(bars, risk) * bars.instrument.tick_value_usd + size.cost_usd
+            return np.minimum(capital_usd * size.risk_frac / loss_usd, size.max_contracts)
+        case schema.AtrUnitSize():
+            range_usd = _range_usd(bars, size.atr_bars) * size.multiple
+            return _per_risk(capital_usd * size.risk_frac, range_usd, size.max_contracts)
+        case schema.VolTargetSize():
+            return _per_volatility(bars, size, capital_usd * size.annual_vol_frac)
+        case schema.KellySize():
+            return _per_volatility(bars, size, capital_usd * size.fraction * size.sharpe)
+        case _:
+            assert_never(size)
+
+
+def _per_volatility(
+    bars: Bars, size: schema.VolTargetSize | schema.KellySize, budget_usd: float
+) -> Floats:
+    """Contracts whose annual volatility is the budget."""
     sessions, row_of = _sessions(bars)
     sigma_usd = _session_sigma_usd(bars, sessions, size.lookback_sessions) * np.sqrt(
         SESSIONS_PER_YEAR
     )
-    by_session: Floats = _per_risk(capital_usd * annual, sigma_usd, size.max_contracts)[row_of]
+    by_session: Floats = _per_risk(budget_usd, sigma_usd, size.max_contracts)[row_of]
     return by_session
 
 
@@ -50,7 +61,7 @@ def buffer(contracts: Floats, risk: schema.Risk) -> Floats:
     a trade. Empty where the rule has none.
     """
     size = risk.size
-    if size.method != "vol_target" or not size.buffer_frac:
+    if not isinstance(size, schema.VolTargetSize) or not size.buffer_frac:
         return np.empty(0)
     return np.nan_to_num(size.buffer_frac * contracts, nan=0.0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from mcl.config import schema
 
 
@@ -12,7 +14,7 @@ def memory_bars(risk: schema.Risk) -> int:
     lengths = [1]
     if risk.protection.unit == "atr":
         lengths.append(40 * risk.protection.atr_bars)
-    if risk.size.method == "atr_unit":
+    if isinstance(risk.size, schema.AtrUnitSize):
         lengths.append(40 * risk.size.atr_bars)
     if risk.limits.volatility_ratio is not None:
         lengths.append(risk.limits.volatility_slow_bars + 1)
@@ -21,4 +23,11 @@ def memory_bars(risk: schema.Risk) -> int:
 
 def memory_sessions(risk: schema.Risk) -> int:
     """Whole sessions before the current one that `scale` looks at."""
-    return risk.size.lookback_sessions + 1 if risk.size.method in ("vol_target", "kelly") else 0
+    size = risk.size
+    match size:
+        case schema.VolTargetSize() | schema.KellySize():
+            return size.lookback_sessions + 1
+        case schema.FixedSize() | schema.FixedFractionalSize() | schema.AtrUnitSize():
+            return 0
+        case _:
+            assert_never(size)

@@ -12,7 +12,7 @@ import re
 import smtplib
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
@@ -33,16 +33,12 @@ def channels(rules: schema.Alerts) -> list[Channel]:
     """The configured channels. LiveError before a session starts: an alert that could never arrive
     is worse than none.
     """
-    return list(_channels(rules))
-
-
-def _channels(rules: schema.Alerts) -> Iterator[Channel]:
-    if rules.webhook is not None:
-        yield WebhookChannel(rules.webhook)
-    if rules.mail is not None:
-        yield MailChannel(rules.mail)
-    if rules.apprise is not None:
-        yield from services(rules.apprise)
+    return [
+        channel
+        for name, open_channels in CHANNELS.items()
+        if (settings := getattr(rules, name)) is not None
+        for channel in open_channels(settings)
+    ]
 
 
 class WebhookChannel:
@@ -341,3 +337,11 @@ class _Statuses(logging.Handler):
 def _reason(error: Exception) -> str:
     """The reason of an error, without anything that was sent."""
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+# key of `alerts` in a configuration -> the channels that its settings open
+CHANNELS: dict[str, Callable[[Any], Iterable[Channel]]] = {
+    "webhook": lambda settings: [WebhookChannel(settings)],
+    "mail": lambda settings: [MailChannel(settings)],
+    "apprise": services,
+}
