@@ -7,11 +7,13 @@ values the sentinels of the format.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import databento_dbn as wire
 import numpy as np
@@ -31,6 +33,7 @@ GLOBEX = 1  # publisher_id of GLBX.MDP3
 SLICE = 16_384
 MOST_INFLATED = 1_000  # times; real files of bars, books and definitions reach some thirty
 LARGEST_HEADER = 1 << 26  # bytes
+BATCH_BYTES = 64_000_000  # of records that are in memory at once
 AGAIN = "download the file again"
 _VERSION = 3
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -83,6 +86,21 @@ def dtype(schema: str) -> np.dtype[np.void]:
         raise DataError(f"unknown DBN schema {schema!r}; {nearest(schema, _LAYOUT)}")
     layout: np.dtype[np.void] = np.dtype(_LAYOUT[schema][1]._dtypes)
     return layout
+
+
+def rtype(schema: str) -> int:
+    """The record type that stands in every record of a schema."""
+    return _LAYOUT[schema][0]
+
+
+def price_fields(schema: str) -> frozenset[str]:
+    """The fields of a schema that hold prices in units of 1e-9."""
+    return frozenset(_LAYOUT[schema][1]._price_fields)
+
+
+def time_fields(schema: str) -> frozenset[str]:
+    """The fields of a schema that hold times in ns UTC."""
+    return frozenset(_LAYOUT[schema][1]._timestamp_fields)
 
 
 def blank(schema: str, n: int) -> Records:
@@ -201,16 +219,58 @@ def read(path: Path) -> tuple[Header, Records]:
     """Header and raw records of one file (zstd or plain, DBN 1 to 3, upgraded to 3). Truncated or
     damaged: DataError with the place.
     """
+    header, pieces = stream(path, size=None)
+    return header, next(iter(pieces))
+
+
+def stream(path: Path, size: int | None = BATCH_BYTES) -> tuple[Header, Iterator[Records]]:
+    """Header and raw records as `read`, in pieces of about `size` bytes of records; None: in one.
+    At least one piece comes, which may be empty.
+    """
     content = _inflated(path)
-    _is_dbn(path, content[:8])
-    metadata = _metadata_of(path, content)
+    start = _first(content, 8)
+    _is_dbn(path, start)
+    start = _first(content, 8 + int.from_bytes(start[4:8], "little"), start)
+    metadata = _metadata_of(path, start)
     header = _header(path, metadata)
-    records = _records(
-        path, content, _layout(header.schema, content[3], bool(metadata.ts_out)), header.schema
-    )
-    return header, records if records.dtype == dtype(header.schema) else _upgraded(
-        records, header.schema
-    )
+    layout = _layout(header.schema, start[3], bool(metadata.ts_out))
+    begin = 8 + int.from_bytes(start[4:8], "little")
+    return header, _pieces(path, header.schema, layout, chain([start[begin:]], content), size)
+
+
+def _first(content: Iterator[bytes], size: int, start: bytes = b"") -> bytes:
+    """At least `size` bytes beginning with `start`, or all that there are."""
+    pieces, length = [start], len(start)
+    while length < size and (piece := next(content, b"")):
+        pieces.append(piece)
+        length += len(piece)
+    return b"".join(pieces)
+
+
+def _pieces(
+    path: Path,
+    schema: str,
+    layout: np.dtype[np.void],
+    content: Iterator[bytes],
+    size: int | None,
+) -> Iterator[Records]:
+    """The records of a file in the latest layout, with whole records in every piece."""
+    wanted = None if size is None else max(1, size // layout.itemsize) * layout.itemsize
+    waiting: list[bytes] = []
+    length = before = 0
+    for piece in content:
+        waiting.append(piece)
+        length += len(piece)
+        while wanted is not None and length > wanted:
+            joined = b"".join(waiting)
+            waiting, length = [joined[wanted:]], length - wanted
+            yield _latest(_records(path, joined[:wanted], layout, schema, before), schema)
+            before += wanted // layout.itemsize
+    yield _latest(_records(path, b"".join(waiting), layout, schema, before), schema)
+
+
+def _latest(records: Records, schema: str) -> Records:
+    return records if records.dtype == dtype(schema) else _upgraded(records, schema)
 
 
 def _layout(schema: str, version: int, ts_out: bool) -> np.dtype[np.void]:
@@ -241,19 +301,22 @@ def _upgraded(old: Records, schema: str) -> Records:
     return records
 
 
-def _records(path: Path, content: bytes, layout: np.dtype[np.void], schema: str) -> Records:
-    offset = 8 + int.from_bytes(content[4:8], "little")
-    whole, rest = divmod(len(content) - offset, layout.itemsize)
+def _records(
+    path: Path, content: bytes, layout: np.dtype[np.void], schema: str, before: int
+) -> Records:
+    """The records in `content`, which `before` others precede in the file."""
+    whole, rest = divmod(len(content), layout.itemsize)
     if rest:
         raise DataError(
-            f"{path} ends inside record {whole + 1}, {rest} of {layout.itemsize} bytes in", AGAIN
+            f"{path} ends inside record {before + whole + 1}, {rest} of {layout.itemsize} bytes in",
+            AGAIN,
         )
-    records = np.frombuffer(content, dtype=layout, count=whole, offset=offset)
+    records = np.frombuffer(content, dtype=layout, count=whole)
     odd = np.flatnonzero(records["length"] != layout.itemsize // 4)
     if len(odd):
         length = 4 * int(records["length"][odd[0]])
         raise DataError(
-            f"{path} is damaged at record {odd[0] + 1}: its length is {length}, not"
+            f"{path} is damaged at record {before + odd[0] + 1}: its length is {length}, not"
             f" {layout.itemsize} bytes",
             AGAIN,
         )
@@ -261,7 +324,7 @@ def _records(path: Path, content: bytes, layout: np.dtype[np.void], schema: str)
     if len(strange):
         kind = int(records["rtype"][strange[0]])
         raise DataError(
-            f"{path} is damaged at record {strange[0] + 1}: its type is {kind}, not"
+            f"{path} is damaged at record {before + strange[0] + 1}: its type is {kind}, not"
             f" {_LAYOUT[schema][0]} of {schema}",
             AGAIN,
         )
@@ -289,38 +352,53 @@ def _header(path: Path, metadata: Any) -> Header:
     )
 
 
-def _inflated(path: Path) -> bytes:
+def _inflated(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, of whatever frames it consists, piece by piece."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(SLICE)
+            if content.startswith(_ZSTD_MAGIC):
+                yield from _frames(path, content, file)
+                return
+            while content:
+                yield content
+                content = file.read(1 << 20)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    if not content.startswith(_ZSTD_MAGIC):
-        return content
-    pieces, total, inflated = [], len(content), 0
+
+
+def _frames(path: Path, content: bytes, file: BinaryIO) -> Iterator[bytes]:
+    total = path.stat().st_size
+    frame, begin, position, inflated = _new_frame(), 0, 0, 0
     while content:
-        frame = zstandard.ZstdDecompressor().decompressobj()
         try:
-            for first in range(0, len(content), SLICE):
-                pieces.append(frame.decompress(content[first : first + SLICE]))
-                inflated += len(pieces[-1])
-                if inflated > MOST_INFLATED * total + SLICE:
-                    raise DataError(
-                        f"{path} unpacks to more than {MOST_INFLATED} times its size: it holds no"
-                        " market data",
-                        AGAIN,
-                    )
-                if frame.eof:
-                    break
+            piece = frame.decompress(content)
         except zstandard.ZstdError as error:
             raise DataError(
-                f"{path} is damaged in the compressed frame at byte {total - len(content)}:"
-                f" {error}",
-                AGAIN,
+                f"{path} is damaged in the compressed frame at byte {begin}: {error}", AGAIN
             ) from error
-        if not frame.eof:
+        position, inflated = position + len(content), inflated + len(piece)
+        if inflated > MOST_INFLATED * total + SLICE:
             raise DataError(
-                f"{path} is truncated: its compressed frame does not end within the {total} bytes",
+                f"{path} unpacks to more than {MOST_INFLATED} times its size: it holds no market"
+                " data",
                 AGAIN,
             )
-        content = frame.unused_data + content[first + SLICE :]
-    return b"".join(pieces)
+        if piece:
+            yield piece
+        content = frame.unused_data if frame.eof else b""
+        if frame.eof:
+            begin = position = position - len(content)
+            content = content or file.read(SLICE)
+            frame = _new_frame() if content else frame
+        else:
+            content = file.read(SLICE)
+    if not frame.eof:
+        raise DataError(
+            f"{path} is truncated: its compressed frame does not end within the {total} bytes",
+            AGAIN,
+        )
+
+
+def _new_frame() -> Any:
+    return zstandard.ZstdDecompressor().decompressobj()

@@ -32,7 +32,7 @@ from mcl.base import progress
 from mcl.base.errors import ConfigError, DataError, StoreError, nearest
 from mcl.base.files import sha256, write_whole
 from mcl.config import schema
-from mcl.data import dataset, loader, sources
+from mcl.data import dataset, loader, record_files, sources
 from mcl.data.bars import Bars
 from mcl.data.sources import databento
 from mcl.data.synthetic import order_books
@@ -45,7 +45,8 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 SCHEMA_VERSION = 2  # raise it whenever the same raw files would be stored differently
-LEVELS = {"mbp-10": 10, "mbp-1": 1}  # the first one found is used
+# levels of each schema; the first one that is there is used
+LEVELS = {"mbp-10": 10, "mbp-1": 1, "tbbo": 1, "bbo-1s": 1, "bbo-1m": 1}
 _TEN = 10
 
 
@@ -197,26 +198,31 @@ def load_depth(data: schema.Data, root: Path, pick: Callable[[Ints], Sequence[da
 
 
 def build(path: Path, symbol: str, root: Path) -> Depth:
-    """The stored books of the DBN files at `path`; made when there are none for these bytes yet.
-    One file is in memory at a time.
+    """The stored books of the files at `path`; made when there are none for these bytes yet. A
+    piece of one file is in memory at a time.
     """
-    of, by_schema = instrument(symbol), databento.by_schema(path)
-    dbn_schema = next((name for name in LEVELS if name in by_schema), None)
-    if dbn_schema is None:
+    of = instrument(symbol)
+    kind = record_files.format_of(path)
+    by_schema = record_files.by_schema(path, kind)
+    schema_name = next((name for name in LEVELS if name in by_schema), None)
+    if schema_name is None:
         raise DataError(
             f"{path} holds no order books; need files of schema {' or '.join(LEVELS)}",
             "mcl data download --schema mbp-1 …",
         )
-    files = by_schema[dbn_schema] + by_schema.get("definition", [])
-    made_from = dataset.inputs(path if path.is_dir() else path.parent, files)
-    request = {"instrument": symbol, "schema": dbn_schema, "version": SCHEMA_VERSION}
+    definitions = by_schema.get("definition") or record_files.above(path, "definition")
+    files = by_schema[schema_name] + definitions
+    below = path.is_dir() and all(file.is_relative_to(path) for file in files)
+    made_from = dataset.inputs(path if below else record_files.common_folder(files), files)
+    request = {"instrument": symbol, "schema": schema_name, "version": SCHEMA_VERSION}
     folder = (
         root
         / "data"
-        / f"depth-{symbol.lower()}-{dbn_schema}-{dataset.key(made_from, request)[:12]}"
+        / f"depth-{symbol.lower()}-{schema_name}-{dataset.key(made_from, request)[:12]}"
     )
     if not (folder / "manifest.json").is_file():
-        _write(folder, _Source(path, by_schema, dbn_schema, of), made_from)
+        chosen = {schema_name: by_schema[schema_name], "definition": definitions}
+        _write(folder, _Source(path, chosen, schema_name, of), made_from)
     return Depth(folder)
 
 
@@ -258,29 +264,37 @@ def _write(folder: Path, source: _Source, made_from: list[dict[str, Any]]) -> No
 def _books(
     part: Path, source: _Source
 ) -> tuple[databento.Definitions, Counter[str], dict[str, str]]:
-    """Write every (contract, session); a session may lie in two files, so its rows wait until a
-    later session comes.
+    """Write every (contract, session). A session may lie in two files, so its file is open until a
+    later session begins.
     """
-    from mcl.data import dbn
-
     headers = sorted(
-        ((dbn.header(p), p) for p in source.files[source.schema]),
+        ((record_files.header(p), p) for p in source.files[source.schema]),
         key=lambda pair: (pair[0].start, pair[1]),
     )
     mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
     definitions = databento.master_of(source.files, mappings, source.of, str(source.path))
-    waiting: dict[tuple[str, int], list[npt.NDArray[np.void]]] = {}
+    growing: dict[tuple[str, int], _GrowingBook] = {}
     counts: Counter[str] = Counter()
     files: dict[str, str] = {}
-    for header, path in progress.each("reading the order books", headers):
-        records = _outrights(path, dbn.read(path)[1], definitions.master, counts)
-        for symbol, day, rows in _split(records, definitions.master):
-            waiting.setdefault((symbol, day), []).append(rows)
-        first_session = int(session_of(header.start))
-        for key in [k for k in waiting if k[1] < first_session]:
-            files |= _store(part, key, waiting.pop(key), source, counts)
-    for key, pieces in waiting.items():
-        files |= _store(part, key, pieces, source, counts)
+    try:
+        for header, path in progress.each("reading the order books", headers):
+            first_session = int(session_of(header.start))
+            for key in [k for k in growing if k[1] < first_session]:
+                files |= growing.pop(key).finish(part)
+            before = 0
+            for records in record_files.stream(path)[1]:
+                outrights = _outrights(path, records, definitions.master, counts, before)
+                before += len(records)
+                for symbol, day, rows in _split(outrights, definitions.master):
+                    if (symbol, day) not in growing:
+                        growing[symbol, day] = _GrowingBook(part, symbol, day, source)
+                    growing[symbol, day].add(rows)
+                    counts["kept"] += len(rows)
+        for book in growing.values():
+            files |= book.finish(part)
+    finally:
+        for book in growing.values():
+            book.close()
     if not files:
         raise DataError(
             f"{source.path} holds no book of an outright {source.of.symbol} contract",
@@ -289,8 +303,43 @@ def _books(
     return definitions, counts, files
 
 
+class _GrowingBook:
+    """The file of one contract and session, to which rows are added."""
+
+    def __init__(self, part: Path, symbol: str, day: int, source: _Source) -> None:
+        self._name = f"books/{symbol}/{from_day(day)}.parquet"
+        self._where = f"{symbol} on {from_day(day)}"
+        self._source = source
+        self._path = part / self._name
+        self._writer: Any = None
+        self._last = 0  # ns
+
+    def add(self, rows: npt.NDArray[np.void]) -> None:
+        columns = _columns(rows, LEVELS[self._source.schema])
+        _check(columns, self._source, self._where, self._last)
+        table = pa.table(columns)
+        if self._writer is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        self._writer.write_table(table)
+        self._last = int(columns["ts"][-1])
+
+    def finish(self, part: Path) -> dict[str, str]:
+        """Return the name and the sha256 of the whole file."""
+        self.close()
+        return {self._name: sha256(part / self._name)}
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
 def _outrights(
-    path: Path, records: npt.NDArray[np.void], master: contract_master.Master, counts: Counter[str]
+    path: Path,
+    records: npt.NDArray[np.void],
+    master: contract_master.Master,
+    counts: Counter[str],
+    before: int,
 ) -> npt.NDArray[np.void]:
     meaning = (
         master.lookup(
@@ -302,7 +351,7 @@ def _outrights(
     if (meaning == contract_master.UNKNOWN).any():
         at = int(np.argmax(meaning == contract_master.UNKNOWN))
         text = (
-            f"{path}: record {at + 1}: instrument_id {records['instrument_id'][at]} has no"
+            f"{path}: record {before + at + 1}: instrument_id {records['instrument_id'][at]} has no"
             f" definition at {clock(records['ts_recv'][at])}"
         )
         raise DataError(text, "download the definitions of the same range")
@@ -329,27 +378,11 @@ def _split(
     return books
 
 
-def _store(
-    part: Path,
-    key: tuple[str, int],
-    pieces: list[npt.NDArray[np.void]],
-    source: _Source,
-    counts: Counter[str],
-) -> dict[str, str]:
-    symbol, day = key[0], from_day(key[1])
-    rows = np.concatenate(pieces)
-    columns = _columns(rows, LEVELS[source.schema])
-    _check(columns, source, f"{symbol} on {day}")
-    name = f"books/{symbol}/{day}.parquet"
-    (part / name).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), part / name, compression="zstd")
-    counts["kept"] += len(rows)
-    return {name: sha256(part / name)}
-
-
 def _columns(rows: npt.NDArray[np.void], levels: int) -> dict[str, Any]:
     columns: dict[str, Any] = {"ts": rows["ts_recv"].astype(np.int64)}
-    trade = rows["action"] == b"T"
+    # a book that is sampled every second or minute reports no single trades
+    sampled = "action" not in (rows.dtype.names or ())
+    trade = np.zeros(len(rows), bool) if sampled else rows["action"] == b"T"
     columns["traded"] = np.where(trade, rows["size"], 0).astype(np.int32)
     columns["price"] = np.where(trade, rows["price"] / 1e9, np.nan)
     for k in range(levels):
@@ -362,12 +395,11 @@ def _columns(rows: npt.NDArray[np.void], levels: int) -> dict[str, Any]:
     return columns
 
 
-def _check(columns: dict[str, Any], source: _Source, where: str) -> None:
-    back = np.flatnonzero(np.diff(columns["ts"]) < 0)
+def _check(columns: dict[str, Any], source: _Source, where: str, before: int) -> None:
+    back = np.flatnonzero(np.diff(columns["ts"], prepend=before) < 0)
     if len(back):
         text = (
-            f"{source.path}: the book of {where} runs backwards at"
-            f" {clock(columns['ts'][back[0] + 1])}"
+            f"{source.path}: the book of {where} runs backwards at {clock(columns['ts'][back[0]])}"
         )
         raise DataError(text, "the same range was downloaded twice, or a file is damaged")
     for side in ("bid_00", "ask_00"):

@@ -28,6 +28,8 @@ EXCLUDED = -1  # defined, but not an outright of the product
 UNKNOWN = -2  # no definition of the id at that time
 # `secsubtype` of every outright in a generated world: a copied or re-encoded file keeps its mark
 WATERMARK = b"SYNTH"
+# + 100 * year + month: the `instrument_id` of an outright in a generated world
+GENERATED_ID = 42_000_000
 NOTICE = "SYNTHETIC DATA: generated, not recorded; results on it say nothing about the market"
 _NO_YEAR, _NO_MONTH = 65535, 255
 _MEANING = ("instrument_id", "raw_symbol", "maturity_year", "maturity_month", "expiration")
@@ -137,6 +139,21 @@ def watermark(records: npt.NDArray[np.void]) -> dict[str, Any]:
     if not (records["secsubtype"] == WATERMARK).any():
         return {}
     words = "not known: world.json is not beside these files, only the watermark in the definitions"
+    return {"synthetic": True, "notice": NOTICE, "edge": {"words": words}}
+
+
+def watermark_of_ids(master: Master) -> dict[str, Any]:
+    """Return the same when every outright has the id that the generator gives it: no vendor's ids
+    spell year and month.
+    """
+    known_ids = master.meaning >= 0
+    spelled = [
+        GENERATED_ID + 100 * master.contracts[index].year + master.contracts[index].month
+        for index in master.meaning[known_ids].tolist()
+    ]
+    if not spelled or master.ids[known_ids].tolist() != spelled:
+        return {}
+    words = "not known: world.json is not beside these files, only the ids of its contracts"
     return {"synthetic": True, "notice": NOTICE, "edge": {"words": words}}
 
 

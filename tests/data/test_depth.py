@@ -220,7 +220,7 @@ def test_refusals(
     with pytest.raises(DataError, match="has no bars in the session 2024-06-03"):
         order_books.generate(home, [date(2024, 6, 3)])
     with pytest.raises(
-        DataError, match="holds no order books; need files of schema mbp-10 or mbp-1"
+        DataError, match="holds no order books; need files of schema mbp-10 or mbp-1 or tbbo"
     ):
         depth.build(home / "ohlcv-1m", "MCL", tmp_path)
     with pytest.raises(ValueError, match="slippage_by_hour_ticks has 3 values; need 24"):

@@ -9,11 +9,12 @@ from typing import Any
 
 from mcl.config import schema
 from mcl.data.source import Source
-from mcl.data.sources import csv, databento, eia, lean, synthetic
+from mcl.data.sources import csv, databento, eia, lean, parquet, synthetic
 
 SOURCES: tuple[Source[Any], ...] = (
     synthetic.SOURCE,
     databento.SOURCE,
+    parquet.SOURCE,
     eia.SOURCE,
     csv.SOURCE,
     lean.SOURCE,

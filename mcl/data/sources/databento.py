@@ -1,8 +1,11 @@
-"""From DBN files as Databento delivers them to a `Table`: one folder (searched deep) or one file.
+"""From files of vendor records to a `Table`: one folder (searched deep) or one file, DBN as
+Databento delivers it or Parquet as its client writes it (`record_files`).
 
-Of the files below the path those with definitions, statistics and one bar schema are read;
-everything else is left alone. A folder with a `world.json`, or definitions with the watermark of a
-generated world, make everything made from them synthetic.
+Of the files below the path those with one bar schema are read, with definitions and statistics from
+there or from above; everything else is left alone. Without definitions the symbols say which
+contracts the ids are, and the contract master when these stop trading. A folder with a
+`world.json`, definitions with the watermark of a generated world, or the ids of its contracts make
+everything made from them synthetic.
 """
 
 from __future__ import annotations
@@ -13,17 +16,18 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import zstandard
 
 from mcl.base import progress
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
 from mcl.config import schema
+from mcl.data import record_files
+from mcl.data.record_files import ALONGSIDE, INTERVALS, Format
 from mcl.data.source import Raw, Source, always, existing_path, plain_label
 from mcl.data.table import (
     PRICES,
@@ -40,86 +44,100 @@ from mcl.market import calendar, contract_master
 from mcl.market.calendar import DAY_NS, NS, from_day, to_day
 from mcl.market.instruments import Instrument
 
+if TYPE_CHECKING:
+    from mcl.data.dbn import Header, Records
+
 Ints = npt.NDArray[np.int64]
 
 # as the vendor names it: [{"date": "2025-06-30", "condition": "degraded"}, …], UTC days
 CONDITIONS = "condition.json"
-BAR_SCHEMAS = ("ohlcv-1m", "ohlcv-1s", "ohlcv-1h")  # the first one found is used
-_SCHEMA_IDS = {
-    1: "mbp-1",
-    2: "mbp-10",
-    5: "ohlcv-1s",
-    6: "ohlcv-1m",
-    7: "ohlcv-1h",
-    8: "ohlcv-1d",
-    9: "definition",
-    10: "statistics",
-}
 _STATISTICS = {3: "settlement", 6: "cleared_volume", 9: "open_interest"}
 
 
+StoredInterval = Literal["1s", "1m", "1h"]
+
+
 class DatabentoData(schema.DataCommon):
-    """DBN files as Databento delivers them, below `folder`: parent downloads with definitions and
-    statistics, or single files.
+    """DBN files as Databento delivers them, or Parquet files that its client wrote where there is
+    no DBN: parent downloads with definitions and statistics, or single files.
     """
 
     source: Literal["databento"]
     symbol: str = "MCL.FUT"
     path: str = "data/raw/MCL_FUT"
+    # of the bars that are read where several lie side by side; 1m, else 1s, else 1h when null
+    stored_interval: StoredInterval | None = None
     folder: str = "data"
 
 
-def schema_of(path: Path) -> str:
-    """The schema in a DBN header ("" for one that is not used here), reading only the first
-    bytes.
+@dataclass(frozen=True)
+class RecordFiles:
+    """The files that make bars: those of one bar schema, of definitions and of statistics. `beside`
+    are the intervals of other bars in the same place, `timezone` of Parquet times without one.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-            file.seek(0)
-            head = (
-                zstandard.ZstdDecompressor().stream_reader(file).read(26)
-                if start == b"\x28\xb5\x2f\xfd"
-                else file.read(26)
-            )
-    except (OSError, zstandard.ZstdError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "download the file again") from error
-    if head[:3] != b"DBN":
-        raise DataError(f"{path} is not a DBN file: it starts with {bytes(head[:3])!r}, not b'DBN'")
-    return _SCHEMA_IDS.get(int.from_bytes(head[24:26], "little"), "")
+
+    path: Path
+    format: Format
+    bars: str  # the schema
+    by_schema: dict[str, list[Path]]
+    beside: tuple[str, ...] = ()
+    timezone: str | None = None
+
+    @property
+    def interval(self) -> str:
+        return INTERVALS[self.bars]
+
+    def stream(self, file: Path) -> tuple[Header, Iterator[Records]]:
+        return record_files.stream(file, self.timezone)
+
+    @property
+    def headers(self) -> list[tuple[Header, Path]]:
+        """The headers of the files of bars, by the time at which these begin."""
+        headers = [
+            (record_files.header(path, self.timezone), path) for path in self.by_schema[self.bars]
+        ]
+        return sorted(headers, key=lambda pair: (pair[0].start, pair[1]))
 
 
-def by_schema(path: Path) -> dict[str, list[Path]]:
-    """The DBN files at or below the path, by schema, in order of name."""
-    named = [path] if path.is_file() else files_below(path, (".dbn", ".dbn.zst", ".dbz"))
-    legacy = next((p for p in named if p.suffix == ".dbz"), None)
-    if legacy is not None:
-        hint = "convert it with the vendor's tool or download it again"
-        raise DataError(f"{legacy} is in the legacy DBZ format, which cannot be read", hint)
-    paths_by_schema: dict[str, list[Path]] = {}
-    for item in named:
-        paths_by_schema.setdefault(schema_of(item), []).append(item)
-    return paths_by_schema
-
-
-def files(path: Path) -> dict[str, list[Path]]:
-    """The DBN files that make bars, by schema: one bar schema, and definitions and statistics when
-    there are any.
+def files(
+    path: Path,
+    interval: str | None = None,
+    wanted: Format | None = None,
+    timezone: str | None = None,
+) -> RecordFiles:
+    """The files at or below the path that make bars of an interval; of the first one of INTERVALS
+    that is there, when none is named.
     """
-    paths_by_schema = by_schema(path)
-    bars = next((name for name in BAR_SCHEMAS if name in paths_by_schema), None)
+    kind = wanted or record_files.format_of(path)
+    paths_by_schema = record_files.by_schema(path, kind)
+    present = [name for name in INTERVALS if name in paths_by_schema]
+    bars = next((n for n in present if interval in (None, INTERVALS[n])), None)
     if bars is None:
-        schemas = (
-            ", ".join(sorted(name or "other schemas" for name in paths_by_schema)) or "no DBN files"
+        raise _no_bars(path, kind, interval, paths_by_schema)
+    by_schema = {bars: paths_by_schema[bars]}
+    for name in ALONGSIDE:
+        if paths := paths_by_schema.get(name) or record_files.above(path, name):
+            by_schema[name] = paths
+    beside = tuple(INTERVALS[name] for name in present if name != bars)
+    return RecordFiles(path, kind, bars, by_schema, beside, timezone)
+
+
+def _no_bars(
+    path: Path, kind: Format, interval: str | None, paths_by_schema: dict[str, list[Path]]
+) -> DataError:
+    schemas = ", ".join(sorted(name or "other schemas" for name in paths_by_schema))
+    holds = schemas or f"no {kind} files"
+    if interval is not None:
+        choices = [INTERVALS[name] for name in INTERVALS if name in paths_by_schema]
+        return DataError(
+            f"data.stored_interval={interval}, but {path} holds {holds}",
+            f"set data.stored_interval={' or '.join(choices)}" if choices else "set data.path",
         )
-        raise DataError(
-            f"{path} holds {schemas}, but no bars; need a file of schema {' or '.join(BAR_SCHEMAS)}"
-        )
-    return {
-        name: paths_by_schema[name]
-        for name in (bars, "definition", "statistics")
-        if name in paths_by_schema
-    }
+    days = "; ohlcv-1d are UTC days, which are no sessions" if "ohlcv-1d" in paths_by_schema else ""
+    return DataError(
+        f"{path} holds {holds}, but no bars{days}; need a file of schema {' or '.join(INTERVALS)}",
+        "set data.path to a folder of DBN or Parquet files of a vendor",
+    )
 
 
 def master_of(
@@ -134,7 +152,7 @@ def master_of(
     defined = _definitions(paths_by_schema.get("definition", []))
     if defined is None:
         master = contract_master.from_symbols(mappings, of.symbol)
-        mark: dict[str, Any] = {}
+        mark = contract_master.watermark_of_ids(master)
     else:
         contract_master.agree(defined.records, of, origin)
         master, mark = (
@@ -142,10 +160,28 @@ def master_of(
             contract_master.watermark(defined.records),
         )
     if not master.contracts:
-        hint = f"choose data.instrument for these files, or download {of.symbol}.FUT"
-        raise DataError(f"{origin} holds no outright {of.symbol} contract", hint)
+        raise _no_outright(origin, of.symbol, sorted({symbol for symbol, _, _ in mappings}))
     return Definitions(
         master, set() if defined is None else defined.datasets, defined is not None, mark
+    )
+
+
+def _no_outright(origin: str, root: str, symbols: list[str]) -> DataError:
+    """Say what is there instead: no symbols at all, continuous ones, or other products."""
+    text = f"{origin} holds no outright {root} contract"
+    if not symbols:
+        return DataError(
+            f"{text}: neither symbols nor definitions say what its instrument ids mean",
+            "put the definitions of the same range beside the bars",
+        )
+    if all("." in symbol for symbol in symbols):
+        return DataError(
+            f"{text}: {symbols[0]} is a continuous symbol, which hides the dated contract",
+            f"put its definitions beside the bars, or download {root}.FUT",
+        )
+    return DataError(
+        f"{text}; its symbols are {', '.join(symbols[:3])}",
+        f"choose data.instrument for these files, or download {root}.FUT",
     )
 
 
@@ -170,44 +206,43 @@ def conditions(path: Path) -> list[Path]:
     return sorted({*files_below(home, (CONDITIONS,)), *([above / CONDITIONS] if above else [])})
 
 
-def table(path: Path, symbol: str) -> Table:
-    """The outrights of `symbol` (a key of `market.INSTRUMENTS`) in the DBN files at `path`. Bars
-    are read file by file.
+def table(found: RecordFiles, symbol: str) -> Table:
+    """The outrights of `symbol` (a key of `market.INSTRUMENTS`) in the files. Bars are read piece
+    by piece.
     """
-    from mcl.data import dbn
-
-    of, paths_by_schema = instrument(symbol), files(path)
-    bars_schema = next(iter(paths_by_schema))
-    headers = sorted(
-        ((dbn.header(p), p) for p in paths_by_schema[bars_schema]),
-        key=lambda pair: (pair[0].start, pair[1]),
-    )
+    of, path = instrument(symbol), found.path
+    headers = [(header, file) for header, file in found.headers if header.end != 0]
+    if not headers:
+        raise DataError(f"{path} holds no bars at all: its files are empty")
     mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
-    definitions = master_of(paths_by_schema, mappings, of, str(path))
-    master, datasets = definitions.master, {h.dataset for h, _ in headers} | definitions.datasets
+    definitions = master_of(found.by_schema, mappings, of, str(path))
+    master = definitions.master
+    datasets = ({h.dataset for h, _ in headers} | definitions.datasets) - {""}
     if len(datasets) > 1:
         raise DataError(
             f"{path} mixes the datasets {', '.join(sorted(datasets))}; give one file, or one folder"
             " per dataset"
         )
-    sessions = _sessions(headers, master, of.symbol)
+    sessions = _sessions(headers, found, master, of.symbol)
     vendor_conditions = _conditions(path, sessions, headers)
-    stats, counts = _statistics(paths_by_schema.get("statistics", []), master)
+    stats, counts = _statistics(found.by_schema.get("statistics", []), master)
     published = bool((stats["kind"] == "cleared_volume").any())
     world = world_of(path) or definitions.watermark
     facts: dict[str, Any] = {
-        "dataset": next(iter(datasets)),
-        "schema": bars_schema,
+        "dataset": next(iter(datasets), "not stated"),
+        "schema": found.bars,
         "definitions": definitions.defined,
+        "cleared_volume": "published" if published else "sum of the bars",
     }
-    facts |= {"cleared_volume": "published" if published else "sum of the bars"} | (
-        {"world": world} if world else {}
-    )
-    interval = bars_schema.removeprefix("ohlcv-")
-    reader = _Reader(path, headers, master, symbol, STEPS_SEC[interval])
+    if found.format == "Parquet":
+        facts |= {"format": "Parquet", "provenance": "no vendor file, hashes of these"}
+    if found.beside:
+        facts["intervals_beside"] = list(found.beside)
+    facts |= {"world": world} if world else {}
+    reader = _Reader(found, headers, master, symbol)
     return Table(
         instrument=of,
-        interval=interval,
+        interval=found.interval,
         contracts=master.contracts,
         listed_at=master.listed_at,
         calendar=sessions,
@@ -229,12 +264,10 @@ class _Defined(NamedTuple):
 
 def _definitions(paths: list[Path]) -> _Defined | None:
     """Return the definitions of all files; repetitions within a file are dropped as it is read."""
-    from mcl.data import dbn
-
     pieces, datasets = [], set()
     for path in paths:
-        header, records = dbn.read(path)
-        pieces.append(contract_master.distinct(records))
+        header, records = record_files.stream(path)
+        pieces += [contract_master.distinct(piece) for piece in records]
         datasets.add(header.dataset)
     return _Defined(np.concatenate(pieces), datasets) if pieces else None
 
@@ -243,37 +276,36 @@ def _definitions(paths: list[Path]) -> _Defined | None:
 class _Reader:
     """Bars file by file, in the order of the headers."""
 
-    path: Path
-    files: list[tuple[Any, Path]]  # header and path
+    found: RecordFiles
+    files: list[tuple[Header, Path]]
     master: contract_master.Master
     symbol: str
-    step_sec: int
 
     def chunks(self) -> Iterator[Chunk]:
-        from mcl.data import dbn
-
         read = outright = 0
-        for _, file in progress.each("reading the bars", self.files):
-            header, records = dbn.read(file)
-            _in_range(file, records["ts_event"], header)
-            chunk = self._chunk(file, records)
-            read, outright = read + len(records), outright + len(chunk.rows)
-            yield chunk
+        for header, file in progress.each("reading the bars", self.files):
+            before = 0
+            for records in self.found.stream(file)[1]:
+                _in_range(file, records["ts_event"], header, before)
+                chunk = self._chunk(file, records, before)
+                before, outright = before + len(records), outright + len(chunk.rows)
+                yield chunk
+            read += before
         if not read:
-            raise DataError(f"{self.path} holds no bars at all: the range is empty")
+            raise DataError(f"{self.found.path} holds no bars at all: the range is empty")
         if not outright:
             hint = f"choose data.instrument for these files, or download {self.symbol}.FUT"
-            raise DataError(f"{self.path} holds no outright {self.symbol} contract", hint)
+            raise DataError(f"{self.found.path} holds no outright {self.symbol} contract", hint)
 
-    def _chunk(self, file: Path, records: npt.NDArray[np.void]) -> Chunk:
+    def _chunk(self, file: Path, records: Records, before: int) -> Chunk:
         """The bars of outrights, in stable order of contract."""
         ids, ts = records["instrument_id"].astype(np.int64), records["ts_event"].astype(np.int64)
-        meaning = self.master.lookup(ids, ts + self.step_sec * NS)
+        meaning = self.master.lookup(ids, ts + STEPS_SEC[self.found.interval] * NS)
         unknown = np.flatnonzero(meaning == contract_master.UNKNOWN)
         if len(unknown):
             at = int(unknown[0])
             raise DataError(
-                f"{file}: bar {at + 1} at {clock(ts[at])}: instrument_id {ids[at]} has no"
+                f"{file}: bar {before + at + 1} at {clock(ts[at])}: instrument_id {ids[at]} has no"
                 f" definition at that time ({len(unknown)} such bars)",
                 "download the definitions of the same range: a parent symbol brings them along",
             )
@@ -291,31 +323,36 @@ class _Reader:
         return Chunk(rows, str(file), None, {"excluded_not_outright": len(records) - len(keep)})
 
 
-def _in_range(file: Path, ts: npt.NDArray[np.uint64], header: Any) -> None:
+def _in_range(file: Path, ts: npt.NDArray[np.uint64], header: Header, before: int) -> None:
     """A record outside the range that the header states is damage: its time cannot be believed."""
     outside = np.flatnonzero((ts < header.start) | (ts >= (header.end or np.iinfo(np.int64).max)))
     if len(outside):
         at = int(outside[0])
         when = clock(ts[at]) if ts[at] <= np.iinfo(np.int64).max else f"{ts[at]} ns"
         raise DataError(
-            f"{file}: bar {at + 1} at {when} lies outside the range of the file",
+            f"{file}: bar {before + at + 1} at {when} lies outside the range of the file",
             "download the file again",
         )
 
 
 def _sessions(
-    headers: list[tuple[Any, Path]], master: contract_master.Master, root: str
+    headers: list[tuple[Header, Path]],
+    found: RecordFiles,
+    master: contract_master.Master,
+    root: str,
 ) -> calendar.Sessions:
     """From a week before the first file to a month beyond the last file and the last trade
     dates.
     """
-    from mcl.data import dbn
+
+    def end(header: Header, path: Path) -> int:
+        if header.end is not None:
+            return header.end
+        pieces = found.stream(path)[1]
+        return max(int(piece["ts_event"].max(initial=header.start)) for piece in pieces)
 
     first = from_day(headers[0][0].start // DAY_NS) - timedelta(days=7)
-    ends = [
-        h.end if h.end is not None else int(dbn.read(p)[1]["ts_event"].max(initial=h.start))
-        for h, p in headers
-    ]
+    ends = [end(header, path) for header, path in headers]
     last = max(
         from_day(max(ends) // DAY_NS), *(c.last_trade_date for c in master.contracts)
     ) + timedelta(days=31)
@@ -323,7 +360,7 @@ def _sessions(
 
 
 def _conditions(
-    path: Path, sessions: calendar.Sessions, headers: list[tuple[Any, Path]]
+    path: Path, sessions: calendar.Sessions, headers: list[tuple[Header, Path]]
 ) -> dict[str, str]:
     """Days of the files that the vendor does not call available. Missing and pending ones refuse
     the build.
@@ -373,10 +410,12 @@ def _statistics(
     """Settlement, cleared volume and open interest of the outrights; rows that name no trade date
     cannot be placed and are counted.
     """
-    from mcl.data import dbn
-
     counts = {"statistics_kept": 0, "statistics_without_date": 0}
-    pieces = [_dated_statistics(dbn.read(path)[1], master, counts) for path in paths]
+    pieces = [
+        _dated_statistics(records, master, counts)
+        for path in paths
+        for records in record_files.stream(path)[1]
+    ]
     if not pieces:
         return no_statistics(), {}
     return (
@@ -428,19 +467,20 @@ def world_of(path: Path) -> dict[str, Any]:
     return {name: fact for name, fact in facts.items() if name != "files"}
 
 
-def raw_files(path: Path, symbol: str, request: dict[str, Any]) -> Raw:
-    """Return the DBN files at `path` as raw input. `symbol` is the instrument that is wanted."""
-    files_by_schema = files(path)
-    request = request | {"instrument": symbol, "schemas": sorted(files_by_schema)}
+def raw_files(found: RecordFiles, symbol: str, request: dict[str, Any]) -> Raw:
+    """Return files of records as raw input. `symbol` is the instrument that is wanted."""
+    path = found.path
+    request = request | {"instrument": symbol, "schemas": sorted(found.by_schema)}
     label = plain_label(f"{symbol.lower()}-{path.name.split('.')[0]}")
-    paths = [p for paths in files_by_schema.values() for p in paths] + conditions(path)
-    base = path if path.is_file() or all(p.is_relative_to(path) for p in paths) else path.parent
-    return Raw(label, base, paths, request, partial(table, path, symbol))
+    paths = [p for paths in found.by_schema.values() for p in paths] + conditions(path)
+    below = path.is_dir() and all(p.is_relative_to(path) for p in paths)
+    base = path if below or paths == [path] else record_files.common_folder(paths)
+    return Raw(label, base, paths, request, partial(table, found, symbol), finer=found.beside)
 
 
 def _raw(data: DatabentoData, root: Path) -> Raw:
-    path = existing_path(data.path, root)
-    raw = raw_files(path, data.instrument, {"source": "databento", "symbol": data.symbol})
+    found = files(existing_path(data.path, root), data.stored_interval)
+    raw = raw_files(found, data.instrument, {"source": "databento", "symbol": data.symbol})
     return replace(raw, home=data.folder)
 
 

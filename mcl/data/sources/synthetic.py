@@ -35,7 +35,7 @@ def _raw(data: SyntheticData, root: Path) -> Raw:
 
     home = generator.generate(data, root / data.folder / "raw")
     request = {"source": "synthetic", "world": data.world, "seed": data.seed}
-    raw = databento.raw_files(home, data.instrument, request)
+    raw = databento.raw_files(databento.files(home), data.instrument, request)
     return replace(raw, label=f"synthetic-{data.world}-seed{data.seed}", home=data.folder)
 
 
