@@ -149,8 +149,8 @@ def fixed_prices(home: Path, folder: Path) -> schema.Data:
 
 
 def decimal_prices(home: Path, folder: Path) -> schema.Data:
-    rows = frame(home).reset_index()
-    table = pa.Table.from_pandas(rows, preserve_index=False)
+    write(frame(home), folder / "bars.parquet")
+    table = pq.read_table(folder / "bars.parquet")
     for name in ("open", "high", "low", "close"):
         column = table[name].cast(pa.decimal128(18, 9))
         table = table.set_column(table.column_names.index(name), name, column)
