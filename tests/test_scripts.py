@@ -76,6 +76,53 @@ def test_downloaded_data_are_used_when_they_are_there(
     ]
 
 
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("data/raw/MCL_FUT/2024", "2024-02-01_ohlcv-1m.parquet"),
+        ("data/databento_downloads/ohlcv-1m/GLBX-1", "glbx-mdp3-20240101.ohlcv-1m.dbn.zst"),
+    ],
+)
+def test_files_of_any_kind_are_never_answered_with_a_generated_world(
+    place: str,
+    name: str,
+    calls: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / name).write_bytes(b"PAR1")
+    front = script("run_backtest")
+    assert front.main(["--symbol", "MCL_FUT"]) == 1
+    assert name in capsys.readouterr().err  # as damaged
+    monkeypatch.setattr(front, "mcl", lambda argv: calls.append(argv) or 0)
+    front.main(["--symbol", "MCL_FUT"])
+    assert calls[0][2] == "data=mcl_databento"
+    assert str(tmp_path / place).startswith(calls[0][3].removeprefix("data.path="))
+
+
+def test_a_folder_without_bars_says_what_it_holds(
+    calls: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calls == []
+    raw = tmp_path / "data" / "raw" / "MCL_FUT"
+    raw.mkdir(parents=True)
+    (raw / "mcl.csv").write_text("time,close\n")
+    assert script("run_backtest").main(["--symbol", "MCL_FUT"]) == 1
+    refused = capsys.readouterr().err
+    assert "holds files that end with .csv" in refused
+    assert "data=csv data.path=FILE" in refused
+
+
+def test_a_market_that_is_not_generated_is_refused_without_files(
+    calls: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calls == []
+    assert script("run_backtest").main(["--symbol", "CL_FUT"]) == 1
+    assert "no files of CL_FUT: there is no data/raw/CL_FUT" in capsys.readouterr().err
+
+
 def test_the_real_front_runs_a_backtest(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,9 @@ COMMAND_KEYS = {
 DATA = {
     "sessions": "count · sessions of the data",
     "bars": "count · bars of the active contract",
+    "stored_interval": "text · of the bars that were read",
+    "intervals_beside": "list · of other bars in the same place: data.stored_interval",
+    "sessions_without_bars": "list · sessions in which the active contract has no bar",
     "contracts": "list · their symbols",
     "rolls": "list · one object per roll",
     "fingerprint": "text · sha256 of all that a backtest can see",

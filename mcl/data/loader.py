@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from mcl.base import access_recorder, progress
 from mcl.base.errors import DataError
 from mcl.base.files import below
@@ -23,6 +25,8 @@ from mcl.config.base_model import Strict
 from mcl.data import continuous, dataset, sources
 from mcl.data.bars import Bars
 from mcl.data.source import Raw
+from mcl.data.table import STEPS_SEC
+from mcl.market.calendar import from_day, to_day
 
 _MANIFEST_KEYS = ("synthetic", "request", "counts", "conditions", "facts")
 
@@ -35,16 +39,34 @@ def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
     `root` is the project folder that relative paths start from. Builds the dataset when there is
     none. Errors: DataError for missing, damaged or empty data, StoreError when the disk refuses.
     """
-    stored = stored_dataset(data, root)
+    raw = raw_input(data, root)
+    stored = _stored(raw, root)
     series = bars(stored, data)
     fenced = data.holdout_start is not None and not holdout
     end = data.holdout_start if fenced else data.end
     left = series.between(data.start, end)
-    finer = StoredFiner(stored.folder, data, int(left.close_time[-1]))
+    finer = StoredFiner(stored.folder, data, int(left.close_time[-1]), root, raw.beside)
     fingerprint = series.fingerprint if len(left) == len(series) else continuous.fingerprint(left)
-    return replace(
-        left, fingerprint=fingerprint, provenance=_provenance(stored, data, end), finer=finer
-    )
+    provenance = _provenance(stored, data, end)
+    if absent := _absent_sessions(stored, data, left, end):
+        provenance["sessions_without_bars"] = absent
+    return replace(left, fingerprint=fingerprint, provenance=provenance, finer=finer)
+
+
+def _absent_sessions(
+    stored: dataset.Dataset, data: schema.Data, series: Bars, end: date | None
+) -> list[str]:
+    """The sessions of the calendar in which the active contract has no bar, from the first to the
+    last session of the data, as far as the window of the config goes.
+    """
+    days = stored.sessions
+    if data.start is not None:
+        days = days[days >= to_day(data.start)]
+    if end is not None:
+        days = days[days < to_day(end)]
+    left_out = stored.degraded if data.exclude_degraded else days[:0]
+    absent = days[~np.isin(days, series.session) & ~np.isin(days, left_out)]
+    return [str(from_day(day)) for day in absent.tolist()]
 
 
 def _provenance(stored: dataset.Dataset, data: schema.Data, end: date | None) -> dict[str, Any]:
@@ -72,7 +94,10 @@ def stored_dataset(data: schema.Data, root: Path) -> dataset.Dataset:
     `root` is the project folder that relative paths start from. Errors: DataError for missing or
     damaged input, StoreError when the disk refuses.
     """
-    raw = raw_input(data, root)
+    return _stored(raw_input(data, root), root)
+
+
+def _stored(raw: Raw, root: Path) -> dataset.Dataset:
     made_from = dataset.inputs(raw.base, raw.files)
     folder = _folder(raw, made_from, root)
     if (folder / "manifest.json").is_file():
@@ -130,13 +155,15 @@ def bars(stored: dataset.Dataset, data: schema.Data) -> Bars:
 
 @dataclass(frozen=True)
 class StoredFiner:
-    """The bars of a stored dataset in its own interval, as far as they were known at `until`
-    (ns).
+    """The bars of a stored dataset in its own interval, as far as they were known at `until` (ns).
+    Where that interval is the one of the config, those of finer files `beside` its own.
     """
 
     folder: Path
     data: schema.Data
     until: int
+    root: Path
+    beside: tuple[str, ...] = ()
 
     def upto(self, until: int) -> StoredFiner:
         return replace(self, until=min(self.until, until))
@@ -144,15 +171,21 @@ class StoredFiner:
     def __call__(self) -> Bars:
         """DataError when the interval of the dataset is that of `data`."""
         with access_recorder.unobserved():
-            return _finest(self.folder, type(self.data), self.data.model_dump_json()).upto(
-                self.until
-            )
+            words = self.data.model_dump_json()
+            finest = _finest(self.folder, type(self.data), words, self.root, self.beside)
+            return finest.upto(self.until)
 
 
 # a check of a strategy that looks inside its bars asks for them hundreds of times
 @lru_cache(maxsize=1)
-def _finest(folder: Path, kind: type[Strict], data_json: str) -> Bars:
+def _finest(
+    folder: Path, kind: type[Strict], data_json: str, root: Path, beside: tuple[str, ...]
+) -> Bars:
     stored, data = dataset.Dataset(folder), cast("schema.Data", kind.model_validate_json(data_json))
+    finer = [name for name in beside if 0 < STEPS_SEC[name] < STEPS_SEC[stored.interval]]
+    if stored.interval == data.interval and finer:
+        data = data.model_copy(update={"stored_interval": max(finer, key=STEPS_SEC.__getitem__)})
+        stored = stored_dataset(data, root)
     if stored.interval == data.interval:
         raise DataError(
             f"execution.bracket=finer needs bars finer than data.interval={data.interval}, and the"
@@ -166,7 +199,8 @@ def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
     """Rows, sessions, contracts, rolls, fingerprint, and what the manifest says. The hold-out is
     included.
     """
-    stored = stored_dataset(data, root)
+    raw = raw_input(data, root)
+    stored = _stored(raw, root)
     series = bars(stored, data)
     manifest = {
         name: stored.manifest[name] for name in (*_MANIFEST_KEYS, "first_session", "last_session")
@@ -177,8 +211,11 @@ def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
         "manifest_sha256": stored.manifest_sha256,
         "instrument": series.instrument.symbol,
         "interval": series.interval,
+        "stored_interval": stored.interval,
+        "intervals_beside": list(raw.beside),
         "bars": len(series),
         "sessions": len(set(series.session.tolist())),
+        "sessions_without_bars": _absent_sessions(stored, data, series, data.end),
         "first_close": str(series.times[0]),
         "last_close": str(series.times[-1]),
         "contracts": [series.contracts[i].symbol for i in dict.fromkeys(series.contract.tolist())],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -115,6 +116,14 @@ def format_of(path: Path) -> Format:
     has_dbn = next(iter(files_below(path, ENDINGS["DBN"])), None) is not None
     has_parquet = next(iter(files_below(path, ENDINGS["Parquet"])), None) is not None
     return "Parquet" if has_parquet and not has_dbn else "DBN"
+
+
+def endings_below(folder: Path) -> list[str]:
+    """The endings of the files at any depth below a folder, at most three, the most frequent
+    first.
+    """
+    counts = Counter(path.suffix.lower() for path in files_below(folder, ("",)))
+    return [ending or "no ending" for ending, _ in counts.most_common(3)]
 
 
 def above(path: Path, schema: str) -> list[Path]:

@@ -34,6 +34,7 @@ from mcl.data.download.fetcher import DownloadProgress
 from mcl.data.download.plan import DownloadOrder, DownloadTerms, SilentListener, download
 from mcl.data.download.receipts import Folder
 from mcl.data.loader import load
+from mcl.data.record_files import INTERVALS
 from mcl.data.sources.databento import DatabentoData
 from mcl.live.audit.compare import NothingToAudit
 from mcl.live.journal import read
@@ -427,13 +428,13 @@ def missing(data: schema.Data, root: Path) -> DownloadOrder:
             f"data.path={data.path} is no folder of `mcl data download`, which writes"
             f" {folder.relative_to(root)}"
         )
-    kinds = sorted(path.name for path in folder.glob("ohlcv-*") if any(path.glob("*.dbn.zst")))
-    if not kinds:
+    wanted = [name for name in INTERVALS if data.stored_interval in (None, INTERVALS[name])]
+    kind = next((name for name in wanted if any((folder / name).glob("*.dbn.zst"))), None)
+    if kind is None:
         raise LiveError(
             f"{folder.relative_to(root)} holds no bars to go on from",
             f"mcl data download --symbol {data.symbol} --start …",
         )
-    kind = kinds[0]
     ends = [receipt.end for receipt in Folder(folder).verified_receipts(data.symbol, [kind])]
     if not ends:
         raise LiveError(f"{folder.relative_to(root)} has no receipts of a download to go on from")

@@ -47,8 +47,9 @@ DECIDING = (
     *("market/instruments.py", "risk/__init__.py", "risk/gates.py", "risk/limits.py"),
     *("risk/protection.py", "risk/sizing.py"),
     *("data/__init__.py", "data/bars.py", "data/columns.py", "data/continuous.py"),
-    *("data/dataset.py", "data/dbn.py", "data/loader.py", "data/roll.py", "data/source.py"),
-    *("data/table.py", "data/truncation.py", "data/sources", "data/synthetic/__init__.py"),
+    *("data/dataset.py", "data/dbn.py", "data/loader.py", "data/parquet.py"),
+    *("data/record_files.py", "data/roll.py", "data/source.py", "data/table.py"),
+    *("data/truncation.py", "data/sources", "data/synthetic/__init__.py"),
     *("data/synthetic/calibration.py", "data/synthetic/defects.py"),
     *("data/synthetic/generator.py", "data/synthetic/price_process.py"),
 )

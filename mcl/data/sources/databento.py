@@ -126,7 +126,10 @@ def _no_bars(
     path: Path, kind: Format, interval: str | None, paths_by_schema: dict[str, list[Path]]
 ) -> DataError:
     schemas = ", ".join(sorted(name or "other schemas" for name in paths_by_schema))
+    others = [] if schemas or path.is_file() else record_files.endings_below(path)
     holds = schemas or f"no {kind} files"
+    if others:
+        holds = f"files that end with {', '.join(others)}"
     if interval is not None:
         choices = [INTERVALS[name] for name in INTERVALS if name in paths_by_schema]
         return DataError(
@@ -134,9 +137,12 @@ def _no_bars(
             f"set data.stored_interval={' or '.join(choices)}" if choices else "set data.path",
         )
     days = "; ohlcv-1d are UTC days, which are no sessions" if "ohlcv-1d" in paths_by_schema else ""
+    cure = "set data.path to a folder of DBN or Parquet files of a vendor"
+    if {".csv", ".txt"} & set(others):
+        cure = "read one of them with data=csv data.path=FILE; mcl data sniff FILE says how"
     return DataError(
         f"{path} holds {holds}, but no bars{days}; need a file of schema {' or '.join(INTERVALS)}",
-        "set data.path to a folder of DBN or Parquet files of a vendor",
+        cure,
     )
 
 
@@ -206,16 +212,16 @@ def conditions(path: Path) -> list[Path]:
     return sorted({*files_below(home, (CONDITIONS,)), *([above / CONDITIONS] if above else [])})
 
 
-def table(found: RecordFiles, symbol: str) -> Table:
+def table(source_files: RecordFiles, symbol: str) -> Table:
     """The outrights of `symbol` (a key of `market.INSTRUMENTS`) in the files. Bars are read piece
     by piece.
     """
-    of, path = instrument(symbol), found.path
-    headers = [(header, file) for header, file in found.headers if header.end != 0]
+    of, path = instrument(symbol), source_files.path
+    headers = [(header, file) for header, file in source_files.headers if header.end != 0]
     if not headers:
         raise DataError(f"{path} holds no bars at all: its files are empty")
     mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
-    definitions = master_of(found.by_schema, mappings, of, str(path))
+    definitions = master_of(source_files.by_schema, mappings, of, str(path))
     master = definitions.master
     datasets = ({h.dataset for h, _ in headers} | definitions.datasets) - {""}
     if len(datasets) > 1:
@@ -223,26 +229,24 @@ def table(found: RecordFiles, symbol: str) -> Table:
             f"{path} mixes the datasets {', '.join(sorted(datasets))}; give one file, or one folder"
             " per dataset"
         )
-    sessions = _sessions(headers, found, master, of.symbol)
+    sessions = _sessions(headers, source_files, master, of.symbol)
     vendor_conditions = _conditions(path, sessions, headers)
-    stats, counts = _statistics(found.by_schema.get("statistics", []), master)
+    stats, counts = _statistics(source_files.by_schema.get("statistics", []), master)
     published = bool((stats["kind"] == "cleared_volume").any())
     world = world_of(path) or definitions.watermark
     facts: dict[str, Any] = {
         "dataset": next(iter(datasets), "not stated"),
-        "schema": found.bars,
+        "schema": source_files.bars,
         "definitions": definitions.defined,
         "cleared_volume": "published" if published else "sum of the bars",
     }
-    if found.format == "Parquet":
+    if source_files.format == "Parquet":
         facts |= {"format": "Parquet", "provenance": "no vendor file, hashes of these"}
-    if found.beside:
-        facts["intervals_beside"] = list(found.beside)
     facts |= {"world": world} if world else {}
-    reader = _Reader(found, headers, master, symbol)
+    reader = _Reader(source_files, headers, master, symbol)
     return Table(
         instrument=of,
-        interval=found.interval,
+        interval=source_files.interval,
         contracts=master.contracts,
         listed_at=master.listed_at,
         calendar=sessions,
@@ -276,7 +280,7 @@ def _definitions(paths: list[Path]) -> _Defined | None:
 class _Reader:
     """Bars file by file, in the order of the headers."""
 
-    found: RecordFiles
+    source_files: RecordFiles
     files: list[tuple[Header, Path]]
     master: contract_master.Master
     symbol: str
@@ -285,22 +289,24 @@ class _Reader:
         read = outright = 0
         for header, file in progress.each("reading the bars", self.files):
             before = 0
-            for records in self.found.stream(file)[1]:
+            for records in self.source_files.stream(file)[1]:
                 _in_range(file, records["ts_event"], header, before)
                 chunk = self._chunk(file, records, before)
                 before, outright = before + len(records), outright + len(chunk.rows)
                 yield chunk
             read += before
         if not read:
-            raise DataError(f"{self.found.path} holds no bars at all: the range is empty")
+            raise DataError(f"{self.source_files.path} holds no bars at all: the range is empty")
         if not outright:
             hint = f"choose data.instrument for these files, or download {self.symbol}.FUT"
-            raise DataError(f"{self.found.path} holds no outright {self.symbol} contract", hint)
+            raise DataError(
+                f"{self.source_files.path} holds no outright {self.symbol} contract", hint
+            )
 
     def _chunk(self, file: Path, records: Records, before: int) -> Chunk:
         """The bars of outrights, in stable order of contract."""
         ids, ts = records["instrument_id"].astype(np.int64), records["ts_event"].astype(np.int64)
-        meaning = self.master.lookup(ids, ts + STEPS_SEC[self.found.interval] * NS)
+        meaning = self.master.lookup(ids, ts + STEPS_SEC[self.source_files.interval] * NS)
         unknown = np.flatnonzero(meaning == contract_master.UNKNOWN)
         if len(unknown):
             at = int(unknown[0])
@@ -337,7 +343,7 @@ def _in_range(file: Path, ts: npt.NDArray[np.uint64], header: Header, before: in
 
 def _sessions(
     headers: list[tuple[Header, Path]],
-    found: RecordFiles,
+    source_files: RecordFiles,
     master: contract_master.Master,
     root: str,
 ) -> calendar.Sessions:
@@ -348,7 +354,7 @@ def _sessions(
     def end(header: Header, path: Path) -> int:
         if header.end is not None:
             return header.end
-        pieces = found.stream(path)[1]
+        pieces = source_files.stream(path)[1]
         return max(int(piece["ts_event"].max(initial=header.start)) for piece in pieces)
 
     first = from_day(headers[0][0].start // DAY_NS) - timedelta(days=7)
@@ -467,20 +473,27 @@ def world_of(path: Path) -> dict[str, Any]:
     return {name: fact for name, fact in facts.items() if name != "files"}
 
 
-def raw_files(found: RecordFiles, symbol: str, request: dict[str, Any]) -> Raw:
+def raw_files(source_files: RecordFiles, symbol: str, request: dict[str, Any]) -> Raw:
     """Return files of records as raw input. `symbol` is the instrument that is wanted."""
-    path = found.path
-    request = request | {"instrument": symbol, "schemas": sorted(found.by_schema)}
+    path = source_files.path
+    request = request | {"instrument": symbol, "schemas": sorted(source_files.by_schema)}
     label = plain_label(f"{symbol.lower()}-{path.name.split('.')[0]}")
-    paths = [p for paths in found.by_schema.values() for p in paths] + conditions(path)
+    paths = [p for paths in source_files.by_schema.values() for p in paths] + conditions(path)
     below = path.is_dir() and all(p.is_relative_to(path) for p in paths)
     base = path if below or paths == [path] else record_files.common_folder(paths)
-    return Raw(label, base, paths, request, partial(table, found, symbol), finer=found.beside)
+    return Raw(
+        label,
+        base,
+        paths,
+        request,
+        partial(table, source_files, symbol),
+        beside=source_files.beside,
+    )
 
 
 def _raw(data: DatabentoData, root: Path) -> Raw:
-    found = files(existing_path(data.path, root), data.stored_interval)
-    raw = raw_files(found, data.instrument, {"source": "databento", "symbol": data.symbol})
+    source_files = files(existing_path(data.path, root), data.stored_interval)
+    raw = raw_files(source_files, data.instrument, {"source": "databento", "symbol": data.symbol})
     return replace(raw, home=data.folder)
 
 

@@ -23,9 +23,9 @@ class ParquetData(databento.DatabentoData):
 
 def _raw(data: ParquetData, root: Path) -> Raw:
     path = existing_path(data.path, root)
-    found = databento.files(path, data.stored_interval, "Parquet", data.timezone)
+    source_files = databento.files(path, data.stored_interval, "Parquet", data.timezone)
     request = {"source": "parquet", "symbol": data.symbol, "timezone": data.timezone}
-    raw = databento.raw_files(found, data.instrument, request)
+    raw = databento.raw_files(source_files, data.instrument, request)
     return replace(raw, home=data.folder)
 
 
