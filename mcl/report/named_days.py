@@ -15,15 +15,17 @@ from mcl.risk.limits import Block
 
 NOTE = (
     "Sessions that a risk manager asks about by name, those that these data cover. The market's"
-    " change is that of the active contract from close to close, the worst moment is marked at the"
-    " closes of bars. A pause is the longest time between two bars of the session."
+    " change is that of the active contract from close to close. Positions are those before the"
+    " session, the largest inside it and the one after it, each said once. The worst moment is"
+    " marked at the closes of bars. A pause is the longest time between two bars of the session."
 )
 PAUSE_MIN = 30.0  # shorter ones are not shown
+WORDS = ("Day", "What happened", "Contract", "Rules that acted", "Pause")
 
 
 @dataclass(frozen=True)
 class DayRecord:
-    """How a run went through one named day.
+    """The course of a run through one named day.
 
     Prices in USD per barrel, `change` of the active contract; positions in contracts before and
     after the session, `most` the largest inside it; `pnl_usd` net and `worst_usd` (<= 0) since the
@@ -91,46 +93,37 @@ def named_days(result: Result) -> str:
     records = day_records(result)
     if not records:
         return ""
-    head = (
-        ("Day", ""),
-        ("What happened", ""),
-        ("Contract", ""),
-        ("Before", "USD"),
-        ("Change", "USD"),
-        ("Low", "USD"),
-        ("High", "USD"),
-        ("Position", "before, most, after"),
-        ("Net P&L", "USD"),
-        ("Of capital", ""),
-        ("Worst moment", "USD"),
-        ("Fills", ""),
-        ("Rules that acted", ""),
-        ("Pause", "position through it"),
-    )
-    rows = [_row(record, result.capital_usd) for record in records]
-    return scroll(table(head, rows, numeric=(3, 4, 5, 6, 7, 8, 9, 10, 11)), tall=True)
+    cells = [_row(record, result.capital_usd) for record in records]
+    # rules and pauses only where there are some
+    columns = [name for name in cells[0] if any(_text(row[name]) for row in cells)]
+    rows = [[row[name] for name in columns] for row in cells]
+    numeric = [i for i, (name, _) in enumerate(columns) if name not in WORDS]
+    return scroll(table(columns, rows, numeric=numeric), tall=True)
 
 
-def _row(record: DayRecord, capital_usd: float) -> list[Cell | str]:
+def _text(cell: Cell | str) -> str:
+    return cell.text if isinstance(cell, Cell) else cell
+
+
+def _row(record: DayRecord, capital_usd: float) -> dict[tuple[str, str], Cell | str]:
+    """The cells of a day by the heading of their column."""
     css = "n gain" if record.pnl_usd > 0 else "n loss" if record.pnl_usd < 0 else "n"
-    pause = (
-        f"{record.pause_min:,.0f} min, {record.pause_position:+d}"
-        if record.pause_min >= PAUSE_MIN
-        else ""
-    )
-    return [
-        Cell(str(record.named.day), head=True),
-        Cell(f"{record.named.title}: {record.named.event}", "wrap"),
-        record.contract,
-        number(record.close_before, "usd"),
-        f"{record.change:+,.2f}",
-        number(record.low, "usd"),
-        number(record.high, "usd"),
-        f"{record.before:+d}, {record.most:+d}, {record.after:+d}",
-        Cell(number(record.pnl_usd, "usd"), css),
-        number(record.pnl_usd / capital_usd, "percent"),
-        number(record.worst_usd, "usd"),
-        f"{record.fills:,}",
-        ", ".join(record.rules),
-        pause,
-    ]
+    range_usd = "" if record.low == record.high else f"{record.low:,.2f} to {record.high:,.2f}"
+    path = dict.fromkeys((record.before, record.most, record.after))
+    pause = f"{record.pause_min:,.0f} min, {record.pause_position:+d}"
+    event = f"{record.named.title}: {record.named.event}"
+    return {
+        ("Day", ""): Cell(str(record.named.day), head=True),
+        ("What happened", ""): Cell(event, "wrap"),
+        ("Contract", ""): record.contract,
+        ("Before", "USD"): number(record.close_before, "usd"),
+        ("Change", "USD"): f"{record.change:+,.2f}",
+        ("Range", "USD"): range_usd,
+        ("Position", "contracts"): ", ".join(f"{contracts:+d}" for contracts in path),
+        ("Net P&L", "USD"): Cell(number(record.pnl_usd, "usd"), css),
+        ("Of capital", ""): number(record.pnl_usd / capital_usd, "percent"),
+        ("Worst moment", "USD"): number(record.worst_usd, "usd"),
+        ("Fills", ""): f"{record.fills:,}",
+        ("Rules that acted", ""): ", ".join(record.rules),
+        ("Pause", "position through it"): pause if record.pause_min >= PAUSE_MIN else "",
+    }
