@@ -264,6 +264,15 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "fills": JOURNAL | {"fills": "list"},
     "why": JOURNAL | {"decisions": "list · each with its sentence"},
     "dashboard": {"url": "text", "name": "text", "read_only": "flag"},
+    "data sniff": {
+        "preset": "text · the option of the group data that reads it, csv where none fits",
+        "overrides": "list · further keys, as they are typed",
+        "reasons": "list · a sentence per key that was measured",
+        "undecided": "object · keys that the file does not show, each with what fits",
+        "doubts": "list · name, text and cure of what the bars contradict",
+        "bars": "list · the first bars as they would be read",
+        "config": "text? · the file of --write",
+    },
     "data build": DATA,
     "data info": DATA,
     "data extend": {

@@ -278,6 +278,17 @@ def costs(parser: argparse.ArgumentParser) -> None:
     overrides(parser)
 
 
+def sniff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a CSV, also packed (.gz, .zst, .zip)")
+    parser.add_argument("--write", metavar="NAME", help="write conf/data/NAME.yaml: data=NAME")
+    parser.add_argument(
+        "keys",
+        nargs="*",
+        metavar="data.key=value",
+        help="keys that hold whatever the file shows, for instance data.timezone=UTC",
+    )
+
+
 def contract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", help="first day of the twelve months, YYYY-MM-DD (default: today)")
     parser.add_argument(

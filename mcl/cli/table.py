@@ -66,6 +66,12 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
             "download:download",
         ),
         Verb(
+            "data sniff",
+            "propose how a CSV of your own is read, and show its first bars",
+            research.sniff,
+            "csv_files:sniff",
+        ),
+        Verb(
             "data build",
             "build the Parquet store of a data source",
             arguments.overrides,

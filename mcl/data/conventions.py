@@ -14,10 +14,10 @@ file as it is. The rows are measured while they are stored, so `mcl data info`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,7 @@ class Doubt(NamedTuple):
     name: Name
     text: str
     cure: str
+    keys: Mapping[str, Any] = {}
 
 
 @dataclass
@@ -234,7 +235,9 @@ def _clock(stamps: Stamps, stated: Stated) -> list[Doubt]:
     if not others:
         return [Doubt("clock", text, "set data.timezone to the clock of the file")]
     ignored = "data.format.offsets=ignore " if stated.timezone is None else ""
-    return [Doubt("clock", text, f"set {ignored}data.timezone={others[0]}, on which none does")]
+    keys = {"timezone": others[0]} | ({"format.offsets": "ignore"} if ignored else {})
+    cure = f"set {ignored}data.timezone={others[0]}, on which none does"
+    return [Doubt("clock", text, cure, keys)]
 
 
 def wall_clock(ts: Ints, timezone: str | None) -> Ints:
@@ -246,8 +249,14 @@ def wall_clock(ts: Ints, timezone: str | None) -> Ints:
 
 
 def fitting_clocks(wall: Ints, step: int) -> list[str]:
-    """The clocks on which no bar lies in closed hours. Those on which sessions are traded from open
-    to close come first; of clocks that agree all the time one stands for all.
+    """The clocks on which no bar lies in closed hours, the likeliest first."""
+    whole, part = clocks(wall, step)
+    return [*whole, *part]
+
+
+def clocks(wall: Ints, step: int) -> tuple[list[str], list[str]]:
+    """The clocks on which no bar lies in closed hours: those on which sessions are traded from open
+    to close, and others. Of clocks that agree all the time one stands for all.
     """
     whole: dict[tuple[int, ...], str] = {}
     part: dict[tuple[int, ...], str] = {}
@@ -260,7 +269,7 @@ def fitting_clocks(wall: Ints, step: int) -> list[str]:
         if stamps.closed.mean() <= FITTING_FRAC:
             offsets = tuple(int(v) for v in np.unique(wall[real] - ts[real]))
             (whole if stamps.whole else part).setdefault(offsets, name)
-    return [*whole.values(), *part.values()]
+    return list(whole.values()), list(part.values())
 
 
 _NOT_A_TIME = np.iinfo(np.int64).min
@@ -309,7 +318,7 @@ def _stamp(stamps: Stamps, stated: Stated) -> list[Doubt]:
         text = f"{stamps.at_open:,} sessions have a bar that would end at their open"
     if not (stamps.at_close if end == "close" else stamps.at_open):
         text = f"its days begin and end as those of bar {end}s do"
-    return [Doubt("stamp", text, f"set data.stamped_at={end}")]
+    return [Doubt("stamp", text, f"set data.stamped_at={end}", {"stamped_at": end})]
 
 
 # ----------------------------------------------------------------------------------- days and holes
@@ -322,10 +331,12 @@ def _days(days: Ints) -> list[Doubt]:
     few = max(FEWEST, len(days) // 10)
     if sunday >= few and not friday:
         text = f"{sunday:,} of {len(days):,} dates are Sundays, and none is a Friday"
-        return [Doubt("days", text, "set data.format.shift_days=1: each date is a day early")]
+        cure = "set data.format.shift_days=1: each date is a day early"
+        return [Doubt("days", text, cure, {"format.shift_days": 1})]
     if saturday >= few and not monday:
         text = f"{saturday:,} of {len(days):,} dates are Saturdays, and none is a Monday"
-        return [Doubt("days", text, "set data.format.shift_days=-1: each date is a day late")]
+        cure = "set data.format.shift_days=-1: each date is a day late"
+        return [Doubt("days", text, cure, {"format.shift_days": -1})]
     weekend = days[np.isin((days + 3) % 7, (5, 6))]
     if not len(weekend):
         return []

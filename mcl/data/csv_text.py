@@ -133,14 +133,14 @@ def read(path: Path, form: CsvFormat, limit: int | None = None) -> Cells:
 
 def encoding_of(path: Path, default: str) -> str:
     """The encoding that the first bytes say, else the default."""
-    with _opened(path, "latin-1") as file:
+    with opened(path, "latin-1") as file:
         head = file.read(4).encode("latin-1")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     return "utf-8-sig" if default.lower().replace("_", "-") in ("utf-8", "utf8") else default
 
 
-def _opened(path: Path, encoding: str) -> TextIO:
+def opened(path: Path, encoding: str) -> TextIO:
     """The file as text, unpacked where its name says that it is packed."""
     pack = path.suffix.lower()
     raw: IO[bytes]
@@ -171,7 +171,7 @@ def _bar_lines(
     without = set(form.without)
     body, numbers, counts = io.StringIO(), [], {"comment_lines": 0, "excluded_by_line": 0}
     try:
-        with _opened(path, encoding_of(path, form.encoding)) as file:
+        with opened(path, encoding_of(path, form.encoding)) as file:
             for number, line in enumerate(file, 1):
                 if number <= form.skip_lines or not line.strip():
                     continue
@@ -262,8 +262,7 @@ def _number_cure(value: str, form: CsvFormat, line: int) -> str:
 
 def days(cells: Cells, text: pd.Series, form: CsvFormat) -> Ints:
     """Days since 1970-01-01 of each row, as the clock of the file has them."""
-    plain = text.str.replace(OFFSET, "", regex=True) if _carries_offset(text) else text
-    parsed = _parsed(cells, plain, form, DATES)
+    parsed = _parsed(cells, without_offset(text), form, DATES)
     return parsed.to_numpy().astype("datetime64[D]").astype(np.int64) + form.shift_days
 
 
@@ -291,6 +290,19 @@ def instants(cells: Cells, text: pd.Series, form: CsvFormat, timezone: str | Non
             " sniff FILE measures it",
         )
     return _on_clock(cells, parsed, timezone)
+
+
+def is_absolute(text: pd.Series, form: CsvFormat) -> bool:
+    """Whether the times of a column name instants by themselves: counts, or times with offsets."""
+    if form.offsets == "ignore":
+        return False
+    counted = form.epoch is not None and bool(text.str.fullmatch(r"\d+(?:\.0*)?").all())
+    return counted or _carries_offset(text)
+
+
+def without_offset(text: pd.Series) -> pd.Series:
+    """The times of a column as the clock shows them."""
+    return text.str.replace(OFFSET, "", regex=True) if _carries_offset(text) else text
 
 
 def _carries_offset(text: pd.Series) -> bool:

@@ -199,7 +199,7 @@ class _GoodRows:
                 )
             self.counts[fault.kind] = self.counts.get(fault.kind, 0) + int(new.sum())
             bad |= new
-        if reason := wrong_scale(chunk.rows.take(~bad), self.table.instrument):
+        if reason := wrong_scale(chunk.rows.close[~bad], self.table.instrument):
             self.findings.append(
                 Finding(
                     "error",

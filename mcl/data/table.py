@@ -227,29 +227,29 @@ def _cure(kind: str, row: int, chunk: Chunk, table: Table) -> str:
 
 def _check_scale(chunk: Chunk, table: Table) -> None:
     """Refuse prices that stand where the product never traded."""
-    if reason := wrong_scale(chunk.rows, table.instrument):
+    if reason := wrong_scale(chunk.rows.close, table.instrument):
         cure = "compare the file with the vendor's price format"
-        if table.cures and (scale := _fitting_scale(chunk.rows, table.instrument)):
+        if table.cures and (scale := fitting_scale(chunk.rows.close, table.instrument)):
             cure = f"set data.format.scale={scale:g}, or data.instrument"
         raise DataError(f"{chunk.origin}: {reason}", cure)
 
 
-def _fitting_scale(rows: Rows, of: Instrument) -> float | None:
+def fitting_scale(price: Floats, of: Instrument) -> float | None:
     """The power of ten by which prices stand where the product trades; None for none."""
     low, high = _USUAL[of.symbol]
-    middle = float(np.median(np.abs(rows.close)))
+    middle = float(np.median(np.abs(price)))
     return next((s for s in _SCALES if low <= middle * s <= high), None)
 
 
 _SCALES = (0.01, 1e-9, 0.1, 0.001, 1e-4, 10.0, 100.0, 1000.0)
 
 
-def wrong_scale(rows: Rows, of: Instrument) -> str:
+def wrong_scale(price: Floats, of: Instrument) -> str:
     """A sentence when the prices stand where the product never traded: in cents, or in the vendor's
     integers.
     """
     low, high = _USUAL[of.symbol]
-    middle = float(np.median(np.abs(rows.close))) if len(rows) else low
+    middle = float(np.median(np.abs(price))) if len(price) else low
     return (
         ""
         if low <= middle <= high

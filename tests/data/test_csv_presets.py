@@ -5,6 +5,9 @@ each as the same bytes. Around the change of clocks, on a half day, below zero a
 from __future__ import annotations
 
 import hashlib
+import json
+import shlex
+import shutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -15,6 +18,7 @@ import pandas as pd
 import pytest
 
 from mcl import composition
+from mcl.cli import main
 from mcl.config import schema
 from mcl.data import loader
 from mcl.data.bars import Bars
@@ -318,6 +322,74 @@ def test_seconds_and_prices_below_zero(
     negative = loaded(tmp_path, write(below), [*overrides, *contract(layout, below)])
     assert negative.high.max() < 0
     same = of_bars(negative) == of_frame(below)
+    assert same
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sniff_proposes_the_preset_and_writes_a_file_that_works_at_once(
+    layout: str,
+    frames: dict[str, Frame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write, overrides = LAYOUTS[layout]
+    one = busiest(frames["winter"])
+    shutil.copytree(composition.conf_dir(), tmp_path / "conf")
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    path = tmp_path / "bars.csv"
+    path.write_text(write(one))
+    assert main.main(["--json", "data", "sniff", str(path), "--write", "mine"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert f"data={answer['preset']}" == overrides[0]
+    assert (answer["doubts"], answer["undecided"]) == ([], {})
+    assert len(answer["bars"]) == 5
+    named = contract(layout, one)
+    words = ["data=mine", *named, *ROLL]
+    same = of_bars(load(composition.compose("backtest", words).config.data, tmp_path)) == of_frame(
+        one
+    )
+    assert same
+
+
+UNKNOWN = {
+    "semicolons and decimal commas": lambda f: lines(
+        [
+            local(f, "Europe/Berlin", "%d.%m.%Y %H:%M"),
+            *(p.map(lambda v: f"{v:.2f}".replace(".", ",")) for p in prices(f)),
+            f["volume"],
+        ],
+        ";",
+        "Zeit;Open;High;Low;Close;Volume".replace("Zeit", "Datetime"),
+    ),
+    "closes of bars in cents, newest first": lambda f: lines(
+        [
+            local(f.iloc[::-1], CHICAGO, "%Y/%m/%d %H:%M:%S", 1),
+            *((p.iloc[::-1] * 100).round().astype("int64") for p in prices(f)),
+            f["volume"].iloc[::-1],
+        ],
+        "|",
+        "# exported by a program\ntimestamp|o|h|l|c|vol",
+    ),
+    "no header and two columns of time": lambda f: lines(
+        [local(f, "UTC", "%Y%m%d"), local(f, "UTC", "%H:%M:%S"), *prices(f), f["volume"]], "\t"
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", UNKNOWN)
+def test_sniff_proposes_the_keys_of_a_layout_that_nobody_names(
+    layout: str, frames: dict[str, Frame], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = busiest(frames["winter"])
+    path = tmp_path / "bars.csv"
+    path.write_text(UNKNOWN[layout](one))
+    assert main.main(["--json", "data", "sniff", str(path)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["preset"] == "csv"
+    words = [word for text in answer["overrides"] for word in shlex.split(text)]
+    data = composition.compose("backtest", ["data=csv", f"data.path={path}", *words]).config.data
+    same = of_bars(load(data, tmp_path)) == of_frame(one)
     assert same
 
 

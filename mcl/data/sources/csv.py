@@ -119,11 +119,12 @@ def table(path: Path, data: CsvData, limit: int | None = None) -> Table:
             "dates go with data.interval=session",
         )
     cells = csv_text.read(path, data.format, limit)
-    _columns_exist(cells, data.columns)
+    check_columns(cells, data.columns)
     return _by_rank(cells, data) if data.columns.ranks else _by_row(cells, data)
 
 
-def _columns_exist(cells: Cells, columns: CsvColumns) -> None:
+def check_columns(cells: Cells, columns: CsvColumns) -> None:
+    """Refuse names of columns that the file does not have."""
     named = {name: getattr(columns, name) for name in ("time", "date", *PRICES, "volume", "symbol")}
     ranked = {f"ranks={list(columns.ranks)}": name for name in columns.ranks}
     for key, name in (named | ranked).items():
@@ -140,7 +141,7 @@ def _columns_exist(cells: Cells, columns: CsvColumns) -> None:
         )
 
 
-def _time_text(cells: Cells, columns: CsvColumns) -> pd.Series:
+def time_text(cells: Cells, columns: CsvColumns) -> pd.Series:
     """The time of each row as text, put together where the file has it in two columns."""
     time = cells.frame[columns.time].fillna("").str.strip()
     if columns.date is None:
@@ -154,7 +155,7 @@ def _by_rank(cells: Cells, data: CsvData) -> Table:
         name: csv_text.numbers(cells, name, data.format) * data.format.scale
         for name in data.columns.ranks
     }
-    days = csv_text.days(cells, _time_text(cells, data.columns), data.format)
+    days = csv_text.days(cells, time_text(cells, data.columns), data.format)
     of = instrument(data.instrument)
     return expiry_ranks.table(cells.path, of, data.columns.time, days, prices)
 
@@ -171,6 +172,7 @@ class _Columns:
     volume: Ints
     contracts: tuple[Contract, ...]
     index: Ints
+    absolute: bool  # the times name instants by themselves
 
 
 def _by_row(cells: Cells, data: CsvData) -> Table:
@@ -203,7 +205,11 @@ def _by_row(cells: Cells, data: CsvData) -> Table:
         synthetic=False,
         origin=str(cells.path),
         sums_volume=data.columns.volume is not None,
-        facts={"format": "CSV", "dated_contracts": columns.contracts[0].year < _NO_YEAR},
+        facts={
+            "format": "CSV",
+            "dated_contracts": columns.contracts[0].year < _NO_YEAR,
+            "absolute_times": columns.absolute,
+        },
         cures=CURES,
     )
 
@@ -212,7 +218,7 @@ _NO_YEAR = 9999  # of the contract that a series without dated contracts is made
 
 
 def _columns(cells: Cells, data: CsvData) -> _Columns:
-    text, names = _time_text(cells, data.columns), data.columns
+    text, names = time_text(cells, data.columns), data.columns
     if data.file_interval == "session":
         time = day = csv_text.days(cells, text, data.format)
     else:
@@ -229,7 +235,8 @@ def _columns(cells: Cells, data: CsvData) -> _Columns:
     }
     volume = _volume(cells, names.volume, data.format)
     contracts, index = _contracts(cells, day, data)
-    return _Columns(time, prices, volume, contracts, index)
+    absolute = csv_text.is_absolute(text, data.format)
+    return _Columns(time, prices, volume, contracts, index, absolute)
 
 
 def _bars_only(cells: Cells, data: CsvData) -> Cells:
@@ -249,9 +256,9 @@ def _bars_only(cells: Cells, data: CsvData) -> Cells:
         traded = csv_text.numbers(cells, names.volume, form) != 0
         cells = cells.take(traded, "excluded_no_trades")
     if form.symbols != "all" and names.symbol is not None:
-        cells = _of_product(cells, names.symbol, data)
+        cells = _of_product(cells, data)
     if form.sundays == "skip" and data.file_interval == "session":
-        day = csv_text.days(cells, _time_text(cells, names), form)
+        day = csv_text.days(cells, time_text(cells, names), form)
         cells = cells.take(csv_text.weekday(day) != SUNDAY, "excluded_sundays")
     if not len(cells.frame):
         raise DataError(
@@ -262,17 +269,26 @@ def _bars_only(cells: Cells, data: CsvData) -> Cells:
     return cells
 
 
-def _of_product(cells: Cells, name: str, data: CsvData) -> Cells:
-    text = cells.frame[name].fillna("").to_numpy(str)
+def kinds(cells: Cells, data: CsvData) -> set[symbols.Kind]:
+    """The kinds of things that the symbols of a file name."""
+    return set(_kinds(cells, data).tolist())
+
+
+def _kinds(cells: Cells, data: CsvData) -> npt.NDArray[np.object_]:
+    text = cells.frame[str(data.columns.symbol)].fillna("").to_numpy(str)
     unique, code = np.unique(text, return_inverse=True)
-    on = date.today()
-    kinds = [symbols.meaning(str(s), data.format.root or data.instrument, on) for s in unique]
-    for kind in (symbols.Kind.SPREAD, symbols.Kind.CONTINUOUS, symbols.Kind.OTHER):
-        if kind is symbols.Kind.OTHER and data.format.symbols != "product":
-            continue
-        outside = np.array([k is kind for k in kinds])[code]
-        cells = cells.take(~outside, f"excluded_{kind.name.lower()}")
-        code = code[~outside]
+    root, on = data.format.root or data.instrument, date.today()
+    meanings = [symbols.meaning(str(s), root, on) for s in unique]
+    each = [m if isinstance(m, symbols.Kind) else symbols.Kind.OUTRIGHT for m in meanings]
+    return np.array(each, object)[code]
+
+
+def _of_product(cells: Cells, data: CsvData) -> Cells:
+    outside = [symbols.Kind.SPREAD, symbols.Kind.CONTINUOUS]
+    if data.format.symbols == "product":
+        outside.append(symbols.Kind.OTHER)
+    for kind in outside:
+        cells = cells.take(_kinds(cells, data) != kind, f"excluded_{kind.name.lower()}")
     return cells
 
 
@@ -458,8 +474,9 @@ def _raw(data: CsvData, root: Path) -> Raw:
 
 def _measured(path: Path, data: CsvData) -> Table:
     """The table, whose rows are compared with the conventions that the config states."""
-    stated = conventions.Stated(data.stamped_at or "", data.timezone, data.accept)
-    return conventions.measured(table(path, data), stated)
+    whole = table(path, data)
+    zone = None if whole.facts.get("absolute_times") else data.timezone
+    return conventions.measured(whole, conventions.Stated(data.stamped_at or "", zone, data.accept))
 
 
 SOURCE = Source(CsvData, _raw, always("path"), needs=("path", "stamped_at"))
