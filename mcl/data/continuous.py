@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,15 +21,16 @@ from mcl.config import schema
 from mcl.data import roll
 from mcl.data.bars import ROLL_COLUMNS, SETTLED, Bars, narrow, ticks_of
 from mcl.data.table import PRICES, ROW_COLUMNS, STEPS_SEC, Rows, published
+from mcl.market import calendar
 from mcl.market.calendar import NS, Sessions, from_day
-from mcl.market.instruments import Contract, Instrument
+from mcl.market.instruments import ACTIVE_MONTHS, DELIVERED_BY_NOTICE, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 # raise it whenever the same dataset and rule would give other bars, or the same ones kept
 # differently: they are cached
-VERSION = 4
+VERSION = 5
 GAP_DAYS = 12  # how far back the last common bar of two contracts is looked for
 CHUNK = 1 << 16  # rows of a fingerprint made wide at once
 ARRAYS = (
@@ -121,19 +123,38 @@ def active(source: BarSource, rule: schema.Roll, days: Ints) -> tuple[Ints, list
     """The active contract of each session of `days`, which the calendar of the source has, and the
     rolls between them.
     """
-    last_trade, volumes = _last_trade(source), _volumes(source, rule)
+    volumes = _volumes(source, rule)
     return roll.decide(
         source.calendar,
         days,
-        last_trade=last_trade,
-        listed_at=source.listed_at,
+        last_trade=_last_day_held(source),
+        listed_at=_listed_at(source),
         volumes=volumes,
         rule=rule,
     )
 
 
-def _last_trade(source: BarSource) -> Ints:
-    return np.array([c.last_trade_date.toordinal() for c in source.contracts], np.int64) - _EPOCH
+def _last_day_held(source: BarSource) -> Ints:
+    """The day (since 1970) up to which each contract may be held: its last trade date, or the day
+    before delivery notices begin.
+    """
+    days = [
+        min(c.last_trade_date, calendar.last_day_held(c.root, c.year, c.month))
+        if c.root in DELIVERED_BY_NOTICE and c.last_trade_date < date.max
+        else c.last_trade_date
+        for c in source.contracts
+    ]
+    return np.array([day.toordinal() for day in days], np.int64) - _EPOCH
+
+
+def _listed_at(source: BarSource) -> Ints:
+    """The time (ns) from which each contract is a candidate; never for one of a quiet month."""
+    months = ACTIVE_MONTHS.get(source.instrument.symbol)
+    if months is None:
+        return source.listed_at
+    quiet = np.array([c.month not in months for c in source.contracts])
+    never: Ints = np.where(quiet, np.iinfo(np.int64).max, source.listed_at)
+    return never
 
 
 def _volumes(source: BarSource, rule: schema.Roll) -> roll.Volumes:

@@ -10,9 +10,11 @@ session; `gap` measures what the change is worth from prices of both contracts a
   next trade date).
 * `open_interest`: the same with open interest in the place of volume. It rolls about a week
   earlier.
+* A rule that compares never rolls while an expiry before the held one still trades: open interest
+  is larger in a far month for weeks, and would roll again in the next session.
 * In every rule the contract is left at the open of the session that lies
   `sessions_before_last_trade` sessions before its last trade date, whatever the volumes say. 0
-  means at the open of the last trade date.
+  means at the open of the last trade date. For gold it is the last day before delivery notices.
 """
 
 from __future__ import annotations
@@ -130,11 +132,13 @@ def decide(
             history.take(cell[k], published.contract[k], published.volume[k], published.known_at[k])
         done = max(done, int(stop))
         listed = listed_at <= calendar.open_ns[row]
+        nearer = listed & (last_trade >= sessions[i])
         chosen, reason = _choose(
             current,
             int(sessions[i]),
             deadline=deadline,
             listed=listed,
+            waiting=bool(nearer[: max(current, 0)].any()),
             history=history,
             rule=rule.rule,
         )
@@ -159,15 +163,18 @@ def _choose(
     *,
     deadline: Ints,
     listed: npt.NDArray[np.bool_],
+    waiting: bool,
     history: _VolumeHistory,
     rule: str,
 ) -> tuple[int, str]:
+    """The contract of a session and why; `waiting` while an expiry before the held one trades."""
     chosen, reason = current, ""
     if current < 0:
         return _first(session, deadline, listed), reason
     while session >= deadline[chosen] and (following := _following(chosen, listed)) != chosen:
         chosen, reason = following, "calendar" if rule == "calendar" else "forced"
-    if chosen == current and rule != "calendar" and (latest := history.latest()) >= 0:
+    compares = rule != "calendar" and not waiting
+    if chosen == current and compares and (latest := history.latest()) >= 0:
         following = _following(current, listed)
         if history.volume[latest, following] > history.volume[latest, current]:
             chosen, reason = following, rule

@@ -138,11 +138,7 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
             " opens at 18:00 New York"
         )
     contract, roll = _contract_of(loader.stored_dataset(config.data, root), bars, config.data, day)
-    if contract.last_trade_date <= calendar.from_day(day):
-        raise LiveError(
-            f"{contract.symbol} stops trading on {contract.last_trade_date}; the stored bars have"
-            " not rolled yet"
-        )
+    _refuse_late(contract, day)
     room = int((session.close_ns[0] - session.open_ns[0]) // NS) // BAR_SEC[bars.interval] + 1
     before = _warmup_start(bars, len(bars), config, strategy)
     warmup = _labelled(bars, before, len(bars))
@@ -156,6 +152,22 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
         roll=roll,
         roll_adjust=config.data.roll.adjust,
     )
+
+
+def _refuse_late(contract: Contract, day: int) -> None:
+    """LiveError on the last day of a contract, and on the last one before delivery notices."""
+    session = calendar.from_day(day)
+    safe_until = calendar.last_day_held(contract.root, contract.year, contract.month)
+    if contract.last_trade_date <= session:
+        raise LiveError(
+            f"{contract.symbol} stops trading on {contract.last_trade_date}; the stored bars have"
+            " not rolled yet"
+        )
+    if safe_until <= session:
+        raise LiveError(
+            f"{contract.symbol} can be delivered to its holder after {safe_until}; the stored bars"
+            " have not rolled yet"
+        )
 
 
 def _contract_of(

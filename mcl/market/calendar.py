@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.base.errors import DataError, nearest
-from mcl.market.instruments import INSTRUMENTS, MONTH_CODES, Contract
+from mcl.market.instruments import DELIVERED_BY_NOTICE, INSTRUMENTS, MONTH_CODES, Contract
 
 Ints = npt.NDArray[np.int64]
 
@@ -40,10 +40,13 @@ _SCHEDULE = {
     "MES": _EQUITY,
 }
 
-# Early closes (New York) where pandas_market_calendars' energy calendar contradicts the exchange:
-# from one-minute bars of CL
-# 2024-2026, and for Labor Day 2022 and 2023 from a second calendar.
+# Early closes (New York) where pandas_market_calendars contradicts the exchange. Energy and metals
+# keep the same hours: from one-minute bars of CL 2024-2026, before and after from the hours that
+# the exchange published, as a second database holds them.
 _ENERGY_CLOSES = {
+    "2018-12-24": "13:45",
+    "2019-12-24": "13:45",
+    "2020-12-24": "13:45",
     "2022-09-05": "14:30",
     "2023-09-04": "14:30",
     "2024-09-02": "14:30",
@@ -53,10 +56,15 @@ _ENERGY_CLOSES = {
     "2024-12-24": "13:45",
     "2025-12-24": "13:45",  # Christmas Eve
     "2025-07-04": "13:00",
-    # not published yet: holidays on a Friday closed at 13:00 in 2025 and 2026, and too early is the
-    # safe side
-    "2027-06-18": "13:00",
+    "2027-06-18": "13:00",  # published
+    # not published yet: as in the three years before
+    "2027-09-06": "14:30",
+    "2027-11-26": "14:45",
 }
+# National days of mourning: equity index futures traded overnight alone. CME Group press releases
+# of 2018-12-02 and 2024-12-30; energy and metals kept their hours.
+_MOURNING = {"2018-12-05": "09:30", "2025-01-09": "09:30"}
+_EVE_CLOSE = (13, 15)  # of equity index futures on a business day beside a holiday
 
 # Share of the minutes of each hour of a session, from 18:00 New York on, in which the front
 # contract traded: one-minute bars of
@@ -177,16 +185,38 @@ def sessions(start: date, end: date, root: str = "MCL") -> Sessions:
         table[column].dt.tz_convert(None).to_numpy() for column in ("market_open", "market_close")
     )
     opens, closes = (times.astype("datetime64[ns]").astype(np.int64) for times in naive)
-    return Sessions(days, opens, _corrected(days, closes) if name == _ENERGY else closes)
+    if name == _EQUITY:
+        return _equity(Sessions(days, opens, closes), start, end)
+    return Sessions(days, opens, _with_closes(days, closes, _ENERGY_CLOSES))
 
 
-def _corrected(days: Ints, closes: Ints) -> Ints:
+def _with_closes(days: Ints, closes: Ints, official: dict[str, str]) -> Ints:
     fixed = closes.copy()
-    for text, clock in _ENERGY_CLOSES.items():
+    for text, clock in official.items():
         day = date.fromisoformat(text)
         hour, minute = clock.split(":")
         fixed[days == to_day(day)] = ns_of(day, int(hour), int(minute))
     return fixed
+
+
+def _equity(table: Sessions, start: date, end: date) -> Sessions:
+    """Sessions of equity index futures with the days of mourning, without the Good Fridays on which
+    no jobs report was published, and with the closes of business days beside holidays.
+    """
+    mourning = [date.fromisoformat(text) for text in _MOURNING]
+    missing = [d for d in mourning if start <= d < end and to_day(d) not in table.day]
+    days = np.append(table.day, [to_day(d) for d in missing]).astype(np.int64)
+    opens = np.append(table.open_ns, [ns_of(d - timedelta(days=1), 18) for d in missing])
+    closes = np.append(table.close_ns, [ns_of(d, 17) for d in missing])
+    closes = _with_closes(days, closes.astype(np.int64), _MOURNING)
+    keep = np.ones(len(days), np.bool_)
+    for i, day in enumerate(map(from_day, days.tolist())):
+        if day == _good_friday(day.year):
+            keep[i] = day.day <= 7  # the report is published on the first Friday of a month
+        elif closes[i] == ns_of(day, 13) and is_business_day(day):
+            closes[i] = ns_of(day, *_EVE_CLOSE)
+    order = np.flatnonzero(keep)[np.argsort(days[keep], kind="stable")]
+    return Sessions(days[order], opens[order].astype(np.int64), closes[order])
 
 
 # ----------------------------------------------------------------------------------------- expiries
@@ -275,6 +305,19 @@ def last_trade_date(root: str, year: int, month: int) -> date:
     if root in ("ES", "MES"):
         return business_days_before(_nth(year, month, 4, 3), 0)
     raise DataError(f"no expiry rule for {root!r}; {nearest(root, INSTRUMENTS)}")
+
+
+def last_day_held(root: str, year: int, month: int) -> date:
+    """The last day on which a position is safe from delivery: the last trade date, but for gold the
+    business day before the first notice day.
+
+    GC, MGC: notices begin on the last business day of the month before the contract month. CL is
+    delivered too, but only after its last trade date. Source: COMEX 113.
+    """
+    if root not in DELIVERED_BY_NOTICE:
+        return last_trade_date(root, year, month)
+    first = date(year, month, 1) - timedelta(days=1)
+    return business_days_before(business_days_before(first, 0) - timedelta(days=1), 0)
 
 
 def contract(root: str, year: int, month: int) -> Contract:

@@ -66,3 +66,7 @@ MGC = Instrument("MGC", "Micro Gold", "COMEX", 10.0, 0.10)
 ES = Instrument("ES", "E-mini S&P 500", "CME", 50.0, 0.25)
 MES = Instrument("MES", "Micro E-mini S&P 500", "CME", 5.0, 0.25)
 INSTRUMENTS = {i.symbol: i for i in (MCL, CL, GC, MGC, ES, MES)}
+# products whose holders may get a delivery notice while the contract still trades
+DELIVERED_BY_NOTICE = frozenset(["GC", "MGC"])
+# the months that are traded actively; a roll passes over the others. Others have no quiet months.
+ACTIVE_MONTHS = {"GC": (2, 4, 6, 8, 10, 12), "MGC": (2, 4, 6, 8, 10, 12)}

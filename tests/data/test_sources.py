@@ -159,14 +159,15 @@ def lean_folder(shared_data: Path) -> Path:
     return shared_data / "lean_apache2"
 
 
-def test_gold_rolls_to_the_month_that_trades(lean_folder: Path, tmp_path: Path) -> None:
+def test_gold_is_held_in_the_active_month_before_its_notices(
+    lean_folder: Path, tmp_path: Path
+) -> None:
+    """October has had its first notice day, and November is a quiet month."""
     data = composed("data=lean_gold", f"data.path={lean_folder}")
     bars = load(data, tmp_path)
-    rolls = bars.roll_table[["from_symbol", "to_symbol", "reason"]].to_numpy().tolist()
-    assert rolls == [["GCV3", "GCX3", "volume"], ["GCX3", "GCZ3", "volume"]]
-    assert [str(d) for d in bars.roll_table["session"].dt.date] == ["2013-10-08", "2013-10-09"]
-    assert (bars.roll_table["known_at"] < bars.times[np.flatnonzero(bars.roll)]).all()
-    assert (bars.instrument.symbol, bars.synthetic, len(bars)) == ("GC", False, 4200)
+    assert {bars.contracts[i].symbol for i in set(bars.contract.tolist())} == {"GCZ3"}
+    assert len(bars.roll_table) == 0
+    assert (bars.instrument.symbol, bars.synthetic) == ("GC", False)
     assert loader.dataset_facts(data, tmp_path)["counts"]["read"] == 7887
 
 

@@ -68,6 +68,43 @@ def test_weekdays_without_a_session_and_session_count() -> None:
     assert len(calendar.sessions(date(2023, 12, 11), date(2026, 1, 9))) == 544 - 8
 
 
+MOURNING = (date(2018, 12, 5), date(2025, 1, 9))  # CME Group press releases
+
+
+@pytest.mark.parametrize("root", ["ES", "MES"])
+def test_equity_futures_close_early_beside_holidays_and_on_days_of_mourning(root: str) -> None:
+    table = calendar.sessions(date(2018, 1, 1), date(2028, 1, 1), root)
+    closes = dict(zip(table.dates, table.close_ns.tolist(), strict=True))
+    for day in MOURNING:
+        assert closes[day] == ns(f"{day} 09:30")
+    for day in ("2018-07-03", "2019-11-29", "2024-12-24", "2025-07-03", "2026-11-27"):
+        assert closes[date.fromisoformat(day)] == ns(f"{day} 13:15")
+    for day in ("2024-11-28", "2025-09-01", "2026-07-03", "2027-06-18", "2027-09-06"):
+        assert closes[date.fromisoformat(day)] == ns(f"{day} 13:00")
+    assert closes[date(2026, 4, 3)] == ns("2026-04-03 09:15")  # the jobs report
+    assert not {date(2024, 3, 29), date(2025, 4, 18), date(2027, 3, 26)} & closes.keys()
+    assert (np.diff(table.day) > 0).all()
+
+
+@pytest.mark.parametrize("root", ["GC", "MGC", "CL", "MCL"])
+def test_metals_and_energy_keep_the_same_short_hours_and_trade_on_days_of_mourning(
+    root: str,
+) -> None:
+    table = calendar.sessions(date(2018, 1, 1), date(2028, 1, 1), root)
+    closes = dict(zip(table.dates, table.close_ns.tolist(), strict=True))
+    short = EARLY | {"2020-12-24": "13:45", "2027-06-18": "13:00", "2027-09-06": "14:30"}
+    for day, clock in short.items():
+        assert closes[date.fromisoformat(day)] == ns(f"{day} {clock}"), day
+    for day in MOURNING:
+        assert closes[day] == ns(f"{day} 17:00")
+
+
+def test_gold_is_left_before_its_notices_and_oil_at_its_last_trade_date() -> None:
+    assert calendar.last_day_held("GC", 2024, 4) == date(2024, 3, 27)  # notices from 2024-03-28
+    assert calendar.last_day_held("MGC", 2013, 12) == date(2013, 11, 27)
+    assert calendar.last_day_held("MCL", 2026, 1) == calendar.last_trade_date("MCL", 2026, 1)
+
+
 def test_every_short_session_until_2027_is_a_holiday_or_the_day_beside_one() -> None:
     table = calendar.sessions(date(2021, 7, 12), date(2028, 1, 1))
     short = [d for d, minutes in zip(table.dates, table.minutes, strict=True) if minutes != 1380]

@@ -131,6 +131,21 @@ def test_open_interest_decides_like_volume_but_says_so() -> None:
     ]
 
 
+@pytest.mark.parametrize("rule", ["volume", "open_interest"])
+def test_a_far_month_with_more_interest_does_not_roll_twice_in_two_sessions(rule: str) -> None:
+    """December holds most open interest all autumn: the rule still passes one expiry at a time."""
+    interest = np.tile(np.arange(1, len(LAST_TRADE) + 1) * 1000, (N, 1))
+    active, steps = decide(published(interest), Roll(rule=rule, sessions_before_last_trade=1))
+    sessions = [int(np.searchsorted(DAYS, s.session)) for s in steps]
+    assert min(np.diff(sessions)) > 1
+    expiry = np.searchsorted(DAYS, LAST_TRADE)
+    waited = [
+        i > expiry[s.outgoing - 1] for i, s in zip(sessions, steps, strict=True) if s.outgoing
+    ]
+    assert all(waited)
+    assert active[-1] > active[0] + 1
+
+
 @given(random_volumes())
 def test_the_calendar_rule_does_not_look_at_volumes(matrix: np.ndarray) -> None:
     rule = Roll(rule="calendar", sessions_before_last_trade=2)
