@@ -1,9 +1,9 @@
-"""Measured shapes that make the synthetic world look like WTI futures. Not choices: figures with a
-source.
+"""Measured shapes that make the synthetic world look like MCL. Not choices: figures with a source.
 
-Session shape: CL, 5-minute bars of the most active contract, 188 sessions of 2024 to 2026.
-Migration: CL, medians over ten expiries of 2025. All other constants of the generator stand where
-they are used.
+Shapes of the session and of the roll: MCL, one-minute bars of 535 sessions and 24 expiries from
+December 2023 to January 2026, days with an inventory report left out around 10:30. Open interest:
+CL, medians over ten expiries of 2025, a tenth of it. All other constants of the generator stand
+where they are used.
 """
 
 from __future__ import annotations
@@ -15,48 +15,124 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-# Share of a session's volume and variance in each of the 276 five-minute bars from 18:00 New York,
-# in 1e-5.
+# Share of a session's volume in each of the 276 five-minute bars from 18:00 New York, in 1e-5.
 _VOLUME = (
-    309, 106, 76, 68, 62, 54, 60, 50, 45, 38, 38, 36, 55, 39, 46, 40, 38, 33, 43, 35, 38, 40, 43,
-    50, 302, 130, 111, 110, 87, 88, 90, 77, 74, 77, 92, 112, 251, 147, 122, 107, 105, 87, 133,
-    109, 110, 98, 97, 93, 102, 86, 87, 72, 66, 67, 104, 76, 66, 69, 67, 74, 78, 74, 67, 71, 63,
-    73, 92, 59, 51, 56, 50, 47, 60, 54, 53, 51, 50, 61, 95, 66, 66, 73, 61, 56, 75, 73, 69, 71,
-    68, 77, 130, 96, 95, 88, 86, 86, 162, 146, 135, 159, 140, 140, 170, 165, 149, 156, 174, 184,
-    378, 267, 268, 249, 250, 323, 356, 279, 276, 264, 280, 316, 414, 324, 301, 321, 316, 469, 483,
-    339, 333, 323, 314, 292, 365, 311, 297, 283, 289, 288, 330, 250, 257, 277, 254, 254, 338, 265,
-    270, 269, 250, 231, 283, 310, 294, 277, 290, 292, 326, 282, 308, 295, 277, 276, 315, 303, 302,
-    300, 302, 327, 596, 437, 465, 501, 471, 462, 642, 560, 561, 597, 647, 710, 1765, 1088, 913,
-    983, 909, 804, 1310, 1073, 964, 1039, 1040, 966, 1130, 1083, 1018, 909, 959, 880, 1292, 978,
-    984, 1016, 949, 842, 1069, 935, 1024, 943, 922, 1193, 1110, 850, 827, 819, 767, 738, 890, 777,
-    743, 651, 628, 712, 833, 655, 623, 598, 588, 541, 646, 604, 520, 520, 483, 517, 563, 549, 549,
-    552, 553, 580, 764, 747, 738, 818, 1000, 3511, 1138, 500, 344, 320, 297, 278, 281, 220, 214,
-    201, 244, 211, 222, 194, 183, 216, 264, 285, 186, 133, 114, 109, 99, 117, 135, 114, 129, 109,
-    120, 132,
+    565, 211, 170, 144, 121, 102, 116, 110, 95, 89, 91, 85, 112, 105, 97, 99, 89, 80, 85, 84,
+    84, 95, 82, 97, 367, 196, 171, 164, 138, 136, 146, 137, 129, 141, 141, 163, 329, 208, 188,
+    165, 149, 137, 178, 154, 154, 149, 143, 141, 169, 137, 137, 123, 110, 118, 164, 138, 131,
+    134, 126, 119, 132, 123, 112, 117, 109, 110, 113, 89, 83, 85, 79, 78, 108, 88, 79, 82, 78,
+    85, 128, 95, 95, 93, 87, 91, 125, 112, 108, 112, 104, 103, 169, 135, 139, 137, 151, 140,
+    240, 190, 181, 195, 181, 185, 218, 202, 188, 201, 201, 211, 387, 295, 286, 271, 269, 329,
+    401, 316, 296, 295, 308, 300, 488, 382, 344, 344, 344, 413, 471, 379, 348, 344, 338, 331,
+    456, 367, 338, 327, 314, 308, 380, 299, 298, 310, 302, 296, 423, 321, 314, 316, 305, 288,
+    325, 328, 320, 315, 327, 320, 393, 329, 322, 336, 327, 342, 403, 376, 357, 399, 368, 375,
+    735, 517, 514, 509, 498, 480, 663, 586, 562, 625, 659, 693, 1582, 1110, 933, 968, 909, 812,
+    1375, 1167, 1119, 1129, 1075, 986, 1305, 1163, 1089, 1025, 1006, 942, 1130, 992, 945, 959,
+    988, 808, 1113, 900, 949, 934, 889, 979, 1007, 801, 823, 763, 710, 686, 767, 655, 620, 592,
+    548, 557, 630, 578, 547, 503, 475, 474, 565, 501, 460, 454, 443, 417, 462, 422, 407, 420,
+    386, 390, 515, 480, 476, 488, 524, 1008, 507, 299, 243, 222, 220, 202, 227, 179, 176, 164,
+    171, 162, 160, 149, 144, 157, 182, 235, 198, 138, 121, 112, 105, 112, 200, 132, 142, 202,
+    155, 199,
 )  # fmt: skip
-_VARIANCE = (
-    1094, 237, 176, 101, 102, 72, 92, 149, 70, 62, 66, 76, 114, 67, 64, 67, 61, 52, 60, 58, 67,
-    76, 45, 66, 518, 272, 136, 197, 121, 158, 138, 138, 103, 131, 108, 178, 542, 227, 215, 157,
-    143, 143, 251, 177, 150, 171, 159, 160, 183, 96, 131, 113, 94, 80, 176, 90, 81, 92, 82, 134,
-    98, 115, 81, 109, 80, 76, 149, 85, 65, 60, 52, 52, 75, 80, 79, 63, 60, 119, 111, 81, 117, 111,
-    83, 88, 79, 108, 67, 80, 82, 89, 223, 128, 143, 137, 104, 104, 339, 229, 230, 233, 200, 151,
-    219, 227, 166, 244, 226, 195, 757, 310, 311, 294, 297, 320, 491, 497, 378, 371, 408, 409, 632,
-    544, 414, 465, 489, 708, 710, 529, 540, 419, 357, 425, 595, 407, 388, 432, 374, 344, 476, 293,
-    342, 335, 299, 290, 450, 289, 355, 331, 289, 261, 419, 469, 398, 337, 416, 350, 361, 319, 303,
-    313, 291, 241, 354, 261, 248, 296, 300, 308, 613, 471, 460, 433, 337, 399, 597, 607, 534, 660,
-    752, 692, 1829, 850, 922, 979, 722, 662, 1323, 1042, 1058, 1267, 893, 746, 1248, 1275, 1197,
-    799, 1176, 777, 1296, 869, 905, 911, 931, 632, 1071, 795, 1241, 647, 892, 992, 921, 801, 889,
-    832, 778, 545, 758, 701, 762, 508, 527, 616, 933, 448, 404, 467, 376, 387, 460, 443, 346, 365,
-    308, 334, 455, 415, 540, 360, 354, 276, 482, 549, 420, 513, 640, 724, 807, 285, 193, 232, 190,
-    156, 170, 135, 117, 134, 183, 126, 148, 140, 143, 199, 213, 126, 184, 91, 63, 112, 84, 85,
-    208, 116, 122, 102, 119, 84,
+# Standard deviation of a minute's change in each, relative to a session's, in 1e-4.
+_SD = (
+    777, 253, 205, 181, 147, 135, 155, 145, 136, 124, 117, 109, 131, 119, 117, 111, 103, 102,
+    98, 105, 96, 104, 93, 108, 322, 209, 188, 177, 150, 146, 158, 143, 141, 140, 147, 155, 307,
+    207, 187, 174, 165, 141, 179, 169, 153, 146, 148, 149, 181, 144, 136, 125, 120, 116, 152,
+    128, 113, 114, 115, 105, 124, 116, 106, 109, 104, 98, 109, 98, 72, 81, 76, 73, 99, 74, 77,
+    76, 77, 80, 138, 95, 91, 97, 88, 85, 113, 105, 97, 107, 101, 103, 158, 130, 129, 137, 134,
+    121, 202, 176, 167, 187, 175, 172, 194, 181, 181, 197, 193, 201, 352, 265, 256, 263, 259,
+    286, 330, 283, 266, 276, 267, 269, 387, 316, 297, 293, 290, 322, 366, 307, 294, 299, 291,
+    271, 344, 286, 271, 271, 252, 253, 304, 262, 251, 254, 244, 239, 301, 257, 254, 249, 233,
+    223, 267, 242, 239, 240, 244, 244, 290, 244, 248, 247, 252, 244, 272, 248, 250, 252, 250,
+    258, 386, 317, 310, 309, 295, 288, 394, 344, 334, 327, 341, 346, 659, 490, 423, 426, 392,
+    370, 533, 487, 469, 469, 461, 431, 540, 492, 465, 448, 438, 409, 493, 453, 429, 436, 446,
+    391, 464, 427, 436, 426, 430, 472, 471, 409, 408, 386, 371, 350, 391, 357, 343, 330, 320,
+    312, 345, 323, 313, 310, 298, 288, 344, 320, 293, 296, 296, 282, 313, 287, 276, 272, 278,
+    273, 339, 316, 319, 318, 337, 491, 309, 234, 193, 182, 175, 161, 192, 159, 155, 153, 149,
+    144, 157, 151, 145, 146, 154, 158, 171, 128, 121, 118, 115, 125, 221, 157, 161, 160, 179,
+    209,
 )  # fmt: skip
 
-# Next contract's volume over the front's, 0, 1, 2 … 22 sessions before the front's last trade.
-_NEXT_TO_FRONT = (
-    10.56, 3.28, 2.76, 1.37, 0.93, 0.82, 0.78, 0.70, 0.71, 0.63, 0.65, 0.61, 0.59, 0.60, 0.58,
-    0.60, 0.55, 0.52, 0.53, 0.51, 0.54, 0.52, 0.47,
-)  # fmt: skip
+# Within a five-minute bar the minutes are alike, except where trading starts afresh.
+_MINUTE_VOLUME = {
+    0: (0.49, 0.16, 0.13, 0.12, 0.09),
+    12: (0.31, 0.19, 0.16, 0.17, 0.16),
+    21: (0.28, 0.18, 0.17, 0.18, 0.19),
+    24: (0.43, 0.18, 0.14, 0.13, 0.12),
+    36: (0.38, 0.20, 0.16, 0.14, 0.12),
+    48: (0.29, 0.21, 0.18, 0.17, 0.16),
+    54: (0.27, 0.18, 0.17, 0.18, 0.19),
+    72: (0.33, 0.19, 0.17, 0.16, 0.16),
+    78: (0.34, 0.19, 0.16, 0.15, 0.15),
+    90: (0.32, 0.16, 0.18, 0.17, 0.17),
+    96: (0.33, 0.18, 0.15, 0.15, 0.18),
+    108: (0.32, 0.21, 0.18, 0.15, 0.14),
+    113: (0.17, 0.17, 0.17, 0.19, 0.29),
+    114: (0.29, 0.19, 0.18, 0.16, 0.18),
+    120: (0.35, 0.18, 0.16, 0.16, 0.15),
+    126: (0.28, 0.20, 0.19, 0.16, 0.17),
+    132: (0.28, 0.19, 0.19, 0.17, 0.18),
+    144: (0.29, 0.20, 0.19, 0.17, 0.16),
+    156: (0.27, 0.20, 0.18, 0.17, 0.18),
+    168: (0.32, 0.20, 0.16, 0.16, 0.15),
+    180: (0.32, 0.21, 0.17, 0.15, 0.15),
+    192: (0.27, 0.21, 0.18, 0.17, 0.17),
+    204: (0.29, 0.21, 0.18, 0.16, 0.16),
+    240: (0.27, 0.18, 0.19, 0.18, 0.18),
+    245: (0.12, 0.13, 0.17, 0.33, 0.25),
+    246: (0.34, 0.21, 0.15, 0.16, 0.14),
+    252: (0.28, 0.21, 0.17, 0.17, 0.16),
+    263: (0.21, 0.15, 0.15, 0.17, 0.31),
+    264: (0.34, 0.20, 0.16, 0.15, 0.15),
+    270: (0.44, 0.16, 0.14, 0.14, 0.13),
+    273: (0.44, 0.14, 0.14, 0.14, 0.14),
+    274: (0.38, 0.17, 0.15, 0.14, 0.15),
+    275: (0.23, 0.13, 0.14, 0.17, 0.33),
+}
+_MINUTE_SD = {
+    0: (2.42, 0.83, 0.66, 0.58, 0.50),
+    12: (1.23, 1.08, 1.00, 0.82, 0.86),
+    21: (1.05, 0.94, 1.01, 1.05, 0.95),
+    24: (1.55, 1.09, 0.88, 0.77, 0.71),
+    36: (1.59, 1.05, 0.93, 0.74, 0.70),
+    48: (1.23, 1.07, 1.02, 0.85, 0.82),
+    54: (1.47, 0.97, 0.97, 0.84, 0.75),
+    72: (1.41, 0.99, 0.92, 0.84, 0.85),
+    78: (1.54, 1.11, 0.79, 0.78, 0.78),
+    90: (1.45, 0.93, 0.87, 0.87, 0.87),
+    96: (1.30, 1.08, 0.87, 0.84, 0.91),
+    108: (1.57, 0.98, 0.87, 0.81, 0.78),
+    113: (0.99, 0.96, 0.92, 0.96, 1.16),
+    114: (1.22, 1.00, 0.98, 0.86, 0.95),
+    120: (1.41, 0.93, 0.91, 0.92, 0.83),
+    126: (1.24, 1.03, 0.95, 0.93, 0.85),
+    132: (1.23, 1.02, 1.01, 0.89, 0.84),
+    144: (1.27, 1.04, 0.95, 0.87, 0.87),
+    156: (1.25, 0.98, 0.95, 0.90, 0.92),
+    168: (1.32, 1.03, 0.94, 0.89, 0.83),
+    180: (1.45, 1.08, 0.88, 0.82, 0.76),
+    192: (1.28, 1.05, 0.93, 0.88, 0.86),
+    204: (1.24, 1.07, 0.94, 0.91, 0.84),
+    240: (1.23, 1.04, 0.92, 0.92, 0.88),
+    245: (0.87, 0.84, 1.07, 1.58, 0.65),
+    246: (1.29, 1.12, 0.93, 0.87, 0.80),
+    252: (1.25, 1.03, 0.92, 0.96, 0.84),
+    263: (1.16, 1.01, 0.87, 0.98, 0.99),
+    264: (1.35, 1.05, 0.89, 0.88, 0.83),
+    270: (1.60, 0.87, 0.86, 0.83, 0.84),
+    273: (1.14, 1.00, 0.95, 0.95, 0.96),
+    274: (1.39, 0.98, 0.85, 0.88, 0.89),
+    275: (1.03, 0.85, 0.87, 0.93, 1.32),
+}
+
+# Log odds of the front's share of front and next, 0, 1, 2 … sessions before the front's last trade,
+# and their spread between expiries.
+_FRONT_ODDS = (-2.98, -1.02, 0.84, 1.64, 1.92, 2.26, 2.53, 2.60, 2.72, 2.76, 2.87, 2.90)
+_FRONT_ODDS_LATER = 3.1  # from 15 sessions on
+_ODDS_SD = 0.22
+# In one of 24 expiries the next contract trades more two sessions before the last trade already.
+_EARLY_EVERY, _EARLY_ODDS = 24, -0.07
 
 # Open interest of front and next, thousands, at the same distances.
 _OPEN_INTEREST = (
@@ -68,45 +144,62 @@ _OPEN_INTEREST_NEXT = (
     199, 194, 197, 190,
 )  # fmt: skip
 
-# Within a five-minute bar the minutes are alike, except at the open (18:00) and around the
-# settlement (14:25, 14:30).
-_MINUTE_VOLUME = {
-    0: (0.36, 0.25, 0.17, 0.11, 0.11),
-    245: (0.08, 0.11, 0.16, 0.34, 0.31),
-    246: (0.43, 0.18, 0.14, 0.14, 0.11),
-}
-_MINUTE_VARIANCE = {0: (0.56, 0.19, 0.14, 0.05, 0.06)}
-
 
 def _by_minute(five: tuple[int, ...], special: Mapping[int, tuple[float, ...]]) -> Floats:
-    minutes: Floats = np.repeat(np.array(five, np.float64) / 5, 5)
-    for bar, shares in special.items():
-        minutes[5 * bar : 5 * bar + 5] = five[bar] * np.array(shares)
-    minutes /= minutes.sum()
+    """A value for each of 1380 minutes; those of a special bar have the given proportions."""
+    minutes: Floats = np.repeat(np.array(five, np.float64), 5)
+    for bar, parts in special.items():
+        minutes[5 * bar : 5 * bar + 5] *= np.array(parts) / np.mean(parts)
     return minutes
 
 
+def _activity_sd(share: Floats) -> Floats:
+    """Standard deviation of the log activity of a minute: wider where less trades."""
+    width: Floats = np.clip(0.82 - 0.10 * np.log(share * len(share)), 0.5, 1.05)
+    return width
+
+
 VOLUME_SHARE = _by_minute(_VOLUME, _MINUTE_VOLUME)  # 1380 minutes from 18:00 New York, sum 1
-VARIANCE_SHARE = _by_minute(_VARIANCE, _MINUTE_VARIANCE)
+VOLUME_SHARE /= VOLUME_SHARE.sum()
+SD_SHARE = _by_minute(_SD, _MINUTE_SD)  # the sum of squares is 1
+SD_SHARE /= np.sqrt(np.sum(SD_SHARE**2))
+ACTIVITY_SD = _activity_sd(VOLUME_SHARE)
 
 
-def volume_weights(to_last_trade: npt.NDArray[np.int64], early: int = 0) -> Floats:
-    """Share of the session's volume per listed expiry, nearest first, from the sessions to each
-    one's last trade. Sums to 1.
+class Migration:
+    """How volume moves from one expiry to the next in one world."""
 
-    MCL leaves a contract one session before CL does (its last trade is one business day earlier),
-    and trades thinner than CL in the deferred months: CL's next-to-front ratio is shifted by one
-    session (and `early` more) and squared. Beyond the second expiry the share halves every ten
-    sessions of distance.
-    """
-    ratio = (
-        np.array(_NEXT_TO_FRONT)[np.clip(to_last_trade[0] - 1 - early, 0, len(_NEXT_TO_FRONT) - 1)]
-        ** 2
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.early = int(rng.integers(_EARLY_EVERY))
+
+    def weights(self, to_last_trade: npt.NDArray[np.int64], front: int) -> Floats:
+        """Share of the session's volume per listed expiry, nearest first, from the sessions to each
+        one's last trade. Sums to 1. `front` is the index of the nearest in the chain.
+        """
+        left = int(to_last_trade[0])
+        odds = float(np.interp(left, [*range(12), 15], [*_FRONT_ODDS, _FRONT_ODDS_LATER]))
+        noise = _ODDS_SD * float(np.clip(self.rng.standard_normal(), -2.0, 2.0))
+        if left == 2 and front % _EARLY_EVERY == self.early:
+            odds, noise = _EARLY_ODDS, 0.0
+        deferred = _deferred(left, len(to_last_trade) - 2)
+        near = 1 / (1 + np.exp(-odds - noise))
+        rest = 1 - deferred.sum()
+        weights: Floats = np.concatenate([[near * rest, (1 - near) * rest], deferred])
+        return weights
+
+
+def _deferred(left: int, expiries: int) -> Floats:
+    """Share of all volume of the third, fourth … expiry."""
+    shares = np.full(expiries, 3e-5)
+    shares[:5] = (
+        0.0060 + 0.0265 * np.exp(-left / 2),
+        0.0016 + 0.0030 * np.exp(-left / 1.5),
+        0.0006,
+        0.00015,
+        0.00006,
     )
-    weights: Floats = 0.0008 + 0.08 * np.exp((43.0 - to_last_trade) / 14.0)
-    weights[0], weights[1] = 1 / (1 + ratio), ratio / (1 + ratio)
-    weights /= weights.sum()
-    return weights
+    return shares
 
 
 def open_interest(to_last_trade: npt.NDArray[np.int64]) -> Floats:

@@ -35,7 +35,7 @@ from mcl.base.errors import DataError, StoreError
 from mcl.base.files import below, write_whole
 from mcl.data import dbn
 from mcl.data.synthetic import calibration, defects, price_process
-from mcl.data.synthetic.price_process import LISTED, SESSION_SD, Edge, SyntheticSession
+from mcl.data.synthetic.price_process import LISTED, SESSION_SD_TICKS, Edge, SyntheticSession
 from mcl.market import calendar
 from mcl.market.calendar import NS, Sessions
 from mcl.market.contract_master import NOTICE, WATERMARK

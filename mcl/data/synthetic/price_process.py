@@ -1,12 +1,17 @@
 """The price process behind the synthetic world: one session at a time, all listed expiries at once,
 trade by trade.
 
-Every price is a martingale by construction: the common factor and the curve factor have independent
-symmetric steps whose size is fixed before they are drawn (session volatility, minute of the day, a
-noise shared with volume), so nothing in the past of a contract says where it goes. The planted
-world adds one thing: a drift of known size whose sign is the sign of an EMA cross on the active
-contract's printed closes, known one bar earlier. Figures are measured on CL, 2018 to 2026, unless a
-line says otherwise.
+The mid of every contract is a martingale by construction: the common factor and the curve factor
+have independent symmetric steps whose size is fixed before they are drawn (session volatility,
+minute of the day, the volume of the busiest contract in the minute), so nothing in the past of a
+contract says where its mid goes. Trades print at the bid or at the ask around the mid: neighbouring
+closes bounce, which is all that there is to predict, and less than a spread costs.
+
+The planted world adds one thing: a drift of known size whose sign is the sign of an EMA cross on
+the active contract's printed closes, known one bar earlier. Volatility is a number of ticks, not of
+percents: a world whose price wanders keeps the bars of the market. Figures are measured on MCL, 535
+sessions of December 2023 to January 2026, unless a line says otherwise; `mcl data realism` prints
+them beside those of a world.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -28,52 +34,81 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Random = np.random.Generator
 
-# Part of every seed. The first number with which the default seed gives ordinary worlds: volatility
-# within 5 % of SESSION_SD, prices
-# between 40 and 110. What a strategy earns there was no criterion.
-STREAM = 5
+# Part of every seed: the first number with which prices of the default seed stay between 50 and 95.
+# What a strategy earns there was no criterion.
+STREAM = 15
 LISTED = 12  # serial months
 START_TICKS = 7000.0  # 70.00 USD per barrel
+LOW_TICKS = 1000.0  # below 10 USD the moves shrink with the price
 CURVE_STEP_TICKS = 20.0  # each later expiry starts this much lower: backwardation, as in 2025
-# the active contract is the nearest with more sessions than this to its last trade
+# the active contract of the planted rule is the nearest with more sessions than this to its last
+# trade: the calendar roll of MCL
 ROLL_SESSIONS = 3
+# Sizes that the market draws at random come from fixed distributions, dealt out in random order
+# over this many sessions (two years and a month): every seed has its share of calm and of news.
+CYCLE = 536
 
-# Session volatility: lognormal, median 1.58 %, sd of log 0.30, lag-1 autocorrelation 0.66 = a slow
-# part and daily noise.
-RV_MEDIAN, RV_LOG_SD, SLOW_PHI, SLOW_SHARE = 0.0158, 0.30, 0.97, 0.68
-# Breaks, as fractions of price: 7 ticks at 70 on a weekday; over a weekend 80 % sd 15 ticks, 20 %
-# sd 150 ticks.
-BREAK_SD, WEEKEND_SD, WEEKEND_WILD_SD, WEEKEND_WILD = 0.0010, 0.0021, 0.021, 0.20
-JUMP_PROBABILITY, JUMP_SD = 0.015, 0.045  # sessions that move by more than 5 %: 12 of 523
-EIA_SD = 0.0027  # inventory report, Wednesday 10:30
-SESSION_SD = float(  # of a front contract's session change, as a fraction of its price
-    np.sqrt(
-        RV_MEDIAN**2 * np.exp(2 * RV_LOG_SD**2)
-        + 0.8 * BREAK_SD**2
-        + 0.2 * ((1 - WEEKEND_WILD) * WEEKEND_SD**2 + WEEKEND_WILD * WEEKEND_WILD_SD**2)
-        + JUMP_PROBABILITY * JUMP_SD**2
-        + 0.2 * EIA_SD**2
-    )
-)
-SAMUELSON = 0.03  # a contract one month later moves 3 % less
+# Session volatility: lognormal, a slow part and daily noise.
+RV_TICKS, RV_LOG_SD, SLOW_PHI, SLOW_SHARE = 123.0, 0.245, 0.96, 1.0
+# Breaks: a Lomax distribution of the size in ticks, (scale, exponent)
+BREAK_GAP, WEEKEND_GAP = (4.5, 0.43), (13.8, 0.69)
+# News: so many a cycle, at a random minute, of a size in ticks (smallest, exponent); volume and
+# volatility rise with it and fade over minutes: (factor, minutes)
+NEWS, NEWS_GAP, NEWS_AFTERMATH = 110, (23.0, 0.365), (4.6, 14.0)
+NEWS_IN_VOLATILITY = 2.5  # how much likelier news is in a session twice as volatile, log2
+REPORT_TICKS = 8.2  # sd of the change at the inventory report, Wednesday 10:30
+REPORT_VOLUME, REPORT_WIDTH = ((1.5, 1.5), (0.8, 15.0)), ((0.6, 0.7), (0.65, 18.0))
+SAMUELSON = 0.03  # a contract one month later moves 3 % less (CL)
 # the curve factor's sd over the front's; its weight fades with e^(-month/4), so that c2 - c1 moves
-# 0.1 of c1
+# 0.1 of c1 (CL)
 CURVE_SD = 0.44
-# all expiries; front 40 to 80 thousand
-VOLUME_MEDIAN, VOLUME_LOG_SD, VOLUME_RV_CORRELATION = 75_000.0, 0.30, 0.42
-CONTRACT_VOLUME_SD = 0.12  # own noise of a contract's session volume (an assumption)
+# contracts of all expiries in a whole session
+VOLUME_MEDIAN, VOLUME_LOG_SD, VOLUME_RV_CORRELATION = 65_000.0, 0.26, 0.95
+CONTRACT_VOLUME_SD = 0.12  # own noise of a deferred contract's session volume (an assumption)
 # a calendar spread trades this share of the geometric mean of its legs (an assumption)
 SPREAD_SHARE = 0.02
-HOLIDAY_VOLUME, HOLIDAY_VOL = 0.3, 0.6  # a half session against a whole one (an assumption)
+HOLIDAY_VOLUME, HOLIDAY_VOL = 0.4, 0.7  # a half session against a whole one
 
-SUBSTEPS = 16
-NOISE_SD, NOISE_PHI = 0.69, 0.57  # log volume of a minute around its expectation
-NOISE_TO_VOL = 0.25
-STUDENT = 5.0
-CLUSTER = 4.5  # contracts that trade together: P(no bar) = exp(-expected contracts / cluster)
+SUBSTEPS = 64
+# log activity of a minute around its expectation: a fast and a slow part
+FAST_PHI, CALM_PHI, FAST_SHARE = 0.45, 0.985, 0.55
+LOTS = 1.9  # contracts of a trade
+QUIET_WIDTH = 0.10  # share of a minute's variance that does not depend on its volume
+STUDENT = 22.0
+HALF_SPREAD = 0.66  # ticks between the mid and a trade
+SAME_SIDE = 0.75  # a trade follows one of the same side
 MINUTE, INSTRUMENT, OPEN, HIGH, LOW, CLOSE, VOLUME = range(7)  # columns of a tape
 # what the planted rule remembers
 FAST, SLOW, ALPHA_FAST, ALPHA_SLOW, DRIFT, OFFSET, SIGN = range(7)
+
+
+def _session_sd() -> float:
+    """Standard deviation of a front contract's change over a session, in ticks: what the planted
+    drift is measured by. Minutes, breaks and weekends, news and the report.
+    """
+    minutes = RV_TICKS**2 * np.exp(2 * RV_LOG_SD**2)
+    breaks = 0.8 * float(np.mean(_lomax(BREAK_GAP, _strata(400)) ** 2))
+    weekends = 0.2 * float(np.mean(_lomax(WEEKEND_GAP, _strata(103)) ** 2))
+    news = float(np.sum(_news_sizes() ** 2)) / CYCLE
+    return float(np.sqrt(minutes + breaks + weekends + news + 0.2 * REPORT_TICKS**2))
+
+
+def _strata(n: int) -> Floats:
+    return (np.arange(n) + 0.5) / n
+
+
+def _lomax(scale_exponent: tuple[float, float], u: Floats) -> Floats:
+    scale, exponent = scale_exponent
+    return scale * ((1 - u) ** -exponent - 1)
+
+
+def _news_sizes() -> Floats:
+    scale, exponent = NEWS_GAP
+    sizes: Floats = scale * _strata(NEWS) ** -exponent
+    return sizes
+
+
+SESSION_SD_TICKS = _session_sd()
 
 
 @dataclass(frozen=True)
@@ -85,6 +120,11 @@ class Edge:
     sharpe: float
     fast: int
     slow: int
+
+    @property
+    def drift_ticks(self) -> float:
+        """The drift of a session of 1380 minutes."""
+        return float(self.sharpe / np.sqrt(calendar.SESSIONS_PER_YEAR) * SESSION_SD_TICKS)
 
 
 @dataclass(frozen=True)
@@ -100,55 +140,81 @@ class SyntheticSession:
     listed: Ints
     to_last_trade: Ints  # sessions, per listed contract
     rows: Ints
-    settle: Floats  # price at 14:30 (or the close, if earlier), ticks, not rounded
+    settle: Floats  # mid at 14:30 (or the close, if earlier), ticks, not rounded
 
 
 @njit
-def _activity(rng: Random, noise: Floats) -> float:
-    """Step the minute's log noise (an AR(1)); what it does to the expected volume, mean 1."""
-    noise[0] = NOISE_PHI * noise[0] + NOISE_SD * np.sqrt(1 - NOISE_PHI**2) * rng.standard_normal()
-    return float(np.exp(noise[0] - NOISE_SD**2 / 2))
-
-
-@njit
-def _width(rng: Random, noise: float) -> float:
-    """Return the effect of volume noise and fat tails (Student t) on the minute's sd; the mean of
-    its square is 1.
+def _activity(rng: Random, noise: Floats, spread: float) -> float:
+    """Step the log noise of a minute's activity, two AR(1); what it does to the expected volume,
+    mean 1. `spread` is the standard deviation of its log.
     """
-    return float(
-        np.exp(NOISE_TO_VOL * noise - (NOISE_TO_VOL * NOISE_SD) ** 2)
-        * np.sqrt((STUDENT - 2) / (2 * rng.standard_gamma(STUDENT / 2)))
-    )
+    noise[0] = FAST_PHI * noise[0] + np.sqrt(1 - FAST_PHI**2) * rng.standard_normal()
+    noise[1] = CALM_PHI * noise[1] + np.sqrt(1 - CALM_PHI**2) * rng.standard_normal()
+    both = np.sqrt(FAST_SHARE) * noise[0] + np.sqrt(1 - FAST_SHARE) * noise[1]
+    return float(np.exp(spread * both - spread**2 / 2))
 
 
 @njit
-def _path(rng: Random, path: Floats, sd: float, jump: float, drift: float) -> None:
-    """Cumulated common-factor moves at the sub-steps of one minute, in ticks."""
-    level, step = jump, sd / np.sqrt(SUBSTEPS)
+def _lots(rng: Random, expected: float) -> tuple[int, int]:
+    """Trades of a minute and the contracts in them, for an expected number of contracts."""
+    trades = rng.poisson(expected / LOTS)
+    if trades == 0:
+        return 0, 0
+    return trades, trades + rng.poisson((LOTS - 1) * rng.standard_gamma(float(trades)))
+
+
+@njit
+def _student(rng: Random) -> float:
+    """A fat-tailed factor of the minute's sd; the mean of its square is 1."""
+    return float(np.sqrt((STUDENT - 2) / (2 * rng.standard_gamma(STUDENT / 2))))
+
+
+@njit
+def _path(
+    rng: Random, path: Floats, sd: float, gap: float, jump: float, drift: float
+) -> None:
+    """Cumulated common-factor moves at the sub-steps of one minute, in ticks: the gap before the
+    first of them, the jump at any.
+    """
+    level, step = gap, sd / np.sqrt(SUBSTEPS)
+    at = int(rng.random() * SUBSTEPS)
     for s in range(SUBSTEPS):
         level += step * rng.standard_normal() + drift / SUBSTEPS
+        if s == at:
+            level += jump
         path[s] = level
 
 
 @njit
 def _bar(
-    rng: Random, row: Ints, clusters: int, start: float, beta: float, path: Floats, slope: float
-) -> None:
-    """Open, high, low, close of the trades of one instrument: at all sub-steps, or at as many
-    random ones as there were clusters.
+    rng: Random,
+    row: Ints,
+    trades: int,
+    start: float,
+    beta: float,
+    path: Floats,
+    slope: float,
+    side: float,
+) -> float:
+    """Open, high, low, close of the trades of one instrument, each at the bid or the ask: at all
+    sub-steps, or at as many random ones as there were trades. Takes the side of the last trade in
+    ticks from the mid, returns the new one.
     """
-    need, first = min(clusters, SUBSTEPS), True
+    need, first = min(trades, SUBSTEPS), True
     for s in range(SUBSTEPS):
         if need < SUBSTEPS - s and rng.random() * (SUBSTEPS - s) >= need:
             continue
         need -= 1
-        ticks = int(np.rint(start + beta * path[s] + slope * (s + 1) / SUBSTEPS))
+        if rng.random() >= SAME_SIDE:
+            side = -side
+        ticks = int(np.rint(start + beta * path[s] + slope * (s + 1) / SUBSTEPS + side))
         if first:
             row[OPEN] = row[HIGH] = row[LOW] = ticks
             first = False
         row[HIGH], row[LOW], row[CLOSE] = max(row[HIGH], ticks), min(row[LOW], ticks), ticks
         if need == 0:
             break
+    return side
 
 
 @njit
@@ -173,8 +239,10 @@ def _trade(
     gamma: Floats,
     volume: Floats,
     share: Floats,
+    spread: Floats,
     sd: Floats,
     jump: Floats,
+    gap: float,
     settle_minute: int,
     settle: Floats,
     rows: Ints,
@@ -183,22 +251,29 @@ def _trade(
     element per instrument, `share` … `jump` one per minute. `price`, `noise`, `rule` and `settle`
     are updated in place.
     """
-    path, count = np.empty(SUBSTEPS), 0
+    path, count, busiest = np.empty(SUBSTEPS), 0, int(np.argmax(volume))
+    side = np.full(len(volume), HALF_SPREAD)
     for t in range(len(share)):
-        activity = _activity(rng, noise)
-        width = sd[t] * _width(rng, noise[0])
+        activity = _activity(rng, noise, spread[t])
+        expected = volume[busiest] * share[t]
+        trades, lots = _lots(rng, expected * activity)
+        busy = QUIET_WIDTH + (1 - QUIET_WIDTH) * lots / expected
+        width = sd[t] * np.sqrt(busy) * _student(rng)
         slope = CURVE_SD * width * rng.standard_normal()
-        _path(rng, path, np.sqrt(1 - CURVE_SD**2) * width, jump[t], rule[DRIFT] * rule[SIGN])
+        before = gap if t == 0 else 0.0
+        drift = rule[DRIFT] * rule[SIGN]
+        _path(rng, path, np.sqrt(1 - CURVE_SD**2) * width, before, jump[t], drift)
         for m in range(len(volume)):
-            clusters = rng.poisson(volume[m] * share[t] * activity / CLUSTER)
-            if clusters == 0:
+            if m != busiest:
+                trades_here, lots_here = _lots(rng, volume[m] * share[t] * activity)
+            else:
+                trades_here, lots_here = trades, lots
+            if trades_here == 0:
                 continue
             row = rows[count]
-            row[MINUTE], row[INSTRUMENT] = t, m
-            row[VOLUME] = clusters + rng.poisson(
-                (CLUSTER - 1) * rng.standard_gamma(float(clusters))
-            )
-            _bar(rng, row, clusters, price[m], beta[m], path, gamma[m] * slope)
+            row[MINUTE], row[INSTRUMENT], row[VOLUME] = t, m, lots_here
+            tilt = gamma[m] * slope
+            side[m] = _bar(rng, row, trades_here, price[m], beta[m], path, tilt, side[m])
             if m == active:
                 _follow(rule, float(row[CLOSE]))
             count += 1
@@ -237,10 +312,9 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Syntheti
     price = np.full(len(contracts), START_TICKS)
     # a new contract is listed this much under its neighbour
     below = daily.normal(CURVE_STEP_TICKS, 5.0, len(contracts))
-    # the crossover of volume comes up to two sessions earlier, as it did in 2025
-    early = daily.integers(0, 3, len(contracts))
+    migration = calibration.Migration(daily)
     days = _days(table, daily)
-    noise, rule, active, listed_to = np.zeros(1), _rule(edge), 0, 1
+    noise, rule, active, listed_to = tape.standard_normal(2), _rule(edge), 0, 1
     rows, settle = np.empty((1380 * (2 * LISTED - 1), 7), np.int64), np.empty(LISTED)
     for n, day in enumerate(days):
         near = int(np.searchsorted(expiries, table.day[n]))
@@ -250,16 +324,9 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Syntheti
         left = np.searchsorted(ahead, expiries[near : near + LISTED]) - n
         now = near + int(np.searchsorted(left, ROLL_SESSIONS, "right"))
         rule[OFFSET] += price[active] - price[now]
-        active, level = now, price[now]
-        if edge is not None:
-            rule[DRIFT] = (
-                edge.sharpe / np.sqrt(calendar.SESSIONS_PER_YEAR) * SESSION_SD * level / 1380
-            )
-        volume = (
-            day.volume
-            * calibration.volume_weights(left, int(early[near]))
-            * np.exp(CONTRACT_VOLUME_SD * daily.standard_normal(LISTED))
-        )
+        active = now
+        volume = day.volume * migration.weights(left, near)
+        volume[2:] *= np.exp(CONTRACT_VOLUME_SD * daily.standard_normal(LISTED - 2))
         traded = np.r_[volume, SPREAD_SHARE * np.sqrt(volume[:-1] * volume[1:])]
         listed, beta, gamma = (
             _with_spreads(x)
@@ -269,7 +336,8 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Syntheti
                 np.exp(-left / 84),
             )
         )
-        minutes = day.share, level * day.sd, level * day.jump
+        low = float(np.clip(price[now] / LOW_TICKS, 0.0, 1.0))
+        minutes = day.share, day.spread, low * day.sd, low * day.jump
         count = _trade(
             tape,
             noise,
@@ -280,6 +348,7 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Syntheti
             gamma,
             traded,
             *minutes,
+            low * day.gap,
             day.settle_minute,
             settle,
             rows,
@@ -300,6 +369,7 @@ def _rule(edge: Edge | None) -> Floats:
     rule[FAST] = rule[SLOW] = np.nan
     if edge is not None:
         rule[ALPHA_FAST], rule[ALPHA_SLOW] = 2 / (edge.fast + 1), 2 / (edge.slow + 1)
+        rule[DRIFT] = edge.drift_ticks / 1380
     return rule
 
 
@@ -307,63 +377,141 @@ def _rule(edge: Edge | None) -> Floats:
 class _Day:
     volume: float  # expected contracts over all expiries
     share: Floats  # of it, per minute
-    sd: Floats  # per minute, fraction of price
-    jump: Floats  # per minute, fraction of price
+    spread: Floats  # sd of the log activity, per minute
+    sd: Floats  # per minute, ticks
+    jump: Floats  # per minute, ticks
+    gap: float  # at the open, ticks
     settle_minute: int
 
 
 def _days(table: Sessions, rng: Random) -> Iterator[_Day]:
-    """Draw the figures of each session: volatility, volume, the gap at the open, jumps and the
+    """Draw the figures of each session: volatility, volume, the gap at the open, news and the
     inventory report.
     """
-    slow, slow_sd = 0.0, RV_LOG_SD * np.sqrt(SLOW_SHARE)
-    slow = slow_sd * rng.standard_normal()
+    volatility, volume = _levels(len(table), rng)
+    gaps, news = _gaps(table, rng), _news(volatility, rng)
+    reports = _normal_sizes(_dealt(rng, len(table), CYCLE // 5)) * _signs(rng, len(table))
     for n, (on, minutes) in enumerate(zip(table.dates, table.minutes, strict=True)):
-        slow = SLOW_PHI * slow + slow_sd * np.sqrt(1 - SLOW_PHI**2) * rng.standard_normal()
-        z = slow + RV_LOG_SD * np.sqrt(1 - SLOW_SHARE) * rng.standard_normal()
-        own = np.sqrt(1 - VOLUME_RV_CORRELATION**2) * rng.standard_normal()
-        volume = VOLUME_MEDIAN * np.exp(
-            VOLUME_RV_CORRELATION * VOLUME_LOG_SD / RV_LOG_SD * z + VOLUME_LOG_SD * own
-        )
         quiet = minutes < 1380
-        share, jump = calibration.VOLUME_SHARE[:minutes].copy(), np.zeros(minutes)
-        sd = (
-            RV_MEDIAN
-            * np.exp(z)
-            * np.sqrt(calibration.VARIANCE_SHARE[:minutes])
-            * (HOLIDAY_VOL if quiet else 1.0)
-        )
-        jump[0] = _gap(table, n, rng)
-        where = min(
-            int(np.searchsorted(np.cumsum(calibration.VARIANCE_SHARE), rng.random())),
-            int(minutes) - 1,
-        )
-        jump[where] += (rng.random() < JUMP_PROBABILITY) * JUMP_SD * rng.standard_normal()
-        _inventory_report(on, share, jump, rng.standard_normal())
+        share = calibration.VOLUME_SHARE[:minutes].copy()
+        sd = volatility[n] * calibration.SD_SHARE[:minutes]  # a new array
+        jump = news[n][:minutes]
+        spread = calibration.ACTIVITY_SD[:minutes]
+        aftermath = np.ones(len(share))
+        for minute in np.flatnonzero(jump):
+            fading = _fading(NEWS_AFTERMATH, len(share) - minute)
+            aftermath[minute:] = np.maximum(aftermath[minute:], fading)
+        share *= aftermath
+        sd *= aftermath
+        _inventory_report(on, share, sd, jump, REPORT_TICKS * reports[n])
         yield _Day(
-            volume * (HOLIDAY_VOLUME if quiet else 1.0),
+            volume[n] * (HOLIDAY_VOLUME if quiet else 1.0),
             share,
-            sd,
+            spread,
+            sd * (HOLIDAY_VOL if quiet else 1.0),
             jump,
+            float(gaps[n]),
             min(1229, int(minutes) - 1),
         )
 
 
-def _gap(table: Sessions, n: int, rng: Random) -> float:
-    wild, z = rng.random() < WEEKEND_WILD, rng.standard_normal()
-    if n == 0:
-        return 0.0
-    weekend = table.open_ns[n] - table.close_ns[n - 1] > 24 * 3600 * calendar.NS
-    return float(z * ((WEEKEND_WILD_SD if wild else WEEKEND_SD) if weekend else BREAK_SD))
+def _levels(sessions: int, rng: Random) -> tuple[Floats, Floats]:
+    """Volatility in ticks and expected volume of every session. Their logs have the measured
+    spread, correlation and memory in every cycle and not only on average: that says nothing of
+    where a price goes.
+    """
+    n = max(sessions, CYCLE)
+    slow, shock = np.empty(n), rng.standard_normal(n)
+    slow[0] = shock[0]
+    for k in range(1, n):
+        slow[k] = SLOW_PHI * slow[k - 1] + np.sqrt(1 - SLOW_PHI**2) * shock[k]
+    slow = _standardised(slow)
+    fast = _apart(rng.standard_normal(n), slow)
+    z = _standardised(np.sqrt(SLOW_SHARE) * slow + np.sqrt(1 - SLOW_SHARE) * fast)
+    own = _apart(rng.standard_normal(n), z)
+    rho = VOLUME_RV_CORRELATION
+    volume = VOLUME_MEDIAN * np.exp(VOLUME_LOG_SD * (rho * z + np.sqrt(1 - rho**2) * own))
+    return (RV_TICKS * np.exp(RV_LOG_SD * z))[:sessions], volume[:sessions]
 
 
-def _inventory_report(on: date, share: Floats, jump: Floats, z: float) -> None:
-    """Wednesday 10:30 New York; Thursday 11:00 in a week with a holiday before. Volume triples and
-    fades over minutes.
+def _standardised(values: Floats) -> Floats:
+    scaled: Floats = (values - values.mean()) / values.std()
+    return scaled
+
+
+def _apart(values: Floats, other: Floats) -> Floats:
+    """The part of `values` that has no correlation with `other`, standardised."""
+    centred = values - values.mean()
+    return _standardised(centred - other * float(np.mean(centred * other)))
+
+
+def _dealt(rng: Random, n: int, cycle: int) -> Floats:
+    """n numbers between 0 and 1, each `cycle` of them the middles of as many equal parts in random
+    order.
+    """
+    hands = [rng.permutation(_strata(cycle)) for _ in range(-(-n // cycle))]
+    return np.concatenate(hands)[:n]
+
+
+def _signs(rng: Random, n: int) -> Floats:
+    return np.where(rng.random(n) < 0.5, -1.0, 1.0)
+
+
+def _normal_sizes(u: Floats) -> Floats:
+    """Absolute values of a standard normal at the probabilities u."""
+    inverse = NormalDist().inv_cdf
+    return np.array([inverse((1 + float(p)) / 2) for p in u])
+
+
+def _gaps(table: Sessions, rng: Random) -> Floats:
+    """The jump at the open of every session, in ticks."""
+    n = len(table)
+    apart = np.diff(table.open_ns, prepend=table.open_ns[0])
+    weekend = apart > 48 * 3600 * calendar.NS
+    sizes = np.zeros(n)
+    for chosen, gap, cycle in (
+        (~weekend, BREAK_GAP, 4 * CYCLE // 5),
+        (weekend, WEEKEND_GAP, CYCLE // 5),
+    ):
+        sizes[chosen] = _lomax(gap, _dealt(rng, int(chosen.sum()), cycle))
+    sizes[0] = 0.0
+    return sizes * _signs(rng, n)
+
+
+def _news(volatility: Floats, rng: Random) -> Floats:
+    """Jumps of the price by session and minute, in ticks: more in volatile sessions, and where
+    most is traded.
+    """
+    n = len(volatility)
+    jumps = np.zeros((n, 1380))
+    awake = np.cumsum(calibration.VOLUME_SHARE)
+    uneasy = (volatility / volatility.mean()) ** NEWS_IN_VOLATILITY
+    for first in range(0, n, CYCLE):
+        here = np.cumsum(uneasy[first : first + CYCLE])
+        number = round(NEWS * len(here) / CYCLE)
+        when = first + np.searchsorted(here / here[-1], rng.random(number))
+        minute = np.searchsorted(awake / awake[-1], rng.random(number))
+        sizes = rng.permutation(_news_sizes())[:number]
+        jumps[when, minute] = sizes * _signs(rng, number)
+    return jumps
+
+
+def _inventory_report(on: date, share: Floats, sd: Floats, jump: Floats, size: float) -> None:
+    """Wednesday 10:30 New York; Thursday 11:00 in a week with a holiday before. Volume and
+    volatility rise and fade over minutes.
     """
     monday = on - timedelta(days=on.weekday())
     late = any(not calendar.is_business_day(monday + timedelta(days=k)) for k in range(3))
     minute = 1020 if late else 990
     if on.weekday() == (3 if late else 2) and minute < len(share):
-        jump[minute] += EIA_SD * z
-        share[minute:] *= 1 + 2.6 * np.exp(-np.arange(len(share) - minute) / 8.0)
+        jump[minute] += size
+        for fade in REPORT_VOLUME:
+            share[minute:] *= _fading(fade, len(share) - minute)
+        for fade in REPORT_WIDTH:
+            sd[minute:] *= _fading(fade, len(share) - minute)
+
+
+def _fading(factor_minutes: tuple[float, float], n: int) -> Floats:
+    """1 + factor, falling back to 1 over minutes: float[n]."""
+    factor, minutes = factor_minutes
+    return 1 + factor * np.exp(-np.arange(n) / minutes)
