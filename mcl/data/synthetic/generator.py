@@ -35,7 +35,7 @@ from mcl.base.errors import DataError, StoreError
 from mcl.base.files import below, write_whole
 from mcl.data import dbn
 from mcl.data.synthetic import calibration, defects, price_process
-from mcl.data.synthetic.price_process import LISTED, SESSION_SD_TICKS, Edge, SyntheticSession
+from mcl.data.synthetic.price_process import LISTED, Edge, SyntheticSession
 from mcl.market import calendar
 from mcl.market.calendar import NS, Sessions
 from mcl.market.contract_master import NOTICE, WATERMARK
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 
-VERSION = 6  # raise it whenever the same parameters would give other bytes
+VERSION = 7  # raise it whenever the same parameters would give other bytes
 # trade dates; the first session opens on Sunday 2023-12-10
 FIRST, LAST = date(2023, 12, 11), date(2026, 1, 8)
 DATASET, PARENT = "GLBX.MDP3", "MCL.FUT"
@@ -182,13 +182,14 @@ def _world_facts(parameters: dict[str, Any], edge: Edge | None, listing: Listing
     files.
     """
     words, drift = (
-        "none: every price is a martingale, the past of a contract says nothing about its future",
+        "none: every mid is a martingale, the past of a contract says nothing about its future;"
+        " neighbouring closes bounce between bid and ask, by less than a spread",
         0.0,
     )
     if edge is not None:
-        drift = edge.sharpe / np.sqrt(calendar.SESSIONS_PER_YEAR) * SESSION_SD
+        drift = edge.drift_ticks
         words = (
-            f"planted: the price drifts by {drift:.5f} of itself per 1380-minute session, evenly"
+            f"planted: the price drifts by {drift:.1f} ticks per 1380-minute session, evenly"
             f" over the minutes, in the direction of sign(EMA({edge.fast}) - EMA({edge.slow})) of"
             " the active contract's 1-minute closes, known one bar earlier; following that sign"
             f" with one contract has an annual Sharpe ratio near {edge.sharpe:g} before costs"
@@ -208,7 +209,7 @@ def _world_facts(parameters: dict[str, Any], edge: Edge | None, listing: Listing
         "edge": {
             "words": words,
             "sharpe": edge.sharpe if edge else 0.0,
-            "drift_frac_per_session": drift,
+            "drift_ticks_per_session": drift,
         },
         "request": request | times,
     }

@@ -8,14 +8,15 @@ SYNTHETIC = "SYNTHETIC DATA — not a market result"
 
 
 def watermark(bars: Bars) -> str:
-    """Return the sentence that marks every result on synthetic bars, with the edge that was built
-    in; empty for market data.
+    """Return the sentence that marks every result on synthetic bars, with the version of the
+    generator and the edge that was built in; empty for market data.
     """
     if not bars.synthetic:
         return ""
     world = bars.provenance.get("facts", {}).get("world", {})
     parameters = world.get("parameters", {})
-    parts = [f"{key} {parameters[key]}" for key in ("world", "seed") if key in parameters] + (
+    names = ("world", "version", "seed")
+    parts = [f"{key} {parameters[key]}" for key in names if key in parameters] + (
         [_edge(parameters.get("edge"))] if parameters else []
     )
     mark, result = SYNTHETIC.split(" — ")
