@@ -86,6 +86,7 @@ bench-scale: $(STAMP)
 prove: $(STAMP)
 	$(BIN)/python scripts/prove_promotion.py
 	$(BIN)/python scripts/prove_rerun.py
+	$(BIN)/python scripts/prove_world.py
 
 # What the deployment is made of, checked by the tools that are installed; says which are not.
 infra: $(STAMP)

@@ -1,15 +1,23 @@
-"""data build, data info, data extend."""
+"""data build, data info, data extend, data realism."""
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from mcl.data.realism import Row
+
+BOUND = (
+    "within 10 % of the market's figure; below 0.1 within 0.02; quantiles in ticks within one tick"
+)
 
 
 def build(args: Namespace) -> int:
@@ -58,6 +66,41 @@ def _show_extension(source: str, answer: dict[str, Any]) -> None:
         f" project in {answer['path']}"
     )
     terminal.say(f"next: mcl data info data={source}")
+
+
+def realism(args: Namespace) -> int:
+    """Print every measured figure of the market beside that of the source."""
+    from mcl.data import loader
+    from mcl.data.realism import compare_dataset, facts
+
+    data = composition.compose("backtest", args.overrides).config.data
+    stored = loader.stored_dataset(data, composition.root())
+    rows = compare_dataset(stored)
+    answer = {
+        "source": facts()["source"],
+        "dataset": str(stored.folder),
+        "figures": len(rows),
+        "near": sum(row.near for row in rows),
+        "rows": [row.as_dict() for row in rows],
+    }
+    terminal.answer(answer, lambda: _show_realism(answer, rows))
+    return 0
+
+
+def _show_realism(answer: dict[str, Any], rows: list[Row]) -> None:
+    shown = [
+        (row.name, _short(row.figure), _short(row.fact), row.ratio, "" if row.near else "off")
+        for row in rows
+    ]
+    terminal.table("realism", ["figure", "here", "market", "ratio", ""], shown, left=1)
+    share = answer["near"] / max(1, answer["figures"])
+    terminal.say(f"{answer['near']} of {answer['figures']} figures are near ({share:.1%}).")
+    terminal.say(f"Near: {BOUND}.")
+    terminal.say(f"Market: {answer['source']}")
+
+
+def _short(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:,.4g}"
 
 
 def _facts(facts: dict[str, Any]) -> int:

@@ -289,6 +289,13 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "findings": "list",
         "report": "text · path of the page",
     },
+    "data realism": {
+        "source": "text · where the measured figures come from",
+        "dataset": "text · the bars that were compared",
+        "figures": "count · how many were compared",
+        "near": "count · of them within the bound",
+        "rows": "list · one object per figure: name, figure, fact, bound, near",
+    },
     "data costs": {
         "slippage_ticks": "object · by size of the order",
         "by_slot": "list",

@@ -96,6 +96,12 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
             "data:extend",
         ),
         Verb(
+            "data realism",
+            "compare one-minute bars with the measured figures of the real market",
+            arguments.overrides,
+            "data:realism",
+        ),
+        Verb(
             "data costs",
             "measure spread, depth and slippage from order books",
             research.costs,

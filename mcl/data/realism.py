@@ -9,7 +9,6 @@ open at 18:00 New York.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -78,6 +77,24 @@ class Row:
     def near(self) -> bool:
         return bool(abs(self.figure - self.fact) <= self.bound + 1e-12)
 
+    @property
+    def ratio(self) -> str:
+        """The figure over the fact, or their difference where the fact is near zero."""
+        if abs(self.fact) < NEAR_ZERO:
+            return f"{self.figure - self.fact:+.4f}"
+        return f"x {self.figure / self.fact:.3f}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as plain JSON; a figure that the bars do not have is null."""
+        figure = self.figure if np.isfinite(self.figure) else None
+        return {
+            "name": self.name,
+            "figure": figure,
+            "fact": self.fact,
+            "bound": self.bound,
+            "near": self.near,
+        }
+
 
 @cache
 def facts() -> dict[str, Any]:
@@ -93,6 +110,20 @@ def compare(figures: Figures) -> list[Row]:
         Row(name, figures.get(name, float("nan")), float(fact))
         for name, fact in facts()["figures"].items()
     ]
+
+
+def compare_dataset(stored: Dataset) -> list[Row]:
+    """The comparison for a stored dataset. DataError for another market, or bars that are not of
+    one minute.
+    """
+    market = str(facts()["instrument"])
+    if stored.instrument.symbol != market:
+        raise DataError(
+            f"the measured figures are those of {market}, and {stored.folder.name} holds"
+            f" {stored.instrument.symbol}",
+            f"choose a source of {market}",
+        )
+    return compare(measure(of_dataset(stored)))
 
 
 def of_dataset(stored: Dataset) -> MinuteBars:
@@ -384,14 +415,3 @@ def _breadth(bars: MinuteBars) -> Figures:
         "second_share_of_all_volume_median": float(np.median(second / whole)),
         "outrights_traded_per_session_median": float(np.median((volume > 0).sum(axis=1))),
     }
-
-
-def table_lines(rows: list[Row]) -> Iterator[str]:
-    """The table as text: figure, fact, their ratio (difference near zero), and what is off."""
-    for row in rows:
-        ratio = row.figure - row.fact
-        text = f"{ratio:+.4f}"
-        if abs(row.fact) >= NEAR_ZERO:
-            text = f"x {row.figure / row.fact:.3f}"
-        mark = "" if row.near else "  off"
-        yield f"{row.name:46s} {row.figure:12.4f} {row.fact:12.4f}  {text:>10s}{mark}"

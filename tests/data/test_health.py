@@ -57,7 +57,7 @@ def test_a_clean_world_is_fit(small_world: Path, tmp_path: Path) -> None:
     assert {f.severity for f in judged.findings} <= {"note"}
     assert judged.gaps == ()
     assert judged.coverage is not None
-    assert 0.75 < judged.coverage.share < 0.95
+    assert 0.90 < judged.coverage.share < 0.99
     assert judged.bars is not None
     assert np.array_equal(judged.bars.close, load(databento_data(small_world), tmp_path).close)
 

@@ -247,3 +247,16 @@ def test_every_kind_that_is_recorded_can_be_made_again() -> None:
             if '"mcl.kind": "' in line
         }
     assert recorded | {"walk_forward"} == set(KINDS)
+
+
+def test_a_run_on_an_older_world_is_refused(shop: Project, single: str) -> None:
+    path = shop.store.run(single).artifacts / "manifest.json"
+    text = path.read_text()
+    facts = {"world": {"parameters": {"world": "zero_edge", "version": 6, "seed": 7}}}
+    path.write_text(json.dumps(json.loads(text) | {"facts": facts}))
+    try:
+        with pytest.raises(StoreError, match="was made on version 6 of the generated world"):
+            rerun(single, shop.store, shop.root)
+    finally:
+        path.write_text(text)
+    assert rerun(single, shop.store, shop.root).equal

@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Random = np.random.Generator
 
-# Part of every seed: a number with which prices of the default seed stay between 50 and 100. What a
+# Part of every seed: a number with which prices of the default seed stay between 45 and 100. What a
 # strategy earns there was no criterion.
 STREAM = 7
 LISTED = 12  # serial months
@@ -49,12 +49,12 @@ ROLL_SESSIONS = 3
 CYCLE = 536
 
 # Session volatility: lognormal, a slow part and daily noise.
-RV_TICKS, RV_LOG_SD, SLOW_PHI, SLOW_SHARE = 122.5, 0.245, 0.965, 1.0
+RV_TICKS, RV_LOG_SD, SLOW_PHI, SLOW_SHARE = 122.0, 0.240, 0.965, 1.0
 # Breaks: a Lomax distribution of the size in ticks, (scale, exponent)
 BREAK_GAP, WEEKEND_GAP = (4.5, 0.43), (13.8, 0.69)
 # News: so many a cycle, at a random minute, of a size in ticks (smallest, exponent); volume and
 # volatility rise with it and fade over minutes: (factor, minutes)
-NEWS, NEWS_GAP, NEWS_AFTERMATH = 110, (23.0, 0.355), (5.2, 14.0)
+NEWS, NEWS_GAP, NEWS_AFTERMATH = 110, (23.0, 0.335), (5.8, 13.0)
 NEWS_IN_VOLATILITY = 2.5  # how much likelier news is in a session twice as volatile, log2
 REPORT_TICKS = 8.2  # sd of the change at the inventory report, Wednesday 10:30
 REPORT_VOLUME, REPORT_WIDTH = ((1.5, 1.5), (0.8, 15.0)), ((0.6, 0.7), (0.65, 18.0))

@@ -13,12 +13,14 @@ nothing is counted as a trial.
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from pathlib import Path
 
 from mcl.base.errors import StoreError
+from mcl.data.synthetic.generator import VERSION
 from mcl.ops.rerun.result import Again
-from mcl.tracking.store import Store
+from mcl.tracking.store import Store, StoredRun
 
 __all__ = ["KINDS", "Again", "rerun"]
 
@@ -51,6 +53,23 @@ def rerun(run_id: str, store: Store, root: Path) -> Again:
             f"{kind} {stored.run_id} is {stored.status}: it has nothing to be held against",
             "mcl runs lists finished ones",
         )
+    _refuse_other_world(stored)
     module, function = where.split(":")
     again: Again = getattr(import_module(f"mcl.ops.rerun.{module}"), function)(stored, store, root)
     return again
+
+
+def _refuse_other_world(stored: StoredRun) -> None:
+    """StoreError for a run on a generated world of another version: its prices cannot be made
+    again.
+    """
+    if not (stored.artifacts / "manifest.json").is_file():
+        return
+    facts = json.loads(stored.file("manifest.json")).get("facts") or {}
+    then = facts.get("world", {}).get("parameters", {}).get("version")
+    if then is not None and then != VERSION:
+        raise StoreError(
+            f"run {stored.run_id} was made on version {then} of the generated world, and this mcl"
+            f" generates version {VERSION}: its prices cannot be made again",
+            f"install the mcl that made it, version {stored.tags.get('version.mcl', 'unknown')}",
+        )
