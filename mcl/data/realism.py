@@ -167,7 +167,8 @@ def _volume_table(bars: MinuteBars) -> tuple[Ints, Floats]:
     """Sessions in order, and the volume of every contract in each: float[sessions, contracts]."""
     sessions, row = np.unique(bars.session, return_inverse=True)
     width = int(bars.contract.max()) + 1
-    volume = np.bincount(row * width + bars.contract, bars.volume, len(sessions) * width)
+    place = row * width + bars.contract
+    volume: Floats = np.bincount(place, bars.volume, len(sessions) * width).astype(np.float64)
     return sessions, volume.reshape(len(sessions), width)
 
 

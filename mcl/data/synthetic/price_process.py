@@ -397,7 +397,7 @@ def _days(table: Sessions, rng: Random) -> Iterator[_Day]:
         spread = calibration.ACTIVITY_SD[:minutes]
         aftermath = np.ones(len(share))
         for minute in np.flatnonzero(jump):
-            fading = _fading(NEWS_AFTERMATH, len(share) - minute)
+            fading = _fading(NEWS_AFTERMATH, len(share) - int(minute))
             aftermath[minute:] = np.maximum(aftermath[minute:], fading)
         share *= aftermath
         sd *= aftermath
