@@ -188,12 +188,12 @@ def download(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--symbol",
         default="MCL.FUT",
-        help="MCL.FUT is the parent: all expiries and spreads; MCL.v.0, MCLG6, CL.FUT …",
+        help="MCL.FUT is the parent: all expiries and spreads; MCLG6, CL.FUT …",
     )
     parser.add_argument(
         "--schema",
         default="ohlcv-1m",
-        help="ohlcv-1m, ohlcv-1d, mbp-1, mbp-10, trades, definition …",
+        help="ohlcv-1m, ohlcv-1s, ohlcv-1h, mbp-1, mbp-10, tbbo, bbo-1s, definition …",
     )
     parser.add_argument("--start", help="first trade date, YYYY-MM-DD")
     parser.add_argument("--end", help="first trade date that is left out; default: all there is")

@@ -15,7 +15,7 @@ import json
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -48,6 +48,8 @@ SCHEMA_VERSION = 2  # raise it whenever the same raw files would be stored diffe
 # levels of each schema; the first one that is there is used
 LEVELS = {"mbp-10": 10, "mbp-1": 1, "tbbo": 1, "bbo-1s": 1, "bbo-1m": 1}
 _TEN = 10
+_SIDES = ("bid", "ask", "bid_size", "ask_size")
+PIECE = 100_000  # rows of a book that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -139,41 +141,67 @@ class Depth:
         """The book of one contract in one session; only the columns of the wanted levels are
         read.
         """
+        names = self._columns(levels)
+        try:
+            rows = pq.read_table(self._path(symbol, day), columns=names, memory_map=True)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self._unreadable(symbol, day, error) from error
+        return _book(rows)
+
+    def pieces(self, symbol: str, day: date) -> Iterator[Book]:
+        """The same book with all levels in pieces of PIECE rows, for one that memory does not
+        hold.
+        """
+        try:
+            file = pq.ParquetFile(self._path(symbol, day))
+            for batch in file.iter_batches(batch_size=PIECE, columns=self._columns(None)):
+                yield _book(pa.Table.from_batches([batch]))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self._unreadable(symbol, day, error) from error
+
+    def column(self, symbol: str, day: date, name: str) -> Ints:
+        """`ts` or `traded` of a book, as `Book` has it."""
+        try:
+            rows = pq.read_table(self._path(symbol, day), columns=[name])
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self._unreadable(symbol, day, error) from error
+        return np.asarray(rows[name].to_numpy(), np.int64)
+
+    def _columns(self, levels: int | None) -> list[str]:
+        wanted = range(self.levels if levels is None else min(levels, self.levels))
+        sides = [f"{side}_{k:02d}" for side in _SIDES for k in wanted]
+        return ["ts", "traded", "price", *sides]
+
+    def _path(self, symbol: str, day: date) -> Path:
         if (symbol, day) not in self.book_keys:
             raise DataError(
                 f"no book of {symbol} on {day};"
                 f" {nearest(f'{symbol} {day}', [f'{s} {d}' for s, d in self.book_keys])}"
             )
-        wanted = range(self.levels if levels is None else min(levels, self.levels))
-        names = {
-            side: [f"{side}_{k:02d}" for k in wanted]
-            for side in ("bid", "ask", "bid_size", "ask_size")
-        }
-        path = self.folder / "books" / symbol / f"{day}.parquet"
-        try:
-            read = pq.read_table(
-                path,
-                columns=["ts", "traded", "price", *(n for group in names.values() for n in group)],
-                memory_map=True,
-            )
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(
-                f"{path} cannot be read: {error}",
-                f"delete {self.folder}: it is built again from the raw files",
-            ) from error
-        sides = {
-            side: np.stack([read[n].to_numpy() for n in group]) for side, group in names.items()
-        }
-        sizes = {side: sides[side].astype(np.int64) for side in ("bid_size", "ask_size")}
-        traded = read["traded"].to_numpy().astype(np.int64)
-        return Book(
-            read["ts"].to_numpy(),
-            sides["bid"],
-            sides["ask"],
-            **sizes,
-            traded=traded,
-            price=read["price"].to_numpy(),
+        return self.folder / "books" / symbol / f"{day}.parquet"
+
+    def _unreadable(self, symbol: str, day: date, error: Exception) -> DataError:
+        return DataError(
+            f"{self._path(symbol, day)} cannot be read: {error}",
+            f"delete {self.folder}: it is built again from the raw files",
         )
+
+
+def _book(rows: pa.Table) -> Book:
+    names = rows.column_names
+    sides = {
+        side: np.stack([rows[n].to_numpy() for n in names if n.rpartition("_")[0] == side])
+        for side in _SIDES
+    }
+    sizes = {side: sides[side].astype(np.int64) for side in ("bid_size", "ask_size")}
+    return Book(
+        rows["ts"].to_numpy(),
+        sides["bid"],
+        sides["ask"],
+        **sizes,
+        traded=rows["traded"].to_numpy().astype(np.int64),
+        price=rows["price"].to_numpy(),
+    )
 
 
 # -------------------------------------------------------------------------------------------- build

@@ -4,13 +4,15 @@ by time of day.
 Slippage is the distance of an order's average fill from the mid price at the moment it arrives, in
 ticks, mean of buying and selling, each state of the book weighted by how long it stood: what an
 order pays that may come at any time. Where the book shown is too small for the order, the rest is
-filled one tick beyond the last level that is shown.
+filled one tick beyond the last level that is shown. The states of tbbo are the quotes before each
+trade, those of bbo the quotes at the end of each second or minute; both show the best prices alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 
@@ -75,29 +77,62 @@ def measure(depth: Depth, sizes: Sequence[int] = (1, 2, 5, 10)) -> Measured:
             f"order sizes must be whole contracts from 1; sizes={', '.join(map(str, wanted))}"
         )
     tick = depth.instrument.tick_size
-    books = [_book(book, wanted, tick) for book in _busiest(depth)]
-    frame = pd.concat(books)
-    if not frame["seconds"].sum():
+    sessions = [list(books) for _, books in groupby(depth.book_keys, key=lambda pair: pair[1])]
+    sums = pd.DataFrame()
+    for books in progress.each("walking the books", sessions):
+        for piece, duration_sec in _pieces(depth, *_busiest(depth, books)):
+            part = _sums(_book(piece, wanted, tick, duration_sec))
+            sums = part if sums.empty else sums.add(part, fill_value=0.0)
+    if not sums["seconds"].sum():
         raise DataError(
             f"no book in {depth.folder} has both sides at any time",
             "are these files of trading hours?",
         )
-    rows = [_mean(slot, part, len(books)) for slot, part in frame.groupby("slot", sort=True)]
+    rows = [_mean(slot, row, len(sessions)) for slot, row in sums.sort_index().iterrows()]
     return Measured(pd.DataFrame(rows).set_index("slot"), wanted, depth)
 
 
-def _busiest(depth: Depth) -> Iterator[Book]:
-    sessions = [list(books) for _, books in groupby(depth.book_keys, key=lambda pair: pair[1])]
-    for books in progress.each("walking the books", sessions):
-        yield max(
-            (depth.book(symbol, day) for symbol, day in books),
-            key=lambda book: (int(book.traded.sum()), len(book)),
-        )
+def _busiest(depth: Depth, books: list[tuple[str, date]]) -> tuple[str, date]:
+    """The book of a session in which most was traded, or else the longest."""
+
+    def traded(key: tuple[str, date]) -> tuple[int, int]:
+        contracts = depth.column(*key, "traded")
+        return int(contracts.sum()), len(contracts)
+
+    return max(books, key=traded)
 
 
-def _book(book: Book, sizes: tuple[int, ...], tick: float) -> pd.DataFrame:
-    """One row per sound state of one session."""
-    duration_sec = np.minimum(np.diff(book.ts, append=book.ts[-1]) / NS, LONGEST_SEC)
+def _pieces(depth: Depth, symbol: str, day: date) -> Iterator[tuple[Book, Floats]]:
+    """The pieces of a book, with the seconds for which each of its states stood."""
+    ts = depth.column(symbol, day, "ts")
+    duration_sec = _durations(ts)
+    first = 0
+    for piece in depth.pieces(symbol, day):
+        yield piece, duration_sec[first : first + len(piece)]
+        first += len(piece)
+
+
+def _durations(ts: Ints) -> Floats:
+    durations: Floats = np.minimum(np.diff(ts, append=ts[-1]) / NS, LONGEST_SEC)
+    return durations
+
+
+def _sums(frame: pd.DataFrame) -> pd.DataFrame:
+    """By slot: seconds, contracts traded, and every other column times the seconds it stood."""
+    weighted = frame.copy()
+    for name in frame.columns.difference(["slot", "seconds", "traded"]):
+        weighted[name] = frame[name] * frame["seconds"]
+    sums: pd.DataFrame = weighted.groupby("slot").sum()
+    return sums[[name for name in frame.columns if name != "slot"]]
+
+
+def _book(
+    book: Book, sizes: tuple[int, ...], tick: float, duration_sec: Floats | None = None
+) -> pd.DataFrame:
+    """One row per sound state of one session. The durations are those of the book itself unless
+    it is a piece of a longer one.
+    """
+    duration_sec = _durations(book.ts) if duration_sec is None else duration_sec
     sound = book.sound & (duration_sec > 0)
     columns: dict[str, object] = {
         "slot": _slot(book.ts),
@@ -142,18 +177,17 @@ def _walk(book: Book, side: str, size: int, tick: float) -> tuple[Floats, npt.ND
     return worse, rest > 0
 
 
-def _mean(slot: object, part: pd.DataFrame, sessions: int) -> dict[str, object]:
+def _mean(slot: object, sums: pd.Series, sessions: int) -> dict[str, object]:
     """Means of one slot, weighted by time."""
-    seconds = part["seconds"].to_numpy()
-    total = max(float(seconds.sum()), 1e-9)
+    total = max(float(sums["seconds"]), 1e-9)
     begin = (18 * 3600 + int(str(slot)) * SLOT_SEC) % 86_400
     row: dict[str, object] = {
         "slot": f"{begin // 3600:02d}:{begin % 3600 // 60:02d}",
         "minutes": total / 60,
     }
-    row["traded"] = float(part["traded"].sum() / sessions)
-    for name in part.columns.difference(["slot", "seconds", "traded"], sort=False):
-        row[str(name)] = float((part[name].to_numpy() * seconds).sum() / total)
+    row["traded"] = float(sums["traded"] / sessions)
+    for name in sums.index.difference(["seconds", "traded"], sort=False):
+        row[str(name)] = float(sums[name] / total)
     return row
 
 

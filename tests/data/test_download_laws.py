@@ -50,7 +50,7 @@ def test_what_is_held_and_what_is_bought_cover_the_order_once(
     assert bought == sorted(bought)
 
 
-@given(spans(), st.sampled_from([s for s in chunks.SCHEMAS if s not in ("definition", "ohlcv-1d")]))
+@given(spans(), st.sampled_from([s for s in chunks.SCHEMAS if s != "definition"]))
 @settings(max_examples=25)
 def test_no_session_is_cut_in_two(span: chunks.Span, schema: str) -> None:
     try:
@@ -96,13 +96,11 @@ def test_edges_follow_new_york_and_definitions_come_first() -> None:
     # summer time began that Sunday
     assert chunks.edge("mbp-10", date(2024, 3, 11)) == "2024-03-10T22:00:00Z"
     assert chunks.edge("definition", date(2024, 3, 11)) == "2024-03-10T00:00:00Z"
-    assert chunks.edge("ohlcv-1d", date(2024, 3, 11)) == "2024-03-11T00:00:00Z"
 
 
 @pytest.mark.parametrize(("schema", "available", "end"), [
     ("ohlcv-1m", "2024-03-08T22:59:59Z", date(2024, 3, 8)),
     ("ohlcv-1m", "2024-03-08T23:00:00.000000000Z", date(2024, 3, 9)),
-    ("ohlcv-1d", "2024-03-08T23:00:00Z", date(2024, 3, 8)),
 ])  # fmt: skip
 def test_only_whole_sessions_are_there(schema: str, available: str, end: date) -> None:
     assert chunks.last_whole(schema, available) == end

@@ -2,9 +2,8 @@
 
 Days are trade dates, start <= day < end. A chunk begins when the first of its sessions opens, 18:00
 New York on the evening before, and ends where the next one begins, so that no session is cut in
-two. Two schemas follow the UTC day instead: definitions, which are sent at midnight and must be
-known before the session opens, begin with the day on which it opens, and daily bars are UTC days
-anyway.
+two. Definitions follow the UTC day instead: they are sent at midnight, must be known before the
+session opens, and begin with the day on which it opens.
 """
 
 from __future__ import annotations
@@ -20,12 +19,19 @@ from mcl.market import calendar
 
 # How much one request asks for, and how much one batch job does.
 _EVERY = {
-    **dict.fromkeys(("ohlcv-1h", "ohlcv-1d", "status"), ("year", "year")),
+    **dict.fromkeys(("ohlcv-1h",), ("year", "year")),
     **dict.fromkeys(("ohlcv-1m", "bbo-1m", "definition", "statistics"), ("month", "year")),
-    **dict.fromkeys(("ohlcv-1s", "bbo-1s", "trades", "tbbo"), ("week", "month")),
+    **dict.fromkeys(("ohlcv-1s", "bbo-1s", "tbbo"), ("week", "month")),
     **dict.fromkeys(("mbp-1", "mbp-10"), ("session", "month")),
 }
 SCHEMAS = tuple(_EVERY)
+# what the vendor has and nothing here reads: refused before it is paid
+UNREAD = {
+    "ohlcv-1d": "its bars are UTC days, which are no sessions; ohlcv-1m makes bars of sessions",
+    "trades": "nothing reads single trades; tbbo holds them with the quotes before each",
+    "status": "nothing reads it; the calendar says when the exchange is open",
+    "mbo": "nothing reads single orders; mbp-10 holds the book that they make",
+}
 ALONG = ("definition", "statistics")  # a parent's bars mean nothing without them
 
 Span = tuple[date, date]
@@ -65,14 +71,20 @@ def symbology(symbol: str) -> str:
     """The vendor's stype_in of a symbol. DataError with the shapes there are."""
     shapes = {
         "parent": r"[A-Z0-9]+\.FUT",
-        "continuous": r"[A-Z0-9]+\.[cvn]\.\d+",
         "raw_symbol": r"[A-Z0-9]+[FGHJKMNQUVXZ]\d{1,2}",
     }
     stype = next((kind for kind, shape in shapes.items() if re.fullmatch(shape, symbol)), None)
+    if stype is None and re.fullmatch(r"[A-Z0-9]+\.[cvn]\.\d+", symbol):
+        root = symbol.partition(".")[0]
+        raise DataError(
+            f"{symbol} is a continuous symbol: the vendor's rolls are in its prices, and no bar"
+            " says which contract it is of",
+            f"download {root}.FUT, all expiries: mcl rolls them itself",
+        )
     if stype is None:
         raise DataError(
-            f"{symbol!r} is no symbol that can be downloaded; for instance MCL.FUT (all expiries),"
-            " MCL.v.0, MCLG6"
+            f"{symbol!r} is no symbol that can be downloaded; for instance MCL.FUT (all expiries)"
+            " or MCLG6"
         )
     return stype
 
@@ -81,6 +93,10 @@ def schemas(symbol: str, schema: str) -> list[str]:
     """The schema and, for a parent's prices, what they mean nothing without. DataError with the
     nearest schema there is.
     """
+    if schema in UNREAD:
+        raise DataError(
+            f"schema {schema!r} is not downloaded: {UNREAD[schema]}", "nothing was paid"
+        )
     if schema not in SCHEMAS:
         raise DataError(f"unknown schema {schema!r}; {nearest(schema, SCHEMAS)}")
     alone = symbology(symbol) != "parent" or schema in ALONG
@@ -96,8 +112,8 @@ def day(text: str, name: str) -> date:
 
 def edge(schema: str, on: date) -> str:
     """The instant at which the chunk of a trade date begins, ISO 8601 in UTC."""
-    if schema in ("definition", "ohlcv-1d"):
-        return f"{on - timedelta(days=schema == 'definition')}T00:00:00Z"
+    if schema == "definition":
+        return f"{on - timedelta(days=1)}T00:00:00Z"
     opens = datetime.fromtimestamp(calendar.ns_of(on - timedelta(days=1), 18) // calendar.NS, UTC)
     return f"{opens:%Y-%m-%dT%H:%M:%SZ}"
 
