@@ -80,7 +80,7 @@ def test_no_session_is_cut_in_two(span: chunks.Span, schema: str) -> None:
     [
         # the weekend belongs to Friday's chunk
         ("mbp-1", [date(2024, 3, 7), date(2024, 3, 8), date(2024, 3, 11)], date(2024, 3, 12)),
-        ("trades", [date(2024, 3, 7), date(2024, 3, 11)], date(2024, 3, 12)),
+        ("tbbo", [date(2024, 3, 7), date(2024, 3, 11)], date(2024, 3, 12)),
         ("ohlcv-1m", [date(2024, 2, 20), date(2024, 3, 1)], date(2024, 3, 12)),
         ("ohlcv-1h", [date(2023, 5, 1), date(2024, 1, 1)], date(2024, 3, 12)),
     ],
