@@ -18,7 +18,8 @@ from mcl import composition
 from mcl.base.errors import StoreError
 from mcl.base.files import private_file, private_folder
 from mcl.base.redact import secret
-from mcl.tracking import filesystem, postgres, schema, sqlite_writer
+from mcl.tracking import filesystem, postgres, schema, sqlite_reader, sqlite_writer
+from mcl.tracking.reader import ClientReader, Reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,9 +63,19 @@ class StoreConnection:
 
             return MlflowClient(self.uri, registry_uri=self.uri)
 
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads the tables of a local store where they have the columns, else asks the client."""
+        if self.uri.startswith("sqlite:///"):
+            with self.refusals(self.uri):
+                if sqlite_reader.readable(self.database):
+                    return sqlite_reader.SqliteReader(self.database)
+        return ClientReader(self.client)
+
     def studies(self) -> list[str]:
         """The names of all studies that runs are filed under."""
-        return [str(experiment.name) for experiment in self.client.search_experiments()]
+        with self.refusals(self.uri):
+            return self.reader.studies()
 
     def create_database(self) -> Path:
         """The database of a local store; one that is new belongs to this user alone, as the

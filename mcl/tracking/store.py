@@ -1,4 +1,4 @@
-"""The MLflow door: runs, their artifacts, and the model registry.
+"""Write and read what is tracked: runs, their artifacts, and the model registry.
 
 The store is SQLite at <root>/mlruns/mlflow.db with artifacts beside it, or the server that
 MLFLOW_TRACKING_URI names. A run is written as RUNNING and becomes FINISHED only after its last
@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ from mcl.base.files import below
 from mcl.tracking import filesystem, postgres, sqlite_writer
 from mcl.tracking.client import StoreConnection, cannot_write
 from mcl.tracking.naming import NOTE, RunDataset, flat_name, linked, stored_name
+from mcl.tracking.reader import PARENT, RunFacts
 from mcl.tracking.records import (
     CONFIG_FILE,
     CONFIG_TAG,
@@ -45,7 +46,6 @@ __all__ = [
     "short",
 ]
 
-PARENT = "mlflow.parentRunId"
 # else MLflow shows its pages for language models
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
@@ -67,8 +67,7 @@ class Store:
             self.connection.uri,
             self.connection.folder,
         )
-        self._studies: dict[str, str] = {}  # names by MLflow's experiment id
-        self._ids: dict[str, str] = {}  # and the other way round
+        self._ids: dict[str, str] = {}  # MLflow's experiment ids by study
 
     @property
     def exists(self) -> bool:
@@ -161,16 +160,11 @@ class Store:
         if self.connection.takes_bulk:
             with self.connection.refusals(parent):
                 return sqlite_writer.trials(self.connection.database, parent, kind)
-        children = self._search(f"tags.`{PARENT}` = '{parent}'")
-        tags = (
-            (run.data.tags, str(run.info.run_id))
-            for run in children
-            if run.info.status != "RUNNING"
-        )
+        finished = (r for r in self.connection.reader.children(parent) if r.status != "RUNNING")
         return {
-            int(run_tags["trial"]): run_id
-            for run_tags, run_id in tags
-            if run_tags.get("mcl.kind") == kind and "trial" in run_tags
+            int(run.tags["trial"]): run.run_id
+            for run in finished
+            if run.tags.get("mcl.kind") == kind and "trial" in run.tags
         }
 
     def discard(self, run_ids: Iterable[str]) -> None:
@@ -189,27 +183,24 @@ class Store:
         """The run with this id, or with this unique beginning of an id; `last` is the newest
         finished backtest, `last~1` the one before.
         """
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._stored(self.connection.client.get_run(run_id))
-        except MlflowException:
-            return self._stored(self.connection.client.get_run(self._completed_id(run_id)))
+        with self.connection.refusals(run_id):
+            facts = self.connection.reader.run(run_id)
+            facts = facts or self.connection.reader.run(self._completed_id(run_id))
+        if facts is None:
+            raise StoreError(f"run {run_id} was deleted a moment ago", "mcl runs lists all runs")
+        return self._stored(facts)
 
     def children(self, run_id: str) -> list[StoredRun]:
-        return [self._stored(run) for run in self._search(f"tags.`{PARENT}` = '{run_id}'")]
+        with self.connection.refusals(run_id):
+            return [self._stored(run) for run in self.connection.reader.children(run_id)]
 
     def in_study(self, study: str, *, tops: bool = False) -> list[StoredRun]:
         """Every run filed under this study, newest first; with `tops` only those that are nobody's
         child.
         """
-        experiment = self.connection.client.get_experiment_by_name(study)
-        query = f"tags.`{PARENT}` IS NULL" if tops else ""
-        return (
-            [self._stored(run) for run in self._search(query, [experiment.experiment_id])]
-            if experiment
-            else []
-        )
+        with self.connection.refusals(study):
+            runs = self.connection.reader.in_study(study, tops=tops)
+            return [self._stored(run) for run in runs]
 
     # ------------------------------------------------------------------------------------- registry
 
@@ -264,16 +255,8 @@ class Store:
 
     def annotations(self, name: str) -> dict[str, str]:
         """All tags of a registered model; none when there is no such model."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return dict(self.connection.client.get_registered_model(name).tags)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise StoreError(
-                    f"the run store {self.uri} refused {name}: {' '.join(str(error).split())[:300]}"
-                ) from None
-            return {}
+        with self.connection.refusals(name):
+            return self.connection.reader.annotations(name)
 
     def version(self, name: str, alias_or_number: str) -> StoredVersion:
         """The version that an alias or a number names; StoreError with the nearest alias when there
@@ -292,18 +275,20 @@ class Store:
 
     def versions(self, name: str) -> list[StoredVersion]:
         """All versions of a registered model, newest first."""
-        client = self.connection.client
-        model_versions = client.search_model_versions(f"name = '{name}'")
-        if not model_versions:
-            return []
-        by_version: dict[str, list[str]] = {}
-        for alias, number in client.get_registered_model(name).aliases.items():
-            by_version.setdefault(str(number), []).append(alias)
-        versions = [
-            self._stored_version(v, tuple(sorted(by_version.get(str(v.version), []))))
-            for v in model_versions
+        with self.connection.refusals(name):
+            versions = self.connection.reader.versions(name)
+        stored = [
+            StoredVersion(
+                facts.name,
+                facts.version,
+                facts.aliases,
+                facts.tags,
+                facts.run_id,
+                partial(self.connection.local, facts.artifact_uri),
+            )
+            for facts in versions
         ]
-        return sorted(versions, key=lambda v: -v.version)
+        return sorted(stored, key=lambda v: -v.version)
 
     # ------------------------------------------------------------------------------------ internals
 
@@ -441,17 +426,6 @@ class Store:
     def _terminate(self, run_id: str, status: str) -> None:
         self.connection.client.set_terminated(run_id, status)
 
-    def _search(self, query: str, experiments: list[str] | None = None) -> Iterator[Any]:
-        client = self.connection.client
-        ids = experiments or [e.experiment_id for e in client.search_experiments()]
-        token: str | None = None
-        while ids:
-            page = client.search_runs(ids, query, max_results=1000, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
-
     def _completed_id(self, beginning: str) -> str:
         """The one id that begins so, or the newest search of that name; `last` is the newest
         finished backtest, `last~1` the one before.
@@ -459,11 +433,7 @@ class Store:
         if recent := re.fullmatch(r"last(?:~(\d+))?", beginning):
             return self._recent_id(beginning, int(recent[1] or 0))
         usable = len(beginning) >= 4 and re.fullmatch(r"[\w-]+", beginning)
-        matches = (
-            [str(run.info.run_id) for run in self._search(f"attributes.run_id LIKE '{beginning}%'")]
-            if usable
-            else []
-        )
+        matches = self.connection.reader.beginning(beginning) if usable else []
         if len(matches) == 1:
             return matches[0]
         if matches:
@@ -471,65 +441,34 @@ class Store:
                 f"run id {beginning} begins {len(matches)} runs: {', '.join(sorted(matches)[:5])}",
                 "type more of it",
             )
-        if usable and (
-            sweep := next(
-                self._search(f"tags.sweep = '{beginning}' AND tags.`mcl.kind` = 'sweep'"), None
-            )
-        ):
-            return str(sweep.info.run_id)  # newest first
+        if usable and (sweep_id := self.connection.reader.sweep(beginning)):
+            return sweep_id
         raise StoreError(
             f"no run has the id {beginning!r}, and no search that name, in {self.uri}",
             "mcl runs lists them",
         )
 
     def _recent_id(self, word: str, back: int) -> str:
-        ids = [e.experiment_id for e in self.connection.client.search_experiments()]
-        query = "tags.`mcl.kind` = 'backtest' AND attributes.status = 'FINISHED'"
-        runs = self.connection.client.search_runs(
-            ids, query, max_results=back + 1, order_by=["attributes.end_time DESC"]
-        )
+        runs = self.connection.reader.backtests(back + 1)
         if len(runs) <= back:
             raise StoreError(
                 f"{word} needs {back + 1} finished backtest{'s' if back else ''} in {self.uri};"
                 f" there are {len(runs)}",
                 "mcl runs lists all runs",
             )
-        return str(runs[back].info.run_id)
+        return runs[back]
 
-    def _stored(self, run: Any) -> StoredRun:
-        tags = dict(run.data.tags)
-        study = self._study_name(str(run.info.experiment_id))
+    def _stored(self, run: RunFacts) -> StoredRun:
         return StoredRun(
-            run_id=str(run.info.run_id),
-            study=study,
-            name=tags.get("mlflow.runName", ""),
-            status=str(run.info.status),
-            params=dict(run.data.params),
-            metrics={flat_name(name): value for name, value in run.data.metrics.items()},
-            tags=tags,
-            parent=tags.get(PARENT),
-            place=partial(self.connection.local, str(run.info.artifact_uri)),
-        )
-
-    def _study_name(self, experiment_id: str) -> str:
-        if experiment_id not in self._studies:
-            self._studies[experiment_id] = str(
-                self.connection.client.get_experiment(experiment_id).name
-            )
-        return self._studies[experiment_id]
-
-    def _stored_version(self, version: Any, aliases: tuple[str, ...]) -> StoredVersion:
-        model = self.connection.client.get_logged_model(
-            str(version.source).removeprefix("models:/")
-        )
-        place = partial(self.connection.local, str(model.artifact_location))
-        return StoredVersion(
-            str(version.name),
-            int(version.version),
-            aliases,
-            dict(version.tags),
-            str(version.run_id),
-            place,
+            run_id=run.run_id,
+            study=run.study,
+            name=run.tags.get("mlflow.runName", ""),
+            status=run.status,
+            params=run.params,
+            metrics={flat_name(name): value for name, value in run.metrics.items()},
+            tags=run.tags,
+            parent=run.tags.get(PARENT),
+            place=partial(self.connection.local, run.artifact_uri),
         )
 
 
