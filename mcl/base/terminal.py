@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import sys
 import textwrap
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mcl.base import duration_history, progress, tables
 from mcl.base.errors import MclError
 from mcl.base.redact import blotter, redacted
+from mcl.base.undefined import finite, is_undefined
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -355,7 +355,7 @@ def text(value: Any) -> str:
     """A cell: floats to six significant digits, `n/a` where there is none, and no more than four
     decimals of next to nothing; a list as its items.
     """
-    if _is_no_time(value) or (isinstance(value, float) and math.isnan(value)):
+    if _is_no_time(value) or is_undefined(value):
         return "n/a"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(text, value)) or "none"
@@ -384,5 +384,5 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite(value)
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)

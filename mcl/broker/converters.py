@@ -11,11 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 from mcl.base.errors import BrokerError
+from mcl.base.instants import NS
 from mcl.broker.fills import reason_of
 from mcl.broker.protocol import Bar, Fill, WorkingOrder
 from mcl.market import calendar
 
-NS = 1_000_000_000
 EXCHANGE_MINUTES = 15  # the exchange opens and closes at quarters of an hour
 _SIZES = {
     "1m": (1, "1 min"),

@@ -17,12 +17,12 @@ from datetime import timedelta
 from typing import Any
 
 from mcl.base.errors import ConnectionLost
+from mcl.base.instants import NS
 from mcl.broker.converters import Interval
 from mcl.broker.protocol import QUIET_NS, Bar, Begin, QualifiedContract
 from mcl.broker.request_gate import RequestGate
 from mcl.market import calendar
 
-NS = 1_000_000_000
 # codes on a bar subscription after which nothing more comes
 STREAM_ENDED = frozenset({162, 366, 10182, 10225})
 GRACE_NS = 2 * NS  # after the close of a bar: its last trades are still being reported

@@ -44,6 +44,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mcl.base.errors import DataError, GuardError, Halt, nearest
+from mcl.base.instants import NS
 from mcl.base.network import is_loopback
 from mcl.broker.protocol import QualifiedContract
 from mcl.config import schema
@@ -56,7 +57,6 @@ LIVE_PORTS = {7496: "TWS", 4001: "IB Gateway"}
 MONEY_VARIABLE = "MCL_LIVE"  # "1" in the environment is one of the three locks of live money
 MAX_SERVER_VERSION = 178  # the newest that ib_async 2.1.0 decodes rightly; it does not check
 CLOCK_LIMIT_SEC = 10.0
-NS = calendar.NS
 _PAPER_ACCOUNT = re.compile(r"D[UFI][A-Z]?\d+")  # live accounts start with U, F or I
 # New York, hour and minute: the broker's nightly reset, the usual restart of a TWS
 RESETS = ((0, 15, 1, 45), (23, 45, 24, 0))

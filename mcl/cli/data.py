@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import DataError, nearest
+from mcl.base.words import many
 
 if TYPE_CHECKING:
     from mcl.data.realism import Row
@@ -60,7 +61,7 @@ def extend(args: Namespace) -> int:
 
 
 def _show_extension(source: str, answer: dict[str, Any]) -> None:
-    added = f"{answer['added']:,} day{'' if answer['added'] == 1 else 's'}"
+    added = many(answer["added"], "day")
     terminal.say(
         f"{added} added: {answer['days']:,} days, {answer['first']} to {answer['last']}, for this"
         f" project in {answer['path']}"

@@ -9,11 +9,11 @@ from typing import Any
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import StoreError, nearest
+from mcl.base.words import many
 from mcl.data.data_note import data_note
 from mcl.library.research import identified
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
-from mcl.report.format import many
 from mcl.tracking import trial_ledger
 from mcl.tracking.store import Store
 

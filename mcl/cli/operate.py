@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from mcl.base import files, terminal
 from mcl.base.errors import LiveError
+from mcl.base.instants import NS
 from mcl.live.ops import control_socket
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-NS = 1_000_000_000
 OVERVIEW = ("alias", "version", "state", "mode", "session", "position", "pnl_usd", "why")
 
 

@@ -4,7 +4,6 @@ back.
 
 from __future__ import annotations
 
-import math
 from argparse import Namespace
 from typing import Any
 
@@ -12,6 +11,8 @@ from mcl import composition
 from mcl.base import access_recorder, progress, terminal
 from mcl.base.errors import ConfigError, LiveError, nearest
 from mcl.base.files import below
+from mcl.base.undefined import is_undefined
+from mcl.base.words import many
 from mcl.library import research as library
 from mcl.tracking.store import Store
 
@@ -243,12 +244,8 @@ def _lived_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _sessions(count: int) -> str:
-    return f"{count} session" if count == 1 else f"{count} sessions"
-
-
 def _number(value: float | None) -> str:
-    return "n/a" if value is None or math.isnan(value) else f"{value:.2f}"
+    return "n/a" if value is None or is_undefined(value) else f"{value:.2f}"
 
 
 def report(args: Namespace) -> int:
@@ -326,7 +323,7 @@ def _costs(table: Any) -> None:
     terminal.say("commission and total (slippage and commission) in USD")
     if table.left_out:
         terminal.say(
-            f"{_sessions(table.left_out)} on a simulated TWS or on synthetic data left out"
+            f"{many(table.left_out, 'session')} on a simulated TWS or on synthetic data left out"
         )
     if table.whole.uncharged_fills:
         terminal.say(
@@ -361,10 +358,10 @@ def _view(name: str, entry: Any) -> Any:
     from mcl.tracking import urls
 
     record, band, facts = entry.record, entry.band(), entry.provenance
-    left, many = record.left(band), len(record.sessions)
+    left, number = record.left(band), len(record.sessions)
     inside = (
-        f"{_sessions(many)} and {record.net_pnl_usd:+,.0f} USD, inside the expected band"
-        if many
+        f"{many(number, 'session')} and {record.net_pnl_usd:+,.0f} USD, inside the expected band"
+        if number
         else "no session yet"
     )
     return RegistryView(

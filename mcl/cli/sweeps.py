@@ -12,7 +12,7 @@ from typing import Any
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import MclError
-from mcl.report.format import many
+from mcl.base.words import many
 from mcl.tracking.store import Store
 
 

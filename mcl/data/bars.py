@@ -21,10 +21,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl.base.errors import DataError, nearest
+from mcl.base.instants import NS
 from mcl.data import truncation
 from mcl.data.columns import Columns, read_only
 from mcl.data.table import PRICES, off_tick
-from mcl.market.calendar import NS, new_york_ns
+from mcl.market.calendar import new_york_ns
 from mcl.market.instruments import Contract, Instrument
 
 MINUTE_NS = 60 * NS

@@ -17,12 +17,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl.base.errors import DataError
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import roll
 from mcl.data.bars import ROLL_COLUMNS, SETTLED, Bars, narrow, ticks_of
 from mcl.data.table import PRICES, ROW_COLUMNS, STEPS_SEC, Rows, published
 from mcl.market import calendar
-from mcl.market.calendar import NS, Sessions, from_day
+from mcl.market.calendar import Sessions, from_day
 from mcl.market.instruments import ACTIVE_MONTHS, DELIVERED_BY_NOTICE, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]

@@ -24,9 +24,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl.base.errors import DataError
+from mcl.base.instants import NS
 from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, clock
 from mcl.market import calendar
-from mcl.market.calendar import DAY_NS, NS, from_day, new_york_ns, to_day
+from mcl.market.calendar import DAY_NS, from_day, new_york_ns, to_day
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mcl.base.instants import NS
 from mcl.data.bars import Bars
 from mcl.data.table import STEPS_SEC
-from mcl.market.calendar import NS, Sessions, from_day, new_york_ns
+from mcl.market.calendar import Sessions, from_day, new_york_ns
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -24,10 +24,10 @@ import pandas as pd
 from pydantic import Field
 
 from mcl.base.errors import DataError
+from mcl.base.instants import NS
 from mcl.config.base_model import Strict
 from mcl.data.conventions import zone_and_lead
 from mcl.data.table import zone
-from mcl.market.calendar import NS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -9,10 +9,11 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import loader
 from mcl.market import calendar
-from mcl.market.calendar import NEW_YORK, NS, Sessions, contract, to_day
+from mcl.market.calendar import NEW_YORK, Sessions, contract, to_day
 from mcl.market.instruments import Contract
 
 MONTHS = 12

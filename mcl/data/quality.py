@@ -22,6 +22,7 @@ import pandas as pd
 
 from mcl.base import progress
 from mcl.base.errors import MclError
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import continuous, dataset, loader
 from mcl.data.bars import Bars
@@ -41,7 +42,7 @@ from mcl.data.table import (
     wrong_scale,
 )
 from mcl.data.table import sentence as place_of
-from mcl.market.calendar import NS, Sessions, from_day, new_york_ns
+from mcl.market.calendar import Sessions, from_day, new_york_ns
 from mcl.market.instruments import Contract, Instrument
 
 Ints = npt.NDArray[np.int64]

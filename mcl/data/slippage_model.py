@@ -23,8 +23,9 @@ import pandas as pd
 from mcl.base import progress
 from mcl.base.errors import DataError
 from mcl.base.files import write_whole
+from mcl.base.instants import NS
 from mcl.data.depth import Book, Depth
-from mcl.market.calendar import NS, new_york_ns
+from mcl.market.calendar import new_york_ns
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -20,8 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl.base.errors import DataError, nearest
+from mcl.base.instants import NS
 from mcl.data.roll import Volumes
-from mcl.market.calendar import NS, Sessions, from_day
+from mcl.market.calendar import Sessions, from_day
 from mcl.market.instruments import INSTRUMENTS, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]

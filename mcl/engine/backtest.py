@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from mcl.base.errors import EngineError
+from mcl.base.instants import NS
 from mcl.base.jit import readonly
 from mcl.config import schema
 from mcl.data.bars import COLUMNS, Bars, Floats, Inside
@@ -130,11 +131,7 @@ def slippage_by_bar(bars: Bars, costs: schema.Costs) -> Floats:
             "costs.slippage_by_hour_ticks has hours, and bars of a whole session have none; use"
             " data.interval=1h or less"
         )
-    hour = (
-        calendar.new_york_ns(bars.close_time - BAR_SEC[bars.interval] * calendar.NS)
-        // (3600 * calendar.NS)
-        % 24
-    )
+    hour = calendar.new_york_ns(bars.close_time - BAR_SEC[bars.interval] * NS) // (3600 * NS) % 24
     table: Floats = np.ceil(np.array(costs.slippage_by_hour_ticks) * QUANTA) / QUANTA
     by_bar: Floats = table[hour]
     return by_bar

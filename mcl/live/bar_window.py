@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from mcl.base.errors import LiveError
+from mcl.base.instants import NS
 from mcl.broker.protocol import Bar
 from mcl.data.bars import COLUMNS, MOST, Bars, ticks_of
 from mcl.data.table import PRICES
-from mcl.live.session_setup import NS, Stage, with_contract
+from mcl.live.session_setup import Stage, with_contract
 
 
 class Window:

@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass, field
 
 from mcl.base.errors import Halt, Uncertain
+from mcl.base.instants import NS
 from mcl.broker.guards import PreTradeGate, expected_downtime
 from mcl.broker.protocol import Broker
 from mcl.live.reconcile import unexplained
 from mcl.live.runner import Runner, SessionConfig
-from mcl.live.session_setup import NS
 from mcl.live.status import State
 from mcl.live.status_board import StatusBoard
 from mcl.market import calendar

@@ -21,7 +21,6 @@ session, with the reason), `alert`.
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from typing import Any, Literal, Self
 
 from mcl.base.errors import LiveError
 from mcl.base.files import private_file
+from mcl.base.undefined import is_undefined
 
 Kind = Literal[
     "begin", "bar", "decision", "armed", "order", "protect", "sent", "answered", "margin",
@@ -202,4 +202,4 @@ def _plain(value: Any) -> Any:
     """Encode as JSON, which has no NaN: null is written for it."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if is_undefined(value) else value

@@ -4,7 +4,6 @@ decision. No session has to run.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from mcl.base.errors import LiveError, nearest
 from mcl.base.files import plain_yaml
+from mcl.base.undefined import is_undefined
 from mcl.broker.fills import traded_for
 from mcl.data.synthetic.watermark import SYNTHETIC
 from mcl.engine.diagnostics import LIMIT_OF
@@ -283,7 +283,7 @@ def sentence(row: dict[str, Any]) -> str:
 
 
 def _signed(value: float | None) -> str:
-    if value is None or math.isnan(value):
+    if value is None or is_undefined(value):
         return "unknown"
     return f"{value:+.3g}" if value else "0"
 

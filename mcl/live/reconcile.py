@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from mcl.base.errors import Halt, LiveError
+from mcl.base.instants import NS
 from mcl.broker.fills import STOP, TAKE_PROFIT, decision_of, execution_root
 from mcl.broker.protocol import Bar, Broker, BrokerSnapshot, Fill, QualifiedContract, WorkingOrder
 from mcl.data.roll import gap
@@ -29,7 +30,7 @@ from mcl.live.journal import Draft, Journal
 from mcl.live.roll_orders import declare
 from mcl.live.roll_state import ContractRoll
 from mcl.live.runner import Runner, SessionConfig
-from mcl.live.session_setup import NS, Stage, stage_after_roll, with_history
+from mcl.live.session_setup import Stage, stage_after_roll, with_history
 from mcl.live.session_state import SessionBook, book_of, carried_over
 from mcl.live.status_board import StatusBoard
 from mcl.market import calendar

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mcl.base.instants import NS
 from mcl.broker.fills import decision_of
 from mcl.broker.protocol import Fill
 from mcl.data.bars import Bars
@@ -25,7 +26,7 @@ from mcl.engine.decision import Target, sign
 from mcl.market import calendar
 from mcl.market.instruments import Contract
 
-AT_ONCE_NS = 60 * calendar.NS
+AT_ONCE_NS = 60 * NS
 OUT, IN = "/out", "/in"  # what follows the reference of a roll on the orders of its two legs
 
 

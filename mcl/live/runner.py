@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from mcl.base.errors import GuardError, LiveError, Uncertain
+from mcl.base.instants import NS
+from mcl.base.undefined import finite
 from mcl.broker.protocol import QUIET_NS, Bar, Broker, BrokerAccount, Fill, QualifiedContract
 from mcl.config import schema
 from mcl.engine.account import Holding, Money
@@ -29,7 +31,7 @@ from mcl.engine.decision import Account, Intent, Target, decide
 from mcl.live.bar_window import Window
 from mcl.live.journal import Draft, Journal
 from mcl.live.roll_orders import execute_roll
-from mcl.live.session_setup import NS, Stage
+from mcl.live.session_setup import Stage
 from mcl.live.session_state import Chain, SessionBook, give_up
 from mcl.live.session_tasks import Turn
 from mcl.live.status import Mode
@@ -307,13 +309,13 @@ class Runner:
             "position": account.position,
             "equity_usd": account.equity_usd,
         }
-        body |= {"wanted": _number(self.intent.wanted)}
+        body |= {"wanted": finite(self.intent.wanted)}
         body |= dict(zip(("signal", "scale"), self.factors, strict=True)) | {
             "target": target.position,
             "block": target.block,
             **_distances(target),
         }
-        body |= {"close_delay_sec": _number(self.broker.timing.close_delay_sec)}
+        body |= {"close_delay_sec": finite(self.broker.timing.close_delay_sec)}
         body |= {
             "locked": target.locked,
             "halted": target.halted,
@@ -325,7 +327,7 @@ class Runner:
             "time": bar.close_time,
             "close": bar.close,
             "position": account.position,
-            "wanted": _number(self.intent.wanted),
+            "wanted": finite(self.intent.wanted),
         }
         block = Block(target.block).name
         self.status_board.decisions.append(
@@ -551,7 +553,3 @@ def reference(deployed: Deployable, stage: Stage, close_time: int) -> str:
 
 def _distances(target: Target) -> dict[str, float]:
     return {"stop_ticks": target.stop_ticks, "take_profit_ticks": target.take_profit_ticks}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

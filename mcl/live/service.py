@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from mcl.base.errors import LiveError, MclError
 from mcl.base.files import write_whole
+from mcl.base.instants import NS
 from mcl.base.jit import return_freed_memory
 from mcl.config import schema
 from mcl.data.download import chunks
@@ -67,7 +68,6 @@ LEAVE_SEC = 15.0  # so long an operator who says stop waits for reading and fetc
 AUDIT_SEC = 30.0  # and for an audit
 FETCH_AGAIN_DAYS = 10  # before the end of what is stored: gaps there are checked once more
 AUDIT_PAGE = "audit.prom"  # the last audit, for the metrics page
-NS = calendar.NS
 T = TypeVar("T")
 log = logging.getLogger("mcl.live")
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.base.errors import LiveError
+from mcl.base.instants import NS
 from mcl.broker.protocol import Bar
 from mcl.config import schema
 from mcl.data import continuous, loader
@@ -29,7 +30,6 @@ from mcl.risk.limits import BAR_SEC
 from mcl.risk.warmup import memory_bars, memory_sessions
 from mcl.strategy import Strategy
 
-NS = calendar.NS
 # more than a long weekend between the last known session and today's: the roll rule may have missed
 # a roll
 STALE_DAYS = 5

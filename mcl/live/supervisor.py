@@ -30,6 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mcl.base.back_off import pause_sec
 from mcl.base.errors import (
     BrokerError,
     ConnectionLost,
@@ -368,7 +369,7 @@ class Supervisor:
                 f"the broker has not answered for {limit:g} s: {error.message}",
             )
         settings = self.session.broker.reconnect
-        longest = min(settings.longest_sec, settings.first_sec * 2 ** min(self._attempt - 1, 16))
+        longest = pause_sec(self._attempt, settings.first_sec, settings.longest_sec)
         await self._pause(longest * random.uniform(0.5, 1.0))
 
     async def _pause(self, seconds: float) -> None:
@@ -388,8 +389,8 @@ class Supervisor:
             await self._pause(self._until_next_attempt())
 
     def _until_next_attempt(self) -> float:
-        longest: float = self.session.broker.reconnect.first_sec * 2 ** min(self._failures, 16)
-        return min(LONGEST_SEC, longest)
+        first_sec = self.session.broker.reconnect.first_sec
+        return pause_sec(self._failures + 1, first_sec, LONGEST_SEC)
 
     async def _doubt(self, error: Uncertain) -> None:
         """The books are compared at once; a doubt that does not go away is a person's affair."""

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.base.errors import DataError, nearest
+from mcl.base.instants import NS
 from mcl.market.instruments import DELIVERED_BY_NOTICE, INSTRUMENTS, MONTH_CODES, Contract
 
 Ints = npt.NDArray[np.int64]
 
 NEW_YORK = ZoneInfo("America/New_York")
-NS = 1_000_000_000
 DAY_NS = 86_400 * NS
 SESSIONS_PER_YEAR = 252  # by which every annual figure is reckoned
 SESSION_SHIFT_NS = 6 * 3600 * NS  # 18:00 New York + 6 h = midnight of the trade date

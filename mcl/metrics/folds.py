@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.base.errors import ConfigError
+from mcl.base.words import many
 
 Rows = npt.NDArray[np.int64]
 Days = npt.NDArray[np.datetime64]
@@ -86,7 +87,7 @@ class Length:
         return self.count * MONTHS[self.unit]
 
     def __str__(self) -> str:
-        return f"{self.count} {self.unit}{'s' if self.count > 1 else ''}"
+        return many(self.count, self.unit)
 
 
 def windows(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mcl.base.words import many
 from mcl.metrics.performance import NORMAL, Floats, annual, per_session, sharpe_variance_factor
 
 EULER_GAMMA = 0.5772156649015329
@@ -256,7 +257,7 @@ class Luck:
     @property
     def count(self) -> str:
         """`114 trials of ema_cross on MCL synthetic zero_edge 7`"""
-        return f"{self.trials:,} trial{'' if self.trials == 1 else 's'} of {self.of}"
+        return f"{many(self.trials, 'trial')} of {self.of}"
 
     @property
     def sentence(self) -> str:

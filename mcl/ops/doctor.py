@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from mcl import DISTRIBUTION, composition
 from mcl.base.errors import MclError
 from mcl.base.redact import NAMES, secret
+from mcl.base.words import many
 from mcl.ops.restore import PLAN
 from mcl.tracking import schema, sqlite_writer
 from mcl.tracking.store import Store
@@ -204,8 +205,7 @@ def _schema(database: Path, runs: int) -> MachineCheck:
             how,
         )
     description = (
-        f"{database}, {schema.origin(sqlite_writer.revision(database))}, {runs}"
-        f" {'run' if runs == 1 else 'runs'}"
+        f"{database}, {schema.origin(sqlite_writer.revision(database))}, {many(runs, 'run')}"
     )
     if sqlite_writer.revision(database) in schema.TESTED:
         return MachineCheck("run store", "ok", description)

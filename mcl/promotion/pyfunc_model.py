@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from mcl.base.errors import DataError
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import sources
 from mcl.data.bars import Bars
@@ -85,7 +86,7 @@ def bars_of(rows: pd.DataFrame, data: schema.Data) -> Bars:
     close_time = _stamps(rows["close_time"])
     if len(rows) == 0 or (np.diff(close_time) <= 0).any():
         raise DataError("the bars must have rows, with close times that increase")
-    session = _stamps(rows["session"]) // (86_400 * calendar.NS)
+    session = _stamps(rows["session"]) // (86_400 * NS)
     shift, left_at, ratio = (
         rows[name].to_numpy(np.float64)[first] for name in ("adjustment", "outgoing_open", "ratio")
     )

@@ -14,6 +14,7 @@ from typing import Any
 from mcl import composition
 from mcl.base.differences import Differences, differences, flatten
 from mcl.base.errors import LiveError, StoreError
+from mcl.base.instants import instant
 from mcl.metrics.overfit import Luck
 from mcl.metrics.performance import per_session
 from mcl.promotion import aliases, bundle, reproduce
@@ -170,7 +171,7 @@ def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
     for place, m in enumerate(changes):
         dated.append(
             (
-                provenance.instant(m.at),
+                instant(m.at),
                 place,
                 Event(m.at, "registry", m.name, m.action, m.version, m.by, m.why),
             )
@@ -179,11 +180,11 @@ def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
     for path in files:
         for commit in provenance.commits(root, path.relative_to(root)):
             head = FIRST_LINE.match(commit.first_line)
-            version, at = int(head["version"]) if head else None, provenance.instant(commit.at)
+            version, at = int(head["version"]) if head else None, instant(commit.at)
             places = (
                 i
                 for i, m in enumerate(changes)
-                if (m.name, m.version, provenance.instant(m.at)) == (path.stem, version, at)
+                if (m.name, m.version, instant(m.at)) == (path.stem, version, at)
             )
             event = Event(
                 commit.at,

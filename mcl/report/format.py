@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mcl.base.words import many
+
 UNDEFINED = "n/a"
 
 
@@ -226,7 +228,7 @@ def verdict(metrics: Mapping[str, float]) -> Verdict:
         )
         return Verdict("good", "Above zero", text)
     counted = (
-        f"{number(deflated, 'percent')} after {trials:,.0f} trial{'' if trials == 1 else 's'} of"
+        f"{number(deflated, 'percent')} after {many(trials, 'trial')} of"
         " this strategy on this market"
     )
     if deflated >= CREDIBLE:
@@ -247,11 +249,6 @@ def p_text(p: float) -> str:
     if math.isnan(p):
         return UNDEFINED
     return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def many(count: int, noun: str) -> str:
-    """`1 trial`, `2 trials`, `1,244 trades`"""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def stopped(drawdown_frac: float, limit: float | None, day: str = "") -> str:

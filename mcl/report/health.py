@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mcl.base.differences import flatten
+from mcl.base.words import many
 from mcl.data.quality import Health
 from mcl.market.calendar import from_day
 from mcl.report.format import Verdict, number, scalar
@@ -85,18 +86,14 @@ def _verdict(health: Health) -> Verdict:
         return Verdict(
             "bad",
             "Not fit",
-            f"{_plural(errors, 'error')} ({kinds}): no result on these data should be believed.",
+            f"{many(errors, 'error')} ({kinds}): no result on these data should be believed.",
         )
     if warnings:
         kinds = ", ".join(dict.fromkeys(f.kind for f in health.findings if f.severity == "warning"))
         return Verdict(
-            "unclear", "Usable", f"No error; {_plural(warnings, 'warning')} to look at ({kinds})."
+            "unclear", "Usable", f"No error; {many(warnings, 'warning')} to look at ({kinds})."
         )
     return Verdict("good", "Fit", "No error and no warning.")
-
-
-def _plural(n: int, word: str) -> str:
-    return f"{n:,} {word}" + ("" if n == 1 else "s")
 
 
 def _cards(health: Health) -> str:

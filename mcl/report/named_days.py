@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcl.base.instants import NS
 from mcl.engine.result import Result
-from mcl.market.calendar import NS, to_day
+from mcl.market.calendar import to_day
 from mcl.market.named_days import NAMED_DAYS, ROOTS, NamedDay
 from mcl.report.format import number
 from mcl.report.theme import Cell, scroll, table

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mcl.base.differences import differences, flatten
+from mcl.base.words import many
 from mcl.data.data_note import data_note
 from mcl.engine.result import Result
 from mcl.report.activity import costs, exposure, hours, limits, months, rolls, waterfall
@@ -188,7 +189,7 @@ def _card_note(name: str, view: RunView) -> str:
             if "best_by_luck" in metrics
             else ""
         )
-        return f"{chance}{count:,.0f} trial{'' if count == 1 else 's'}"
+        return f"{chance}{many(count, 'trial')}"
     notes = {
         "net_pnl_usd": ("return_frac", "of capital"),
         "max_drawdown_usd": ("max_drawdown_frac", "of the peak"),

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mcl.base.undefined import finite
 from mcl.metrics.undefined import reasons
 from mcl.report.format import Verdict, metric, value_text
 
@@ -243,7 +243,7 @@ def milliseconds(close_time: Any) -> Any:
 
 def finite_list(values: Any) -> list[float | None]:
     """Floats for JSON: what is not finite becomes null."""
-    return [float(v) if math.isfinite(v) else None for v in np.asarray(values, dtype=np.float64)]
+    return [finite(float(value)) for value in np.asarray(values, dtype=np.float64)]
 
 
 def page(

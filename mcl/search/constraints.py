@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcl.base.errors import ConfigError, nearest
+from mcl.base.undefined import is_undefined
 
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -76,10 +77,7 @@ class Rule:
         if any(name not in values_by_name for name in self.names):
             return ""
         left, right = self.left.value(values_by_name), self.right.value(values_by_name)
-        undefined = any(
-            value is None or (isinstance(value, float) and math.isnan(value))
-            for value in (left, right)
-        )
+        undefined = is_undefined(left) or is_undefined(right)
         try:
             if not undefined and COMPARISONS[self.comparison](left, right):
                 return ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from mcl.base import terminal
+from mcl.base.undefined import finite, is_undefined
 from mcl.metrics.overfit import Luck
 from mcl.search.trial import Outcome
 
@@ -112,7 +113,7 @@ class SweepStatistics:
             "trials_per_sec": self.rate,
             "here": self.done - self.earlier,
             "trial_sec": self.spent_sec / max(1, self.done - self.earlier),
-            "eta_sec": self.eta_sec if math.isfinite(self.eta_sec) else None,
+            "eta_sec": finite(self.eta_sec),
             "metric": self.metric,
             "best": leader and leader | headlines,
             "luck": (
@@ -282,7 +283,7 @@ def cell_text(value: Any) -> str:
     """The text of a value in a table. A dash for an axis that does not exist at a point, or a
     metric that is not defined there.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_undefined(value):
         return "–"
     return (
         f"{value:.4g}"

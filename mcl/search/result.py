@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mcl.base.undefined import is_undefined
 from mcl.metrics.overfit import Luck
 from mcl.report.format import number
 from mcl.search.progress import SweepStatistics, cell_text
@@ -94,7 +95,7 @@ class SweepResult:
             scored, around = feasible, around.where(feasible)
         values = self.trials["value"].astype(float).where(scored)
         row, peak = self._extreme(around, values), self._extreme(values)
-        present_keys = [key for key in self.keys if not _is_missing(row[key])]
+        present_keys = [key for key in self.keys if not is_undefined(row[key])]
         names = [f"{key.removeprefix('strategy.')} {cell_text(row[key])}" for key in present_keys]
         peak_text = (
             f"Best by peak: trial {peak['trial']}, {self.metric} {cell_text(float(peak['value']))}"
@@ -179,10 +180,6 @@ class SweepResult:
             if rows
             else []
         )
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def by_value(scored: pd.DataFrame, maximize: bool) -> pd.DataFrame:

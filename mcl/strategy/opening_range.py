@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from mcl.base.errors import ConfigError
+from mcl.base.instants import NS
 from mcl.base.jit import njit, readonly
 from mcl.data.bars import Bars, Floats, Ints, Narrow
 from mcl.data.table import STEPS_SEC
@@ -80,9 +81,7 @@ class OpeningRange:
     def _since(self, close_time: Ints) -> Ints:
         """Seconds from the last `start` to each close, in (0, 86400]."""
         hours, minutes = self.start.split(":")
-        clock = calendar.new_york_ns(close_time) // calendar.NS - 60 * (
-            60 * int(hours) + int(minutes)
-        )
+        clock = calendar.new_york_ns(close_time) // NS - 60 * (60 * int(hours) + int(minutes))
         since: Ints = (clock - 1) % DAY_SEC + 1
         return since
 

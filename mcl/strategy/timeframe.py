@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcl.base.errors import ConfigError
+from mcl.base.instants import NS
 from mcl.data.bars import Bars, Floats, Ints
 from mcl.data.table import STEPS_SEC
-from mcl.market.calendar import NS
 
 SESSION_SEC = 86_400  # a session counts as a whole day
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -297,10 +296,6 @@ def commits(folder: Path, file: Path) -> list[Commit]:
         text = _git(folder, "show", f"{short}:./{file.as_posix()}")
         history.append(Commit(short, at, by, subject, f"{text.partition(chr(10))[0]}\n"))
     return history
-
-
-def instant(at: str) -> datetime:
-    return datetime.fromisoformat(at).astimezone(UTC)
 
 
 def argv() -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from mcl.base.errors import StoreError, nearest
 from mcl.base.files import below
+from mcl.base.words import many
 from mcl.tracking import filesystem, postgres, sqlite_writer
 from mcl.tracking.client import StoreConnection, cannot_write
 from mcl.tracking.naming import NOTE, RunDataset, flat_name, linked, stored_name
@@ -452,7 +453,7 @@ class Store:
         runs = self.connection.reader.backtests(back + 1)
         if len(runs) <= back:
             raise StoreError(
-                f"{word} needs {back + 1} finished backtest{'s' if back else ''} in {self.uri};"
+                f"{word} needs {many(back + 1, 'finished backtest')} in {self.uri};"
                 f" there are {len(runs)}",
                 "mcl runs lists all runs",
             )

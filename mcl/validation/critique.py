@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from mcl.base import progress
+from mcl.base.words import many
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, min_track_record
 from mcl.metrics.trades import closed, net
-from mcl.report.format import CREDIBLE, many, stopped
+from mcl.report.format import CREDIBLE, stopped
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.store import Store
 from mcl.validation import stress

@@ -16,6 +16,7 @@ import pandas as pd
 from mcl import composition, metrics
 from mcl.base import progress
 from mcl.base.errors import MclError
+from mcl.base.words import many
 from mcl.data.loader import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import Result
@@ -23,7 +24,6 @@ from mcl.metrics import performance as perf
 from mcl.metrics.multiple import random_entry
 from mcl.metrics.performance import Floats
 from mcl.metrics.regime import THIRDS, market_volatility, terciles
-from mcl.report.format import many
 from mcl.validation.subject import Subject
 
 APRIL_2020 = (date(2020, 4, 1), date(2020, 5, 1))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcl.base.words import many
 from mcl.data.data_note import data_note
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, n_effective
@@ -23,7 +24,7 @@ from mcl.validation.walk_forward import Walked
 def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
     about, own = a.subject, a.subject.metrics
     days = _days(about.result.session_returns.index)
-    counted = f"{a.tally.count:,} trial{'' if a.tally.count == 1 else 's'}"
+    counted = many(a.tally.count, "trial")
     looked = f"hold-out looked at {a.look.number}×" if a.look.number else "hold-out not looked at"
     return ValidationView(
         title=about.stored.name,

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcl.base.errors import DataError
+from mcl.base.instants import NS, instant
 from mcl.data import dbn
 from mcl.data.download import chunks
 from mcl.data.download.dbn_check import inspect
@@ -62,7 +63,7 @@ def test_no_session_is_cut_in_two(span: chunks.Span, schema: str) -> None:
         for piece in chunks.split(schema, span, batch=False)
     ]
     edges = [
-        int(chunks.instant(edge).timestamp()) * calendar.NS
+        int(instant(edge).timestamp()) * NS
         for edge in [p.begin for p in pieces] + [pieces[-1].until]
     ]
     assert edges == sorted(edges)

@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from mcl.base.errors import DataError, nearest
 from mcl.base.files import plain_name
+from mcl.base.instants import NS, instant
 from mcl.market import calendar
 
 # How much one request asks for, and how much one batch job does.
@@ -114,7 +115,7 @@ def edge(schema: str, on: date) -> str:
     """The instant at which the chunk of a trade date begins, ISO 8601 in UTC."""
     if schema == "definition":
         return f"{on - timedelta(days=1)}T00:00:00Z"
-    opens = datetime.fromtimestamp(calendar.ns_of(on - timedelta(days=1), 18) // calendar.NS, UTC)
+    opens = datetime.fromtimestamp(calendar.ns_of(on - timedelta(days=1), 18) // NS, UTC)
     return f"{opens:%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -130,12 +131,6 @@ def last_whole(schema: str, available: str) -> date:
 
 def later(one: str, other: str) -> str:
     return max(one, other, key=instant)
-
-
-def instant(text: str) -> datetime:
-    """An ISO 8601 time, UTC unless it says otherwise."""
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 def missing(wanted: Span, spans: Iterable[Span]) -> list[Span]:

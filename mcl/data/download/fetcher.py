@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from mcl.base.errors import DataError
+from mcl.base.instants import instant
 from mcl.data.download import chunks
 from mcl.data.download.chunks import DownloadChunk
 from mcl.data.download.client import DATASET, Request, VendorClient
@@ -287,7 +288,7 @@ def _same(job: dict[str, Any], request: Request) -> bool:
         all(str(job.get(name)) == value for name, value in words.items())
         and (",".join(symbols) if isinstance(symbols, list) else symbols) == request.symbols
         and all(
-            chunks.instant(str(job.get(name))) == chunks.instant(getattr(request, name))
+            instant(str(job.get(name))) == instant(getattr(request, name))
             for name in ("start", "end")
         )
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from mcl.base.errors import DataError
+from mcl.base.instants import instant
 from mcl.data.download import chunks, client
 from mcl.data.download.chunks import DownloadChunk, Span
 from mcl.data.download.client import VendorClient
@@ -320,8 +321,8 @@ def _span(order: DownloadOrder, wanted: list[str], spans: dict[str, tuple[str, s
     """The trade dates of an order that are wholly there, in every schema."""
     available = [spans.get(schema, spans[""]) for schema in wanted]
     begin, end = (
-        max((a for a, _ in available), key=chunks.instant),
-        min((b for _, b in available), key=chunks.instant),
+        max((a for a, _ in available), key=instant),
+        min((b for _, b in available), key=instant),
     )
     whole = min(chunks.last_whole(schema, end) for schema in wanted)
     first, last = (

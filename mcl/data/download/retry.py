@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from mcl.base.back_off import pause_sec
 from mcl.base.errors import DataError
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class RetryPolicy:
 
     def delay_sec(self, attempt: int, asked_sec: float | None) -> float:
         """The wait after the attempt with this number, counted from 1."""
-        own = min(self.cap_sec, self.first_sec * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        own = pause_sec(attempt, self.first_sec, self.cap_sec) * random.uniform(0.5, 1.0)
         return max(own, asked_sec or 0.0)
 
 

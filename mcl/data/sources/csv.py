@@ -24,6 +24,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from mcl.base.errors import DataError, nearest
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.config.base_model import Strict
 from mcl.data import conventions, csv_text
@@ -41,7 +42,7 @@ from mcl.data.table import (
     on_tick,
 )
 from mcl.market import calendar, symbols
-from mcl.market.calendar import DAY_NS, NS, Sessions, from_day, parse_symbol, session_of
+from mcl.market.calendar import DAY_NS, Sessions, from_day, parse_symbol, session_of
 from mcl.market.instruments import Contract, Instrument
 
 Ints = npt.NDArray[np.int64]

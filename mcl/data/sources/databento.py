@@ -25,6 +25,7 @@ import pandas as pd
 from mcl.base import progress
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import record_files
 from mcl.data.record_files import ALONGSIDE, INTERVALS, Format
@@ -41,7 +42,7 @@ from mcl.data.table import (
     statistics,
 )
 from mcl.market import calendar, contract_master
-from mcl.market.calendar import DAY_NS, NS, from_day, to_day
+from mcl.market.calendar import DAY_NS, from_day, to_day
 from mcl.market.instruments import Instrument
 
 if TYPE_CHECKING:

@@ -205,7 +205,7 @@ def _refuse_differences(path: Path, old: pd.DataFrame, new: pd.DataFrame) -> Non
     left, right = before.reindex(days), after.reindex(days)
     differs = ~((left == right) | (left.isna() & right.isna())).all(axis=1).to_numpy()
     if differs.any():
-        day, count = days[np.argmax(differs)], _days(int(differs.sum()))
+        day, count = days[np.argmax(differs)], many(int(differs.sum()), "day")
         prices = (_cells(frame, day) for frame in (before, after))
         raise DataError(
             f"{path} disagrees with the table on {count}, first on {day.date()}:"
@@ -219,10 +219,6 @@ def _cells(frame: pd.DataFrame, day: pd.Timestamp) -> str:
         return "no such day"
     prices = frame.loc[day].to_numpy(np.float64)
     return ",".join("" if np.isnan(price) else f"{price:g}" for price in prices)
-
-
-def _days(count: int) -> str:
-    return f"{count:,} day{'' if count == 1 else 's'}"
 
 
 def _raw(data: EiaData, root: Path) -> Raw:

@@ -12,8 +12,9 @@ import numpy as np
 
 from mcl.base.errors import DataError, nearest
 from mcl.base.files import write_whole
+from mcl.base.instants import NS
 from mcl.data import dbn
-from mcl.market.calendar import NS, Sessions, from_day
+from mcl.market.calendar import Sessions, from_day
 
 Records = dbn.Records
 MINUTE = 60 * NS

@@ -33,11 +33,12 @@ import numpy.typing as npt
 from mcl.base import progress
 from mcl.base.errors import DataError, StoreError
 from mcl.base.files import below, write_whole
+from mcl.base.instants import NS
 from mcl.data import dbn
 from mcl.data.synthetic import calibration, defects, price_process
 from mcl.data.synthetic.price_process import LISTED, Edge, SyntheticSession
 from mcl.market import calendar
-from mcl.market.calendar import NS, Sessions
+from mcl.market.calendar import Sessions
 from mcl.market.contract_master import NOTICE, WATERMARK
 from mcl.market.instruments import MCL, Contract
 

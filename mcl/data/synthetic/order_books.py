@@ -21,10 +21,11 @@ import numpy.typing as npt
 
 from mcl.base import progress
 from mcl.base.errors import DataError
+from mcl.base.instants import NS
 from mcl.data import dbn
 from mcl.data.table import PRICES
 from mcl.market import calendar
-from mcl.market.calendar import DAY_NS, NS, from_day, to_day
+from mcl.market.calendar import DAY_NS, from_day, to_day
 from mcl.market.instruments import MCL
 
 Ints = npt.NDArray[np.int64]

@@ -24,6 +24,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from mcl.base.instants import NS
 from mcl.base.jit import njit
 from mcl.data.synthetic import calibration
 from mcl.market import calendar
@@ -465,7 +466,7 @@ def _gaps(table: Sessions, rng: Random) -> Floats:
     """The jump at the open of every session, in ticks."""
     n = len(table)
     apart = np.diff(table.open_ns, prepend=table.open_ns[0])
-    weekend = apart > 48 * 3600 * calendar.NS
+    weekend = apart > 48 * 3600 * NS
     sizes = np.zeros(n)
     for chosen, gap, cycle in (
         (~weekend, BREAK_GAP, 4 * CYCLE // 5),

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from mcl.base.alert import Alert
+from mcl.base.back_off import pause_sec
 from mcl.config import schema
 from mcl.live.ops.session_log import log
 from mcl.live.status import Status
@@ -148,7 +149,6 @@ class DeliveryThread:
             self._deliver(notice)
 
     def _deliver(self, notice: Notice) -> None:
-        pause = self._first
         for attempt in range(1, self.channel.attempts + 1):
             try:
                 self.channel.send(notice)
@@ -167,8 +167,8 @@ class DeliveryThread:
                         attempts=attempt,
                     )
                     return
+                pause = pause_sec(attempt, self._first, self._longest)
                 self._ending.wait(min(max(pause, error.after_sec), self._longest))
-                pause *= 2
             else:
                 self.delivered += 1
                 return

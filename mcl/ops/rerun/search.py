@@ -22,6 +22,7 @@ from mcl import metrics
 from mcl.base import progress
 from mcl.base.differences import Differences, differences
 from mcl.base.errors import StoreError
+from mcl.base.undefined import is_undefined
 from mcl.ops.rerun.result import Again
 from mcl.promotion.reproduce import moved
 from mcl.search import walk_forward as walking
@@ -248,11 +249,7 @@ def _now(outcome: Outcome) -> dict[str, Any]:
 
 def _without_undefined(values: dict[str, Any]) -> dict[str, Any]:
     """Without the undefined, which a table has for every trial that was never simulated."""
-    return {
-        name: value
-        for name, value in values.items()
-        if not (value is None or (isinstance(value, float) and math.isnan(value)))
-    }
+    return {name: value for name, value in values.items() if not is_undefined(value)}
 
 
 def _number(value: Any) -> float:

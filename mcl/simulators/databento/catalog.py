@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
+from mcl.base.instants import NS
 from mcl.data import dbn
-from mcl.market.calendar import DAY_NS, NS, from_day
+from mcl.market.calendar import DAY_NS, from_day
 from mcl.simulators.databento.derived import COARSER, FROM_BOOKS, Stored, books, coarser, stored
 from mcl.simulators.databento.symbology import Meaning, Symbols
 

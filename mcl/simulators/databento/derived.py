@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from mcl.base.instants import NS
 from mcl.data import dbn
 from mcl.market import calendar
-from mcl.market.calendar import DAY_NS, NS, from_day
+from mcl.market.calendar import DAY_NS, from_day
 
 COARSER = {"ohlcv-1h": 3600 * NS, "ohlcv-1d": DAY_NS}
 _SNAPSHOTS = {"bbo-1s": NS, "bbo-1m": 60 * NS}

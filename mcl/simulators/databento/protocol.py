@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any
 
+from mcl.base import instants
 from mcl.base.errors import DataError, nearest
-from mcl.market.calendar import DAY_NS, NS
+from mcl.base.instants import NS
+from mcl.market.calendar import DAY_NS
 from mcl.simulators.databento.catalog import Catalog, Query, iso
 
 DOCS = "https://databento.com/docs"
@@ -232,8 +234,8 @@ def instant(text: str, name: str) -> int:
     if text.isdigit() and len(text) > 8:
         return int(text)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = instants.instant(text)
     except ValueError as error:
         raise ApiError(422, "data_time_invalid", f"{name}={text!r} is no ISO 8601 time.") from error
-    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return since // timedelta(microseconds=1) * (NS // 1_000_000)

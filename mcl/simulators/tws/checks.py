@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from mcl.simulators.tws import stamps
 from mcl.simulators.tws.account import SimulatedAccount
 from mcl.simulators.tws.contracts import Listed, Listings
 from mcl.simulators.tws.listener import BrokerOptions
@@ -21,7 +20,6 @@ _BAD_TIME = (
     "The date, time, or time-zone entered is invalid. The correct format is yyyymmdd hh:mm:ss"
     " xx/xxxx"
 )
-NS = 1_000_000_000
 
 
 class Reject(Exception):
@@ -124,13 +122,8 @@ def _trailing_prices(request: Values) -> Iterator[float | None]:
 
 
 def instant(text: str) -> int:
-    """`20260811-13:00:00` is UTC, `20260811 09:00:00 US/Eastern` has its zone, without one New York
-    is meant. Nanoseconds.
-    """
-    stamp, zone = text[:17], text[17:].strip()
+    """Read a time of an order, nanoseconds; Reject for what is none."""
     try:
-        place = UTC if stamp[8:9] == "-" else ZoneInfo(zone or "America/New_York")
-        moment = datetime.strptime(stamp.replace("-", " "), "%Y%m%d %H:%M:%S")
-    except (ValueError, ZoneInfoNotFoundError):
+        return stamps.instant(text)
+    except ValueError:
         raise Reject(391, _BAD_TIME) from None
-    return int(moment.replace(tzinfo=place).timestamp()) * NS

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property, lru_cache
 
+from mcl.base.instants import NS
 from mcl.market import calendar
 from mcl.market.instruments import INSTRUMENTS, MONTH_CODES, Contract, Instrument
 from mcl.simulators.tws.messages import Values, number
@@ -130,7 +131,7 @@ def _hours(root: str, today: date, start_minute: int, days: int = 6) -> str:
             spans.append(f"{day:%Y%m%d}:CLOSED")
             continue
         start = day - timedelta(days=1) if start_minute >= 18 * 60 else day
-        end_minute = int(calendar.new_york_ns(closes[day])) // (60 * calendar.NS) % 1440
+        end_minute = int(calendar.new_york_ns(closes[day])) // (60 * NS) % 1440
         spans.append(f"{start:%Y%m%d}:{_clock(start_minute)}-{day:%Y%m%d}:{_clock(end_minute)}")
     return ";".join(spans)
 

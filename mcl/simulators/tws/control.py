@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mcl.base.errors import BrokerError, MclError, nearest
 from mcl.simulators.tws.fault_catalog import CATALOG
-from mcl.simulators.tws.render import local_time
+from mcl.simulators.tws.stamps import local_time
 
 if TYPE_CHECKING:
     from mcl.simulators.tws.server import SimulatedTWS

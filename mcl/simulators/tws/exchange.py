@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from mcl.base.instants import NS
 from mcl.market import calendar
 from mcl.simulators.tws import matching
 from mcl.simulators.tws.contracts import Listed
@@ -22,8 +23,8 @@ from mcl.simulators.tws.orders import LIMITED, TOUCHED, TRAILING, Order
 from mcl.simulators.tws.tape import Tick
 
 _LIQUID_NS = (
-    (9 * 60 + 30) * 60 * calendar.NS,
-    17 * 3600 * calendar.NS,
+    (9 * 60 + 30) * 60 * NS,
+    17 * 3600 * NS,
 )  # 09:30 to 17:00 New York: when orders without outsideRth are triggered
 
 

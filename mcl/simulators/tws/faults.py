@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mcl.base.errors import BrokerError, nearest
+from mcl.base.instants import NS
 from mcl.simulators.tws.messages import Values
 from mcl.simulators.tws.request_messages import REQUESTS
 from mcl.simulators.tws.response_messages import ANSWERS
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from mcl.simulators.tws.server import SimulatedTWS
     from mcl.simulators.tws.session import ClientSession
 
-NS = 1_000_000_000
 _REQUEST_NAMES = {message.name for message in REQUESTS.values()}
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mcl.base.instants import NS
 from mcl.simulators.tws.messages import Values
 from mcl.simulators.tws.replay import TapeTrack
 from mcl.simulators.tws.stream import around, path, tick_by_tick
-from mcl.simulators.tws.tape import NS, Tick, Ticks
+from mcl.simulators.tws.tape import Tick, Ticks
 
 # what to show -> kind of tick
 KINDS = {"TRADES": "Last", "BID_ASK": "BidAsk", "MIDPOINT": "MidPoint"}

@@ -5,16 +5,17 @@ asked for.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from mcl.base.instants import NS
 from mcl.market import calendar
-from mcl.simulators.tws import render
+from mcl.simulators.tws import stamps
 from mcl.simulators.tws.messages import Values
-from mcl.simulators.tws.tape import NS, Tape
+from mcl.simulators.tws.stamps import instant
+from mcl.simulators.tws.tape import Tape
 
 Ints = npt.NDArray[np.int64]
 DAY_NS = calendar.DAY_NS
@@ -79,17 +80,6 @@ def _first(tape: Tape, stop: int, count: int, unit: str) -> int:
         return int(np.searchsorted(session, days[max(0, len(days) - count)]))
     from_ns = int(tape.start[stop - 1]) + tape.interval_ns - count * _SECONDS[unit] * NS
     return int(np.searchsorted(tape.start, from_ns, "left"))
-
-
-def instant(text: str) -> int:
-    """`20260811-13:00:00` and `20260811 13:00:00 UTC` are UTC, `20260811 09:00:00 US/Eastern` is
-    not.
-    """
-    stamp, zone = text[:17].replace("-", " "), text[17:].strip()
-    moment = datetime.strptime(stamp, "%Y%m%d %H:%M:%S").replace(
-        tzinfo=calendar.NEW_YORK if zone.startswith(("US", "America")) else UTC
-    )
-    return int(moment.timestamp()) * NS
 
 
 class BarForm(NamedTuple):
@@ -199,4 +189,4 @@ def _values(bar: HistoryBar, form: BarForm) -> Values:
 def _date(start_ns: int, step: int, date_format: int | None) -> str:
     if step >= DAY_NS:
         return f"{calendar.from_day(int(calendar.session_of(start_ns))):%Y%m%d}"
-    return str(start_ns // NS) if date_format == 2 else render.local_time(start_ns)
+    return str(start_ns // NS) if date_format == 2 else stamps.local_time(start_ns)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from mcl.base.instants import NS
 from mcl.market import calendar
-from mcl.simulators.tws import historical_ticks, history, other_requests, render
+from mcl.simulators.tws import historical_ticks, history, other_requests, stamps
 from mcl.simulators.tws.checks import NO_CONTRACT
 from mcl.simulators.tws.contracts import CONTINUOUS, Listed
 from mcl.simulators.tws.history import WHAT
 from mcl.simulators.tws.messages import Values
 from mcl.simulators.tws.session import BarStream, ClientSession, DepthOf, Following, QuoteStream
 from mcl.simulators.tws.stream import TICK_TYPES, Stream
-from mcl.simulators.tws.tape import NS
 from mcl.simulators.tws.trading import Handler, nothing
 
 MAX_TICK_STREAMS = 3
@@ -143,8 +143,8 @@ def _send_history(
         bar = history.current(track.tape, track.row, stream.forming, form, session.tws.book.now)
         bars = [*(bars[:-1] if bars[-1]["date"] == bar["date"] else bars), bar]
     start, end = (
-        render.local_time(int(track.tape.start[rows[0]])),
-        render.local_time(session.tws.book.now),
+        stamps.local_time(int(track.tape.start[rows[0]])),
+        stamps.local_time(session.tws.book.now),
     )
     session.send("historicalData", req_id=request["req_id"], start=start, end=end, bars=bars)
 
@@ -155,7 +155,7 @@ def _head_timestamp(session: ClientSession, request: Values) -> None:
         text = (
             str(first // NS)
             if request["format_date"] == 2
-            else f"{render.moment(first):%Y%m%d-%H:%M:%S}"
+            else f"{stamps.moment(first):%Y%m%d-%H:%M:%S}"
         )
         session.send("headTimestamp", req_id=request["req_id"], time=text)
 
@@ -293,7 +293,7 @@ def _historical_ticks(session: ClientSession, request: Values) -> None:
         session.error(req_id, 321, f"Error validating request.-'bR' : cause - {cause}")
     elif (stream := _played(session, request)) is not None:
         start, end = (
-            history.instant(request[name]) if request[name] else None for name in ("start", "end")
+            stamps.instant(request[name]) if request[name] else None for name in ("start", "end")
         )
         count = request["count"] or 1
         ticks = historical_ticks.ticks(

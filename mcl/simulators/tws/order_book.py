@@ -27,7 +27,7 @@ from mcl.simulators.tws.orders import (
     Status,
     order_from,
 )
-from mcl.simulators.tws.render import local_time
+from mcl.simulators.tws.stamps import local_time
 
 MOST_PER_DAY = 100_000  # executions
 FIRST_PERM_ID = 1_500_000_001

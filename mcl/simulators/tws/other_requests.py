@@ -10,7 +10,7 @@ from datetime import timedelta
 import numpy as np
 
 from mcl.market import calendar
-from mcl.simulators.tws import history, render
+from mcl.simulators.tws import render, stamps
 from mcl.simulators.tws.checks import NO_CONTRACT
 from mcl.simulators.tws.contracts import TIME_ZONE
 from mcl.simulators.tws.messages import Values
@@ -74,7 +74,7 @@ def _histogram(session: ClientSession, request: Values) -> None:
 
 def schedule(session: ClientSession, request: Values) -> None:
     """Sessions of the exchange, as many days back as are asked for."""
-    end = history.instant(request["end"]) if request["end"] else session.tws.book.now
+    end = stamps.instant(request["end"]) if request["end"] else session.tws.book.now
     last = calendar.from_day(int(calendar.session_of(end)))
     count, _, unit = request["duration"].partition(" ")
     days = int(count) * {"D": 1, "W": 7, "M": 30, "Y": 365}.get(unit, 1) if count.isdigit() else 1
@@ -106,7 +106,7 @@ def schedule(session: ClientSession, request: Values) -> None:
 
 def _schedule_time(ns: int) -> str:
     """`20260105-18:00:00`, in the zone that the message names."""
-    return render.local_time(ns).removesuffix(f" {TIME_ZONE}").replace(" ", "-")
+    return stamps.local_time(ns).removesuffix(f" {TIME_ZONE}").replace(" ", "-")
 
 
 _NO_SCAN = "Historical Market Data Service error message:No items retrieved"

@@ -14,9 +14,10 @@ from datetime import date, timedelta
 import numpy as np
 
 from mcl.base.errors import BrokerError
+from mcl.base.instants import NS
 from mcl.market import calendar
 from mcl.market.instruments import INSTRUMENTS, Contract
-from mcl.simulators.tws.tape import NS, BarColumns, Floats, Ints, Tape, Ticks, joined
+from mcl.simulators.tws.tape import BarColumns, Floats, Ints, Tape, Ticks, joined
 
 ROOTS = ("MCL", "CL")
 BEFORE, AHEAD = 10, 20  # sessions of history, sessions to play

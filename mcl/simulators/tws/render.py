@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
-
 from mcl.simulators.tws.account import AccountHolding, SimulatedAccount
-from mcl.simulators.tws.contracts import TIME_ZONE
 from mcl.simulators.tws.messages import Values
 from mcl.simulators.tws.orders import TRAILING, ExecutionReport, Order
+from mcl.simulators.tws.stamps import local_time
 
-NS = 1_000_000_000
 NO_PARENT = "9223372036854775807"
-_ZONE = ZoneInfo(TIME_ZONE)
-
-
-def moment(ns: int) -> datetime:
-    return datetime.fromtimestamp(ns // NS, UTC)
-
-
-def local_time(ns: int) -> str:
-    """`20260811 09:00:00 US/Eastern`."""
-    return f"{moment(ns).astimezone(_ZONE):%Y%m%d %H:%M:%S} {TIME_ZONE}"
 
 
 def _common(order: Order) -> Values:

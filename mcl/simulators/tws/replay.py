@@ -18,9 +18,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mcl.base.errors import BrokerError
+from mcl.base.instants import NS
 from mcl.market import calendar
 from mcl.simulators.tws.contracts import Listed
-from mcl.simulators.tws.tape import NS, Tape, Tick
+from mcl.simulators.tws.tape import Tape, Tick
 
 HOUR_NS = 3600 * NS
 BREATH = 256  # ticks after which clients get a turn

@@ -32,9 +32,9 @@ from mcl.simulators.tws.orders import ExecutionReport
 from mcl.simulators.tws.outages import Greeting, Outages
 from mcl.simulators.tws.persistence import StateFile
 from mcl.simulators.tws.publish import Publisher
-from mcl.simulators.tws.render import local_time
 from mcl.simulators.tws.replay import Player, ReplayTiming, TapeTrack
 from mcl.simulators.tws.session import OLDEST_VERSION, ClientSession
+from mcl.simulators.tws.stamps import local_time
 from mcl.simulators.tws.stream import Stream
 from mcl.simulators.tws.tape import Tape, Tick
 from mcl.simulators.tws.transcript import Transcript

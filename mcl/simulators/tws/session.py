@@ -15,9 +15,9 @@ from mcl.simulators.tws.contracts import Listed
 from mcl.simulators.tws.faults import MessageInFlight
 from mcl.simulators.tws.history import BarForm
 from mcl.simulators.tws.messages import MessageError, Values
-from mcl.simulators.tws.render import local_time
 from mcl.simulators.tws.request_messages import REQUESTS
 from mcl.simulators.tws.response_messages import ANSWERS
+from mcl.simulators.tws.stamps import local_time
 
 if TYPE_CHECKING:
     from mcl.simulators.tws.server import SimulatedTWS

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from mcl.base.instants import NS
 from mcl.simulators.tws import history
 from mcl.simulators.tws.contracts import Listed
 from mcl.simulators.tws.history import HistoryBar
 from mcl.simulators.tws.replay import TapeTrack
 from mcl.simulators.tws.session import ClientSession, QuoteStream
-from mcl.simulators.tws.tape import NS, Tape, Tick
+from mcl.simulators.tws.tape import Tape, Tick
 
 if TYPE_CHECKING:
     from mcl.simulators.tws.server import SimulatedTWS

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.base.errors import BrokerError
+from mcl.base.instants import NS
 from mcl.market import calendar
 from mcl.market.instruments import Contract, Instrument
 
 if TYPE_CHECKING:
     from mcl.data.bars import Bars
 
-NS = 1_000_000_000
 INTERVAL_NS = {
     "1s": NS,
     "5s": 5 * NS,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.base.errors import BrokerError, nearest
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import loader
 from mcl.data.dataset import Dataset
@@ -24,7 +25,7 @@ from mcl.data.table import Rows
 from mcl.market import calendar
 from mcl.market.instruments import Contract
 from mcl.simulators.tws import quotes
-from mcl.simulators.tws.tape import NS, Tape
+from mcl.simulators.tws.tape import Tape
 
 Ints = npt.NDArray[np.int64]
 Detail = Literal["bars", "ticks", "seconds"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mcl.simulators.tws import render
+from mcl.simulators.tws import render, stamps
 from mcl.simulators.tws.messages import Values
 from mcl.simulators.tws.orders import ExecutionReport
 
@@ -83,20 +82,7 @@ def _passes(fill: ExecutionReport, request: Values) -> bool:
     return (
         named
         and request["client_id"] in {0, None, order.client_id}
-        and fill.time >= _since(request["time"])
-    )
-
-
-def _since(text: str) -> int:
-    if not text:
-        return 0
-    return (
-        int(
-            datetime.strptime(text[:17].replace("-", " "), "%Y%m%d %H:%M:%S")
-            .replace(tzinfo=UTC)
-            .timestamp()
-        )
-        * render.NS
+        and fill.time >= (stamps.instant(request["time"]) if request["time"] else 0)
     )
 
 
@@ -133,7 +119,7 @@ def _account_updates(session: ClientSession, request: Values) -> None:
     for holding in account.holdings.values():
         if holding.quantity:
             session.send("updatePortfolio", **render.portfolio(holding, account.name))
-    session.send("updateAccountTime", time=f"{render.moment(session.tws.book.now):%H:%M}")
+    session.send("updateAccountTime", time=f"{stamps.moment(session.tws.book.now):%H:%M}")
     session.send("accountDownloadEnd", account=account.name)
 
 
@@ -229,7 +215,7 @@ def push_account(session: ClientSession, values: Iterable[tuple[str, str, str]])
             session.send(
                 "updateAccountValue", key=key, value=value, currency=currency, account=account.name
             )
-        session.send("updateAccountTime", time=f"{render.moment(session.tws.book.now):%H:%M}")
+        session.send("updateAccountTime", time=f"{stamps.moment(session.tws.book.now):%H:%M}")
 
 
 HANDLERS: dict[str, Handler] = {

@@ -20,9 +20,9 @@ from typing import NamedTuple, Self
 from mcl.base.errors import BrokerError
 from mcl.base.files import private_file, refuse_no_file
 from mcl.simulators.tws.messages import MessageError, Values
-from mcl.simulators.tws.render import local_time
 from mcl.simulators.tws.request_messages import REQUESTS
 from mcl.simulators.tws.response_messages import ANSWERS
+from mcl.simulators.tws.stamps import local_time
 
 _ANSWERS = {message.id: message for message in ANSWERS.values()}
 _HEAD = "# seq\tclient\tdirection\tserver_version\tkind\tprovenance\tfields\tnote\n"
