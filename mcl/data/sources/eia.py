@@ -24,6 +24,7 @@ from pydantic import model_validator
 
 from mcl.base.errors import DataError
 from mcl.base.files import sha256, write_whole
+from mcl.base.words import many
 from mcl.config import schema
 from mcl.data.source import Raw, Source, always
 from mcl.data.sources import expiry_ranks
