@@ -20,13 +20,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl.base.errors import DataError, MclError
+from mcl.base.instants import NS
 from mcl.data import conventions, csv_text
 from mcl.data.conventions import Doubt, Stamps, Stated
 from mcl.data.sources import csv
 from mcl.data.sources.csv import CsvData
 from mcl.data.table import PRICES, STEPS_SEC, Table, fitting_scale, instrument, wrong_scale
 from mcl.market import symbols
-from mcl.market.calendar import NS
 from mcl.market.instruments import INSTRUMENTS, Contract
 
 Ints = npt.NDArray[np.int64]

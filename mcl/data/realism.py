@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl.base.errors import DataError
+from mcl.base.instants import NS
 from mcl.data.dataset import Dataset
 from mcl.market import calendar
 
@@ -149,7 +150,7 @@ def of_dataset(stored: Dataset) -> MinuteBars:
         name: np.rint(columns[name][order] / tick).astype(np.int64)
         for name in ("open", "high", "low", "close")
     }
-    local = calendar.new_york_ns(ts[order]) // (60 * calendar.NS)
+    local = calendar.new_york_ns(ts[order]) // (60 * NS)
     minute = (local - 18 * 60) % 1440
     whole = {name: columns[name][order] for name in ("contract", "session", "volume")}
     return MinuteBars(minute=minute, **whole, **ticks)
