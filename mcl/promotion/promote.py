@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcl.base import access_recorder, progress
 from mcl.base.errors import PromotionError, StoreError, nearest
+from mcl.base.terminal import plain
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.data.data_note import data_note
@@ -36,6 +37,7 @@ from mcl.tracking import backtest_run, provenance, trial_ledger
 from mcl.tracking.store import Store, StoredRun, content_sha256
 from mcl.tracking.trial_ledger import Tally
 from mcl.validation import holdout
+from mcl.validation.constructed_stress import constructed
 from mcl.validation.holdout import Look
 from mcl.validation.subject import subject
 
@@ -267,6 +269,7 @@ def _provenance(stored: StoredRun, evidence: _Evidence) -> dict[str, Any]:
         },
         "significance": _significance(evidence.significance),
         "waived": {gate.name: gate.waived for gate in evidence.gates if gate.waived},
+        "stress": {case.name: plain(asdict(case)) for case in constructed(run.config, run.result)},
         "paper": evidence.paper,
         "own_code_reads": list(evidence.reads),
     }
