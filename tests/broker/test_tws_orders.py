@@ -548,6 +548,29 @@ def test_ib_async_trades_reconnects_and_finds_everything_again() -> None:
     run(main())
 
 
+def test_a_market_order_fills_though_nobody_receives_bars() -> None:
+    """In lock-step one interval passes for it; an order that rests makes no time pass."""
+
+    async def main() -> None:
+        async with SimulatedTWS(FLAT_TAPE) as tws:
+            ib = await connected(tws, client_id=5)
+            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            common = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
+            resting = ib.placeOrder(contract, ib_async.LimitOrder("SELL", 1, 99.0, **common))
+            await eventually(lambda: resting.orderStatus.status in ("PreSubmitted", "Submitted"))
+            assert tws.player.tracks[0].row == tws.player.tracks[0].tape.first
+            trades = []
+            for bars in (1, 2):
+                trades.append(ib.placeOrder(contract, ib_async.MarketOrder("BUY", 1, **common)))
+                await eventually(lambda: trades[-1].orderStatus.status == "Filled")
+                track = tws.player.tracks[0]
+                await eventually(lambda t=track, n=bars: t.row == t.tape.first + n)
+            assert [p.position for p in ib.positions()] == [2]
+            await gone(ib)
+
+    run(main())
+
+
 def test_ib_asyncs_own_bracket_and_global_cancel() -> None:
     async def main() -> None:
         async with SimulatedTWS(walk(4, 30, 10)) as tws:

@@ -175,6 +175,13 @@ class Player:
         if not self._awaited:
             self._ready.set()
 
+    def open_next(self) -> None:
+        """A market order needs an open to fill at. Where bars wait for clients and none receives
+        bars, one interval passes for it.
+        """
+        if not any(track.in_progress for track in self.tracks):
+            self._someone.set()
+
     async def step(self, bars: int = 1) -> None:
         """With a stepped clock: let so many bars complete (a closed exchange between two sessions
         counts as one).
@@ -206,6 +213,8 @@ class Player:
         while start is not None:
             if self._timing.follows_clients:
                 await self._someone.wait()
+                if not self._listeners:  # a market order alone: one interval
+                    self._someone.clear()
             await self._run_to(start)
             await self._interval(start)
             start = await self._after(start)

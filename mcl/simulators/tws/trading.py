@@ -17,6 +17,8 @@ Handler = Callable[["ClientSession", Values], None]
 
 def _place(session: ClientSession, request: Values) -> None:
     session.tws.book.place(request, session.client_id)
+    if request["order_type"] == "MKT":
+        session.tws.player.open_next()
 
 
 def _cancel(session: ClientSession, request: Values) -> None:
