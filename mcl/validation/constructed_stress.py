@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data.bars import COLUMNS, Bars
 from mcl.data.table import PRICES
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.market.calendar import NS
 
 Rows = npt.NDArray[np.int64]
 GAP_FRAC = 0.246  # of the price
