@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from mcl.base.errors import DataError, nearest
 from mcl.config import schema
-from mcl.data.table import Table
+from mcl.data.table import Chunk, Rows, Table, no_statistics
+from mcl.market import calendar
+from mcl.market.calendar import DAY_NS, from_day, session_of
+from mcl.market.instruments import Contract, Instrument
 
 Model = TypeVar("Model", bound=schema.DataCommon)
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Keys = tuple[str, ...]
 LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes, as file systems have it
 
@@ -66,6 +75,48 @@ class Source(Generic[Model]):
     def name(self) -> str:
         name: str = get_args(self.model.model_fields["source"].annotation)[0]
         return name
+
+
+def bar_table(
+    of: Instrument,
+    interval: str,
+    *,
+    contracts: Sequence[Contract],
+    contract: Ints,
+    ts_event: Ints,
+    prices: Mapping[str, Floats],
+    volume: Ints,
+    origin: str,
+    facts: dict[str, Any],
+) -> Table:
+    """Return the table of bars that lie in memory, for a source without statistics: the volume of a
+    session is the sum of its bars.
+
+    contracts  the dated contracts, in any order; contract: the index into them of each row
+    ts_event   the open of each bar, ns UTC; the rows of one contract in order of time
+    prices     open, high, low and close in price units; volume in contracts
+    """
+    rank = sorted(range(len(contracts)), key=lambda i: contracts[i].last_trade_date)
+    dated = tuple(contracts[i] for i in rank)
+    index = np.argsort(rank)[contract].astype(np.int64)
+    order = np.argsort(index, kind="stable")
+    first, last = (from_day(int(t // DAY_NS)) for t in (ts_event.min(), ts_event.max()))
+    beyond = max(last, dated[-1].last_trade_date) + timedelta(days=31)
+    sessions = calendar.sessions(first - timedelta(days=7), beyond, of.symbol)
+    rows = Rows(index, ts_event, session_of(ts_event), **prices, volume=volume).take(order)
+    return Table(
+        instrument=of,
+        interval=interval,
+        contracts=dated,
+        listed_at=np.zeros(len(dated), np.int64),
+        calendar=sessions,
+        chunks=lambda: iter([Chunk(rows, origin)]),
+        statistics=no_statistics(),
+        synthetic=False,
+        origin=origin,
+        sums_volume=True,
+        facts=facts,
+    )
 
 
 def always(*keys: str) -> Callable[[Mapping[str, Any]], Keys]:

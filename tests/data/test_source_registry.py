@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import pkgutil
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import data_options
+import numpy as np
 import pytest
 
 from mcl import composition
@@ -15,8 +21,11 @@ from mcl.base.errors import ConfigError, DataError
 from mcl.config import schema
 from mcl.config.base_model import Strict
 from mcl.data import sources
+from mcl.data.bars import Bars
 from mcl.data.depth import load_depth
 from mcl.data.source import Source
+from mcl.data.table import PRICES
+from mcl.market.calendar import NS
 from mcl.tracking.trial_ledger import trial_pool
 
 EVERY = pytest.mark.parametrize("source", sources.SOURCES, ids=lambda source: source.name)
@@ -58,6 +67,46 @@ def test_a_config_names_it(source: Source[Any]) -> None:
         {"data": data.model_dump(), "strategy": {"name": "flat"}, "risk": risk()}
     )
     assert stored.data == data
+
+
+def test_the_recipe_for_a_new_source_gives_one(small_bars: Bars, tmp_path: Path) -> None:
+    """docs/CONTRIBUTING.md followed to the letter in a copy of the package: one file, one line in
+    the registry, one option.
+    """
+    package, project = tmp_path / "package", tmp_path / "project"
+    left_out = shutil.ignore_patterns("__pycache__", "*.html", "*.js")
+    shutil.copytree(REPOSITORY / "mcl", package / "mcl", ignore=left_out)
+    shutil.copytree(REPOSITORY / "conf", project / "conf")
+    page = (REPOSITORY / "docs" / "CONTRIBUTING.md").read_text()
+    recipe = page.partition("## Add a data source")[2]
+    code = recipe.partition("```python\n")[2].partition("```")[0]
+    folder = package / "mcl" / "data" / "sources"
+    (folder / "archive.py").write_text(code)
+    registry = (folder / "__init__.py").read_text()
+    assert "    csv.SOURCE,\n" in registry
+    assert "sources import csv" in registry
+    registry = registry.replace("sources import csv", "sources import archive, csv")
+    registry = registry.replace("    csv.SOURCE,\n", "    archive.SOURCE,\n    csv.SOURCE,\n")
+    (folder / "__init__.py").write_text(registry)
+    option = "defaults:\n  - /roll@roll: calendar\n  - _self_\n\nsource: archive\npath: ???\n"
+    (project / "conf" / "data" / "archive.yaml").write_text(option)
+    symbols = np.array([small_bars.contracts[i].symbol for i in small_bars.contract])
+    arrays = {name: getattr(small_bars, name) for name in (*PRICES, "volume")}
+    ts_event = small_bars.close_time - 60 * NS
+    np.savez(project / "bars.npz", symbol=symbols, ts_event=ts_event, **arrays)
+    words = ["data", "info", "data=archive", "data.path=bars.npz"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mcl", "--json", *words],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(package), "MCL_HOME": str(project)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["facts"] == {"format": "NumPy archive"}
+    assert facts["counts"]["kept"] == len(small_bars)
 
 
 def risk() -> dict[str, Any]:

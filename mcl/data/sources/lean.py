@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -27,10 +27,9 @@ import pandas as pd
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
 from mcl.config import schema
-from mcl.data.source import Raw, Source, always, existing_path
-from mcl.data.table import PRICES, Chunk, Rows, Table, instrument, no_statistics, zone
-from mcl.market import calendar
-from mcl.market.calendar import DAY_NS, contract, session_of
+from mcl.data.source import Raw, Source, always, bar_table, existing_path
+from mcl.data.table import PRICES, Table, instrument, zone
+from mcl.market.calendar import contract
 
 LARGEST_DAY = 500_000_000  # bytes of one day, unpacked
 _COLUMNS = ("time", *PRICES, "volume")
@@ -79,44 +78,20 @@ def table(path: Path, data: LeanData) -> Table:
             f"the zips below {path} hold no member named"
             f" YYYYMMDD_{data.instrument.lower()}_minute_trade_YYYYMM.csv"
         )
-    contracts = tuple(
-        sorted(
-            (contract(data.instrument, *divmod(m, 100)) for m in months),
-            key=lambda c: c.last_trade_date,
-        )
-    )
-    index = {c.year * 100 + c.month: i for i, c in enumerate(contracts)}
+    contracts = [contract(data.instrument, *divmod(month, 100)) for month in months]
+    index = {month: i for i, month in enumerate(months)}
     frame = pd.concat(
         [rows.assign(contract=index[month]) for month, rows in parts], ignore_index=True
     )
-    frame = frame.sort_values("contract", kind="stable", ignore_index=True)
-    ts = frame["ts_event"].to_numpy(np.int64)
-    first, last = (calendar.from_day(int(t // DAY_NS)) for t in (ts.min(), ts.max()))
-    sessions = calendar.sessions(
-        first - timedelta(days=7),
-        max(last, contracts[-1].last_trade_date) + timedelta(days=31),
-        data.instrument,
-    )
-    prices = {name: frame[name].to_numpy(np.float64) for name in PRICES}
-    rows = Rows(
-        frame["contract"].to_numpy(np.int64),
-        ts,
-        session_of(ts),
-        **prices,
-        volume=frame["volume"].to_numpy(np.int64),
-    )
-    listed = np.zeros(len(contracts), np.int64)
-    return Table(
-        instrument=of,
-        interval="1m",
+    return bar_table(
+        of,
+        "1m",
         contracts=contracts,
-        listed_at=listed,
-        calendar=sessions,
-        chunks=lambda: iter([Chunk(rows, str(path))]),
-        statistics=no_statistics(),
-        synthetic=False,
+        contract=frame["contract"].to_numpy(np.int64),
+        ts_event=frame["ts_event"].to_numpy(np.int64),
+        prices={name: frame[name].to_numpy(np.float64) for name in PRICES},
+        volume=frame["volume"].to_numpy(np.int64),
         origin=str(path),
-        sums_volume=True,
         facts={"format": "LEAN minute trades", "timezone": data.timezone},
     )
 
