@@ -18,6 +18,7 @@ import pytest
 
 from mcl import composition
 from mcl.base.errors import ConfigError, DataError
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.config.base_model import Strict
 from mcl.data import sources
@@ -25,7 +26,6 @@ from mcl.data.bars import Bars
 from mcl.data.depth import load_depth
 from mcl.data.source import Source
 from mcl.data.table import PRICES
-from mcl.market.calendar import NS
 from mcl.tracking.trial_ledger import trial_pool
 
 EVERY = pytest.mark.parametrize("source", sources.SOURCES, ids=lambda source: source.name)
