@@ -230,8 +230,7 @@ def build(path: Path, symbol: str, root: Path) -> Depth:
     piece of one file is in memory at a time.
     """
     of = instrument(symbol)
-    kind = record_files.format_of(path)
-    by_schema = record_files.by_schema(path, kind)
+    _, by_schema = record_files.first_with(path, tuple(LEVELS))
     schema_name = next((name for name in LEVELS if name in by_schema), None)
     if schema_name is None:
         raise DataError(

@@ -109,13 +109,23 @@ def by_schema(path: Path, wanted: Format) -> dict[str, list[Path]]:
     return paths_by_schema
 
 
-def format_of(path: Path) -> Format:
-    """The format of a file or of the files of a folder: DBN where there is any."""
-    if path.is_file():
-        return "Parquet" if path.suffix == PARQUET else "DBN"
-    has_dbn = next(iter(files_below(path, ENDINGS["DBN"])), None) is not None
-    has_parquet = next(iter(files_below(path, ENDINGS["Parquet"])), None) is not None
-    return "Parquet" if has_parquet and not has_dbn else "DBN"
+def first_with(
+    path: Path, schemas: tuple[str, ...], wanted: Format | None = None
+) -> tuple[Format, dict[str, list[Path]]]:
+    """The files at or below the path by schema, in the wanted format, or else in the first one in
+    which there are files of one of the schemas. Where neither has any: those of DBN, or of Parquet
+    when there is no DBN.
+    """
+    formats: tuple[Format, ...] = (wanted,) if wanted else ("DBN", "Parquet")
+    if wanted is None and path.is_file():
+        formats = ("Parquet",) if path.suffix == PARQUET else ("DBN",)
+    choices = []
+    for kind in formats:
+        paths_by_schema = by_schema(path, kind)
+        if any(name in paths_by_schema for name in schemas):
+            return kind, paths_by_schema
+        choices.append((kind, paths_by_schema))
+    return next((choice for choice in choices if choice[1]), choices[0])
 
 
 def endings_below(folder: Path) -> list[str]:

@@ -5,6 +5,8 @@ above or nowhere, frames of any shape, gaps, and the mark of generated data.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import databento as vendor
@@ -15,12 +17,12 @@ import pytest
 
 from mcl import composition
 from mcl.base.errors import DataError
-from mcl.data import dbn
+from mcl.data import dbn, depth
 from mcl.data.bars import Bars
 from mcl.data.data_note import data_note
 from mcl.data.loader import dataset_facts, load
 from mcl.data.sources.parquet import ParquetData
-from mcl.data.synthetic import generator
+from mcl.data.synthetic import generator, order_books
 from mcl.market import contract_master
 
 from .conftest import databento_data
@@ -111,6 +113,43 @@ def test_definitions_and_statistics_may_be_frames_too(small_world: Path, tmp_pat
     assert bars.provenance["facts"]["cleared_volume"] == "published"
     assert bars.fingerprint == direct.fingerprint
     assert len(bars.roll_table) == len(direct.roll_table) == 2
+
+
+def test_definitions_of_the_vendor_lie_beside_frames_of_bars(
+    side_by_side: Path, tmp_path: Path
+) -> None:
+    for name in ("ohlcv-1s", "ohlcv-1m"):
+        (path,) = (side_by_side / name).glob("*.dbn.zst")
+        to_frame(path).to_parquet(path.with_name("2024.parquet"))
+    direct = load(databento_data(side_by_side), tmp_path)
+    for path in side_by_side.glob("ohlcv-*/*.dbn.zst"):
+        path.unlink()
+    for data in (
+        databento_data(side_by_side),
+        ParquetData(source="parquet", path=str(side_by_side)),
+    ):
+        bars = load(data, tmp_path)
+        assert bars.provenance["facts"]["definitions"]
+        assert bars.provenance["facts"]["format"] == "Parquet"
+        assert bars.fingerprint == direct.fingerprint
+
+
+def test_order_books_may_be_frames_too(small_world: Path, tmp_path: Path) -> None:
+    records, header = order_books.session(small_world, date(2024, 1, 17), "mbp-1")
+    mappings = dbn.read(small_world / "ohlcv-1m" / "2024-01.dbn.zst")[0].mappings
+    header = replace(header, mappings=mappings)
+    (tmp_path / "dbn").mkdir()
+    dbn.write(tmp_path / "dbn" / "mbp-1.dbn.zst", records, header)
+    (tmp_path / "frames").mkdir()
+    to_frame(tmp_path / "dbn" / "mbp-1.dbn.zst").to_parquet(tmp_path / "frames" / "mbp-1.parquet")
+    direct, frames = (depth.build(tmp_path / name, "MCL", tmp_path) for name in ("dbn", "frames"))
+    assert direct.book_keys == frames.book_keys
+    for key in direct.book_keys:
+        one, other = direct.book(*key), frames.book(*key)
+        for name in ("ts", "bid", "ask", "bid_size", "ask_size", "traded", "price"):
+            same = getattr(one, name).tobytes() == getattr(other, name).tobytes()
+            assert same, name
+    assert frames.synthetic
 
 
 def test_spreads_are_counted_out_and_the_provenance_is_said(

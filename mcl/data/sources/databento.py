@@ -109,15 +109,17 @@ def files(
     """The files at or below the path that make bars of an interval; of the first one of INTERVALS
     that is there, when none is named.
     """
-    kind = wanted or record_files.format_of(path)
-    paths_by_schema = record_files.by_schema(path, kind)
+    kind, paths_by_schema = record_files.first_with(path, tuple(INTERVALS), wanted)
     present = [name for name in INTERVALS if name in paths_by_schema]
     bars = next((n for n in present if interval in (None, INTERVALS[n])), None)
     if bars is None:
         raise _no_bars(path, kind, interval, paths_by_schema)
+    # definitions of a batch job may lie beside frames of bars
+    other = record_files.by_schema(path, "DBN") if kind == "Parquet" and path.is_dir() else {}
     by_schema = {bars: paths_by_schema[bars]}
     for name in ALONGSIDE:
-        if paths := paths_by_schema.get(name) or record_files.above(path, name):
+        below = paths_by_schema.get(name) or other.get(name)
+        if paths := below or record_files.above(path, name):
             by_schema[name] = paths
     beside = tuple(INTERVALS[name] for name in present if name != bars)
     return RecordFiles(path, kind, bars, by_schema, beside, timezone)
