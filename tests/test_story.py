@@ -189,7 +189,10 @@ def test_forty_years_of_a_real_market_need_no_file(shell: Shell) -> None:
         io.BytesIO(Store(shell.home).run(done["run_id"]).file("data/equity.parquet"))
     )
     assert equity["equity_usd"].notna().all()
-    assert f'<div class="limits" role="note">{LIMITS}</div>' in Path(done["report"]).read_text()
+    page = Path(done["report"]).read_text()
+    assert f'<div class="limits" role="note">{LIMITS}</div>' in page
+    assert "data.conditions.degraded" in page
+    assert "data.conditions.1983" not in page  # 440 days are one line
 
 
 def test_the_demo_is_one_answer_of_a_project_of_its_own(

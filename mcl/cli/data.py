@@ -118,6 +118,8 @@ def _brief(facts: dict[str, Any]) -> dict[str, Any]:
     own = facts.get("facts", {})
     world = own.get("world", {})
     summary = {k: v for k, v in facts.items() if k not in ("contracts", "rolls", "facts", "inputs")}
+    called = Counter(facts.get("conditions", {}).values())
+    summary["conditions"] = ", ".join(f"{n} days {word}" for word, n in called.items()) or "none"
     summary["contracts"] = f"{len(contracts)}: {contracts[0]} to {contracts[-1]}"
     summary["rolls"] = f"{len(rolls)}" + (
         ": " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) if rolls else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -375,9 +376,7 @@ def _provenance(view: RunView) -> str:
         "data_fingerprint": bars.fingerprint,
         "synthetic": scalar(bars.synthetic),
     }
-    data = {
-        f"data.{key}": value
-        for key, value in flatten(bars.provenance).items()
-        if len(str(value)) <= 200
-    }
+    called = Counter(dict(bars.provenance.get("conditions") or {}).values())
+    short = dict(bars.provenance) | {"conditions": dict(called)}  # of days: a vendor names many
+    data = {f"data.{key}": value for key, value in flatten(short).items() if len(str(value)) <= 200}
     return scroll(facts((own | entries | data).items()))

@@ -129,6 +129,8 @@ def test_the_verb_continues_the_table_of_a_project(
     assert main(["data", "info", "data=eia"]) == 0
     shown = capsys.readouterr().out
     assert "EIA DAILY SETTLEMENTS" in shown
+    assert "440 days degraded" in shown  # without a price of the second contract
+    assert len(shown.splitlines()) < 50
     assert "public domain" in shown
     misspelt = answer("extend", "eai", "newer.csv", code=1)
     assert "did you mean 'eia'?" in misspelt["error"]["message"]
