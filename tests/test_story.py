@@ -190,7 +190,7 @@ def test_forty_years_of_a_real_market_need_no_file(shell: Shell) -> None:
     )
     assert equity["equity_usd"].notna().all()
     page = Path(done["report"]).read_text()
-    assert f'<div class="limits" role="note">{LIMITS}</div>' in page
+    assert f'<div class="limits" role="note">{LIMITS}' in page
     assert "data.conditions.degraded" in page
     assert "data.conditions.1983" not in page  # 440 days are one line
 
