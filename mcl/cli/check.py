@@ -1,9 +1,10 @@
-"""data check, data costs, contract check: what can be believed before a backtest, and what
-cannot.
+"""data check, data compare, data costs, contract check: what can be believed before a backtest,
+and what cannot.
 """
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,8 @@ from mcl.base import progress, terminal
 from mcl.base.errors import ConfigError
 from mcl.base.files import below
 from mcl.config import schema
+
+FIELD_COLUMNS = ("field", "bars", "different", "mean", "mean_size", "worst", "worst_at", "unit")
 
 if TYPE_CHECKING:
     from mcl.data.depth import Depth
@@ -71,6 +74,53 @@ def _first(finding: Finding) -> str:
         finding.text
         + (f": {finding.places[0]}" if finding.places else "")
         + (" …" if finding.count > 1 and finding.places else "")
+    )
+
+
+def sources(args: Namespace) -> int:
+    """Compare two sources of one market, and the decisions of one strategy on each."""
+    from mcl.validation.source_comparison import compare
+
+    one, other = (_source(text, args.overrides) for text in (args.a, args.b))
+    compared = compare(one, other, composition.root())
+    answer = compared.as_dict()
+    terminal.answer(answer, lambda: _show_comparison(answer))
+    return 0
+
+
+def _source(text: str, overrides: list[str]) -> schema.Config:
+    """The configuration of `NAME key=value …` with the overrides of both."""
+    name, *own = shlex.split(text) or [""]
+    wrong = next((word for word in own if not word.startswith("data.")), None)
+    if "=" in name or not name or wrong is not None:
+        raise ConfigError(
+            f"{text!r} is no source: write a choice of the group data and keys of its own",
+            "for instance 'kibot data.path=a.txt data.contract=MCLJ24'",
+        )
+    return composition.compose("backtest", [f"data={name}", *own, *overrides]).config
+
+
+def _show_comparison(answer: dict[str, Any]) -> None:
+    bars, missing, decisions = (answer[name] for name in ("bars", "missing", "decisions"))
+    rows = [[field[name] for name in FIELD_COLUMNS] for field in answer["fields"]]
+    heads = ["field", "bars of both", "different", "mean", "mean size", "worst", "at", "unit"]
+    terminal.table("the first source less the second", heads, rows, left=1)
+    for name, other in (("first", "a"), ("second", "b")):
+        absent = answer["missing_sessions"][other]
+        where = f", in {len(absent)} sessions all: {', '.join(absent[:5])}" if absent else ""
+        terminal.say(
+            f"The {name} source has {bars[other]:,} bars and lacks {missing[other]:,}{where}."
+        )
+    if answer["other_contract"]:
+        terminal.say(f"They hold other contracts in {len(answer['other_contract'])} sessions.")
+    for note in answer["notes"]:
+        terminal.say(f"{note[0].upper()}{note[1:]}.")
+    share = decisions["differ_frac"]
+    terminal.say(
+        f"Of {decisions['compared']:,} decisions {decisions['differ']:,} differ"
+        + (f" ({share:.2%})" if share is not None else "")
+        + f": {decisions['trades'][0]:,} and {decisions['trades'][1]:,} trades, net"
+        f" ${decisions['net_usd'][0]:,.2f} and ${decisions['net_usd'][1]:,.2f}."
     )
 
 

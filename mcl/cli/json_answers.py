@@ -296,6 +296,15 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "near": "count · of them within the bound",
         "rows": "list · one object per figure: name, figure, fact, bound, near",
     },
+    "data compare": {
+        "bars": "object · of a, of b and of both, over the sessions that both cover",
+        "missing": "object · bars that a lacks and that b lacks",
+        "missing_sessions": "object · dates without any bar of a, of b",
+        "other_contract": "list · sessions in which they hold different contracts",
+        "fields": "list · by field: bars, different, mean, mean_size, worst, worst_at, unit",
+        "notes": "list · sentences about what explains a difference",
+        "decisions": "object · compared, differ, differ_frac, trades and net_usd of both",
+    },
     "data costs": {
         "slippage_ticks": "object · by size of the order",
         "by_slot": "list",

@@ -289,6 +289,13 @@ def sniff(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def data_compare(parser: argparse.ArgumentParser) -> None:
+    source = "a choice of the group data, with keys of its own: 'kibot data.path=a.txt'"
+    parser.add_argument("a", metavar="A", help=source)
+    parser.add_argument("b", metavar="B", help=source)
+    overrides(parser)
+
+
 def contract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", help="first day of the twelve months, YYYY-MM-DD (default: today)")
     parser.add_argument(

@@ -102,6 +102,12 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
             "data:realism",
         ),
         Verb(
+            "data compare",
+            "compare two sources of one market: bars, prices, volumes, decisions",
+            research.data_compare,
+            "check:sources",
+        ),
+        Verb(
             "data costs",
             "measure spread, depth and slippage from order books",
             research.costs,

@@ -256,7 +256,7 @@ def test_hourly_vendor_bars(shared_data: Path, tmp_path: Path) -> None:
 def test_utc_days_are_no_sessions(shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "databento_python_apache2" / "GLBX.MDP3__test_data.ohlcv-1d.dbn.zst"
     with pytest.raises(
-        DataError, match="holds ohlcv-1d, but no bars; need a file of schema ohlcv-1m"
+        DataError, match="holds ohlcv-1d, but no bars; ohlcv-1d are UTC days, which are no sessions"
     ):
         load(composed("data=mcl_databento", f"data.path={path}", "data.instrument=ES"), tmp_path)
 

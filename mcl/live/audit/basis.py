@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from mcl.data import bar_comparison
+from mcl.data.bar_comparison import COLUMNS, FIELDS
 from mcl.data.bars import Bars
 from mcl.live.session_setup import Stage
 
-FIELDS = ("open", "high", "low", "close", "volume")
-COLUMNS = ("field", "bars", "different", "mean", "mean_size", "worst", "worst_at", "unit")
 DOWNLOAD = "mcl data download, then mcl live audit DATE NAME"
 
 
@@ -92,39 +91,12 @@ def measure(
 ) -> Basis:
     """The basis of two sets of bars and of the targets that a backtest has at each of them."""
     common, ours, theirs = np.intersect1d(live.close_time, vendor.close_time, return_indices=True)
-    rows = [_row(name, live, vendor, (ours, theirs)) for name in FIELDS]
     only_live, only_vendor = len(live) - len(common), len(vendor) - len(common)
     apart = np.asarray(live_target, float)[ours] != np.asarray(vendor_target, float)[theirs]
     return Basis(
-        table=pd.DataFrame(rows, columns=list(COLUMNS)),
+        table=bar_comparison.table(live, vendor, (ours, theirs)),
         only_live=only_live,
         only_vendor=only_vendor,
         decisions=len(common) + only_live + only_vendor,
         differ=int(apart.sum()) + only_live + only_vendor,
-    )
-
-
-Rows = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
-
-
-def _row(name: str, live: Bars, vendor: Bars, rows: Rows) -> tuple[Any, ...]:
-    """One field over the bars that both have: the worst difference with its sign and its bar."""
-    unit = 1.0 if name == "volume" else live.instrument.tick_size
-    ours = getattr(live, name)[rows[0]].astype(np.float64)
-    apart = np.round((ours - getattr(vendor, name)[rows[1]].astype(np.float64)) / unit, 6) + 0.0
-    unit_name = "contracts" if name == "volume" else "ticks"
-    if not len(apart):
-        return name, 0, 0, math.nan, math.nan, math.nan, pd.NaT, unit_name
-    worst = int(np.abs(apart).argmax())
-    at = pd.Timestamp(int(live.close_time[rows[0][worst]]), tz="UTC") if apart[worst] else pd.NaT
-    sizes = float(np.abs(apart).mean())
-    return (
-        name,
-        len(apart),
-        int((apart != 0).sum()),
-        float(apart.mean()),
-        sizes,
-        float(apart[worst]),
-        at,
-        unit_name,
     )
