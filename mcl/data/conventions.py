@@ -67,6 +67,10 @@ _MOST = 5  # places that a sentence names
 _FULL_FRAC = 0.25  # of a session's bars: a session that trades
 
 
+class Contradiction(DataError):
+    """The rows of a file contradict a convention that its config states."""
+
+
 class Stated(NamedTuple):
     """Hold what a config says; without a `timezone` the file carries offsets of its own."""
 
@@ -121,7 +125,7 @@ def measured(table: Table, stated: Stated) -> Table:
                 break
             yield chunk
         for doubt in measure.doubts():
-            raise DataError(
+            raise Contradiction(
                 f"{table.origin}: {doubt.text}",
                 f"{doubt.cure}, or take the file as it is with data.accept=[{doubt.name}]",
             )

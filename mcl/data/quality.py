@@ -24,7 +24,7 @@ from mcl.base import progress
 from mcl.base.errors import MclError
 from mcl.base.instants import NS
 from mcl.config import schema
-from mcl.data import continuous, dataset, loader
+from mcl.data import continuous, conventions, dataset, loader
 from mcl.data.bars import Bars
 from mcl.data.coverage import Coverage, Gap
 from mcl.data.table import (
@@ -187,6 +187,8 @@ class _GoodRows:
     def _chunks(self) -> Iterator[Chunk]:
         try:
             yield from self.table.chunks()
+        except conventions.Contradiction as error:
+            self.findings.append(Finding("error", "convention", 1, error.message, error.hint))
         except MclError as error:  # the rest of the files cannot be read
             self.findings.append(_unreadable(error))
 

@@ -54,7 +54,8 @@ SPACINGS = 12
 SUNDAY = 6
 _LINE = "leave the line out with data.format.without=[{line}]"
 CURES = {  # of each kind of fault, the key that helps
-    "missing price": "leave rows without a price out with data.format.missing=[null], or " + _LINE,
+    "missing price": 'leave rows without a price out with data.format.missing=["null"], or '
+    + _LINE,
     "off tick": "set data.instrument or data.format.scale if each price is so, else " + _LINE,
     "contradiction": "set data.columns if the columns are mixed up, else " + _LINE,
     "negative volume": "set data.columns.volume=null if the column is no volume, else " + _LINE,

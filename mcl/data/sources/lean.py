@@ -18,15 +18,17 @@ import zipfile
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
 from mcl.config import schema
+from mcl.data import conventions
 from mcl.data.source import Raw, Source, always, bar_table, existing_path
 from mcl.data.table import PRICES, Table, instrument, zone
 from mcl.market.calendar import contract
@@ -42,7 +44,9 @@ class LeanData(schema.DataCommon):
 
     source: Literal["lean"]
     path: str
-    timezone: str = "America/New_York"
+    timezone: str  # no default: the sample that LEAN ships is in UTC, its own downloads are not
+    # conventions that the files break and that are taken as they are
+    accept: tuple[conventions.Name, ...] = Field((), strict=False)
 
 
 def files(path: Path, symbol: str) -> list[Path]:
@@ -141,9 +145,16 @@ def _midnight(day: date, clock: ZoneInfo) -> int:
 
 def _raw(data: LeanData, root: Path) -> Raw:
     path = existing_path(data.path, root, folder=True)
-    request = {"source": "lean", "instrument": data.instrument, "timezone": data.timezone}
+    request: dict[str, Any] = {"source": "lean", "instrument": data.instrument}
+    request |= {"timezone": data.timezone, "accept": list(data.accept)}
     label = f"lean-{data.instrument.lower()}"
-    return Raw(label, path, files(path, data.instrument), request, partial(table, path, data))
+    return Raw(label, path, files(path, data.instrument), request, partial(_measured, path, data))
 
 
-SOURCE = Source(LeanData, _raw, always("path"), needs=("path",))
+def _measured(path: Path, data: LeanData) -> Table:
+    """The table, whose rows are compared with the clock that the config states."""
+    stated = conventions.Stated("open", data.timezone, data.accept)
+    return conventions.measured(table(path, data), stated)
+
+
+SOURCE = Source(LeanData, _raw, always("path"), needs=("path", "timezone"))
