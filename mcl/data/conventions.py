@@ -394,9 +394,8 @@ def _holes(runs: list[Ints]) -> list[Doubt]:
         return []
     count = sum(len(run) for run in runs)
     places = ", ".join(_span(run) for run in runs[:_MOST]) + (" …" if len(runs) > _MOST else "")
-    after = from_day(int(runs[-1][-1]) + 1)
     text = f"the file has no bar in {count:,} sessions between others that it has ({places})"
-    return [Doubt("holes", text, f"get these days from the vendor, or set data.start={after}")]
+    return [Doubt("holes", text, "get these days from the vendor")]
 
 
 def _span(days: Ints) -> str:

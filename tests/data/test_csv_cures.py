@@ -4,6 +4,7 @@ reads the file.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from mcl import composition
 from mcl.base.errors import DataError, MclError
+from mcl.cli import main
 from mcl.data.bars import Bars
 from mcl.data.loader import load
 
@@ -281,6 +283,20 @@ def test_a_form_is_refused_with_its_cure_and_the_cure_reads_it(name: str, tmp_pa
     assert key in refused.value.hint, refused.value.hint
     assert not list((tmp_path / "data").glob("*"))
     assert len(read(path, f"{form.stated} {form.cure}")) == form.rows
+
+
+@pytest.mark.parametrize("verb", ["data info", "data build", "backtest", "sweep"])
+def test_every_verb_refuses_alike_before_a_dataset_exists(
+    verb: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project / "bars.csv"
+    path.write_text(text(sessions(EVENINGS, hours=5)))
+    words = ["data=csv", f"data.path={path}", *STATED.split()]
+    assert main.main(["--json", *verb.split(), *words]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "bars lie in hours in which the exchange is closed" in error["message"]
+    assert "data.timezone=UTC" in error["hint"]
+    assert not list((project / "data").glob("*"))
 
 
 def test_there_are_as_many_forms_as_users_have() -> None:
