@@ -10,10 +10,11 @@ DAYS_SHOWN = 3  # more of them are their first and their last
 
 def data_note(bars: Bars) -> str:
     """Return the watermark of synthetic bars, or the limits that the source of market data states
-    of itself, and the sessions without bars; empty where there are none.
+    of itself, the sessions without bars, and a roll rule that its deadline decides; empty where
+    there are none.
     """
     mark = watermark(bars) or str(bars.provenance.get("facts", {}).get("limits", ""))
-    return " · ".join(part for part in (mark, _absent_sessions(bars)) if part)
+    return " · ".join(part for part in (mark, _absent_sessions(bars), _roll_note(bars)) if part)
 
 
 def _absent_sessions(bars: Bars) -> str:
@@ -24,3 +25,27 @@ def _absent_sessions(bars: Bars) -> str:
         return f"1 session has no bar of the active contract: {days[0]}"
     listed = ", ".join(days) if len(days) <= DAYS_SHOWN else f"{days[0]} to {days[-1]}"
     return f"{len(days):,} sessions have no bar of the active contract: {listed}"
+
+
+def rolls_by_deadline(bars: Bars) -> int:
+    """Number of the rolls that the deadline decided, before volume or open interest had moved."""
+    table = bars.roll_table
+    if not len(table):
+        return 0
+    moved = table["volume_to"] > table["volume_from"]
+    return int(((table["reason"] == "forced") & ~moved).sum())
+
+
+def deadline_decides(bars: Bars) -> bool:
+    """Whether the deadline decided more than half of the rolls: such a rule is a calendar rule."""
+    return 2 * rolls_by_deadline(bars) > len(bars.roll_table)
+
+
+def _roll_note(bars: Bars) -> str:
+    if not deadline_decides(bars):
+        return ""
+    rule = bars.provenance.get("roll", {}).get("rule", "its rule")
+    return (
+        f"{rolls_by_deadline(bars)} of {len(bars.roll_table)} rolls were decided by their deadline,"
+        f" not by {str(rule).replace('_', ' ')}: choose roll@data.roll=calendar"
+    )

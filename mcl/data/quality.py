@@ -27,6 +27,7 @@ from mcl.config import schema
 from mcl.data import continuous, conventions, dataset, loader
 from mcl.data.bars import Bars
 from mcl.data.coverage import Coverage, Gap
+from mcl.data.data_note import deadline_decides
 from mcl.data.table import (
     ROW_COLUMNS,
     STEPS_SEC,
@@ -435,16 +436,17 @@ def _rolls(bars: Bars, rule: schema.Roll) -> Iterator[Finding]:
             for r in forced.head(MOST_PLACES).itertuples()
         )
         text = (
-            f"rolls at the deadline, {rule.sessions_before_last_trade} sessions before the last"
-            f" trade, before {rule.rule} had moved"
+            f"of {len(table)} rolls at the deadline, {rule.sessions_before_last_trade} sessions"
+            f" before the last trade, before {rule.rule} had moved"
+        )
+        most = deadline_decides(bars)
+        action = (
+            "the deadline decides, so the rule is a calendar rule: choose roll@data.roll=calendar"
+            if most
+            else "normal without statistics; else the rule is slower than its deadline"
         )
         yield Finding(
-            "note",
-            "forced roll",
-            len(forced),
-            text,
-            "normal without statistics; else the rule is slower than its deadline",
-            places,
+            "warning" if most else "note", "forced roll", len(forced), text, action, places
         )
 
 

@@ -164,7 +164,7 @@ def measure(bars: MinuteBars) -> Figures:
 # ------------------------------------------------------------------------------------------- rolls
 
 
-def _volume_table(bars: MinuteBars) -> tuple[Ints, Floats]:
+def volume_table(bars: MinuteBars) -> tuple[Ints, Floats]:
     """Sessions in order, and the volume of every contract in each: float[sessions, contracts]."""
     sessions, row = np.unique(bars.session, return_inverse=True)
     width = int(bars.contract.max()) + 1
@@ -173,8 +173,10 @@ def _volume_table(bars: MinuteBars) -> tuple[Ints, Floats]:
     return sessions, volume.reshape(len(sessions), width)
 
 
-def _expiries(volume: Floats) -> list[Floats]:
-    """Volume of front and next from the last session of a front backwards: float[11, 2] each."""
+def expiry_rows(volume: Floats) -> list[tuple[int, int]]:
+    """Every expiry of which the data hold the end: its contract, and the row of its last
+    session.
+    """
     traded = volume > 0
     end = len(volume) - 1 - traded[::-1].argmax(axis=0)
     found = []
@@ -184,14 +186,17 @@ def _expiries(volume: Floats) -> list[Floats]:
             continue
         if last >= len(volume) - 1 or last < SESSIONS_BEFORE:
             continue
-        pair = volume[last - SESSIONS_BEFORE : last + 1, near : near + 2][::-1]
-        if pair[6, 0] > FRONT_VOLUME:
-            found.append(pair)
+        if volume[last - 6, near] > FRONT_VOLUME:
+            found.append((near, last))
     return found
 
 
 def _rolls(bars: MinuteBars) -> Figures:
-    pairs = _expiries(_volume_table(bars)[1])
+    volume = volume_table(bars)[1]
+    pairs = [  # volume of front and next from the last session backwards: float[11, 2] each
+        volume[last - SESSIONS_BEFORE : last + 1, near : near + 2][::-1]
+        for near, last in expiry_rows(volume)
+    ]
     figures: Figures = {"expiries": float(len(pairs))}
     if not pairs:
         return figures
@@ -218,7 +223,7 @@ def _crossing(pair: Floats) -> int:
 
 def _front(bars: MinuteBars) -> pd.DataFrame:
     """The bars of the busiest contract of each whole session."""
-    sessions, volume = _volume_table(bars)
+    sessions, volume = volume_table(bars)
     busiest = volume.argmax(axis=1)
     inside = busiest[np.searchsorted(sessions, bars.session)] == bars.contract
     frame = pd.DataFrame({name: getattr(bars, name)[inside] for name in MinuteBars.__annotations__})
@@ -271,8 +276,8 @@ def _quantiles(name: str, values: Floats, at: tuple[float, ...]) -> Figures:
     return {f"{name}_q{p}": float(np.quantile(values, p)) for p in at}
 
 
-def _kurtosis(values: Floats) -> float:
-    return float(((values - values.mean()) ** 4).mean() / values.var() ** 2)
+def _kurtosis(values: Floats, ddof: int = 0) -> float:
+    return float(((values - values.mean()) ** 4).mean() / values.var(ddof=ddof) ** 2)
 
 
 def _autocorrelation(values: Floats, lag: int = 1) -> float:
@@ -349,7 +354,7 @@ def _sessions(front: pd.DataFrame, closes: Floats) -> Figures:
         "session_rv_log_autocorrelation_1": _autocorrelation(log_volatility),
         "session_log_volume_rv_correlation": float(np.corrcoef(log_volume, log_volatility)[0, 1]),
         "session_return_sd": float(returns.std(ddof=1)),
-        "session_return_kurtosis": _kurtosis(returns),
+        "session_return_kurtosis": _kurtosis(returns, ddof=1),
         "session_return_autocorrelation_1": _autocorrelation(returns),
         "session_return_over_3pct_share": float((np.abs(returns) > 0.03).mean()),
     }
@@ -409,7 +414,7 @@ def _by_hour(name: str, values: Floats) -> Figures:
 
 
 def _breadth(bars: MinuteBars) -> Figures:
-    volume = np.sort(_volume_table(bars)[1], axis=1)
+    volume = np.sort(volume_table(bars)[1], axis=1)
     whole = volume.sum(axis=1)
     second = volume[:, -2] if volume.shape[1] > 1 else np.zeros(len(volume))
     return {

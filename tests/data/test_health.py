@@ -18,6 +18,7 @@ from mcl.cli import main
 from mcl.config import schema
 from mcl.data import loader
 from mcl.data.coverage import Coverage
+from mcl.data.data_note import data_note
 from mcl.data.loader import load
 from mcl.data.quality import Finding, Health, examine
 from mcl.data.sources.eia import LIMITS, EiaData
@@ -53,13 +54,26 @@ def finding(health: Health, kind: str) -> Finding:
 
 
 def test_a_clean_world_is_fit(small_world: Path, tmp_path: Path) -> None:
-    judged = examine(databento_data(small_world), tmp_path)
+    data = databento_data(small_world, roll=schema.Roll(rule="calendar"))
+    judged = examine(data, tmp_path)
     assert {f.severity for f in judged.findings} <= {"note"}
     assert judged.gaps == ()
     assert judged.coverage is not None
     assert 0.90 < judged.coverage.share < 0.99
     assert judged.bars is not None
-    assert np.array_equal(judged.bars.close, load(databento_data(small_world), tmp_path).close)
+    assert np.array_equal(judged.bars.close, load(data, tmp_path).close)
+
+
+def test_a_rule_that_its_deadline_decides_is_a_warning(small_world: Path, tmp_path: Path) -> None:
+    judged = examine(databento_data(small_world), tmp_path)
+    entry = finding(judged, "forced roll")
+    assert (entry.severity, entry.count) == ("warning", 2)
+    assert "roll@data.roll=calendar" in entry.action
+    assert judged.bars is not None
+    bars = load(databento_data(small_world), tmp_path)
+    assert "2 of 2 rolls were decided by their deadline, not by volume" in data_note(bars)
+    calendar = databento_data(small_world, roll=schema.Roll(rule="calendar"))
+    assert "deadline" not in data_note(load(calendar, tmp_path))
 
 
 @pytest.mark.parametrize(

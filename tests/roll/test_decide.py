@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcl.config.schema import Roll
-from mcl.data import roll
+from mcl.data import realism, roll
 from mcl.data.roll import Volumes
 from mcl.market.calendar import NS, Sessions
 
@@ -247,3 +247,49 @@ def test_without_a_price_before_the_roll_there_is_no_gap(outgoing: bool) -> None
     pair = (*full, *empty) if outgoing else (*empty, *full)
     assert roll.gap(*pair, before=99) is None
     assert roll.gap(TIMES, np.zeros(10), TIMES + 50, np.zeros(10), before=20) is None
+
+
+# ------------------------------------------------------------------------------- measured migration
+
+# The front's share of front and next, 0, 1, 2 … sessions before its last trade, in percent. MCL:
+# medians of 24 expiries, which ship with mcl. CL: medians of ten expiries of 2025.
+MCL_SHARE = tuple(100 * realism.facts()["figures"][f"front_share_at_-{left}"] for left in range(9))
+CL_SHARE = (9, 23, 27, 43, 51, 55, 56, 58, 58)
+
+
+def measured(share: tuple[float, ...]) -> np.ndarray:
+    """Volume per session and contract with this migration; a session before it as far away."""
+    left = np.searchsorted(DAYS, LAST_TRADE) - np.arange(N)[:, None]
+    alive = (left >= 0) & (left <= 28)
+    nearest = np.argmax(alive, axis=1)
+    volume = np.zeros((N, CONTRACTS))
+    for session, near in enumerate(nearest):
+        front = share[min(int(left[session, near]), len(share) - 1)]
+        volume[session, near] = 1000 * front
+        if near + 1 < CONTRACTS:
+            volume[session, near + 1] = 1000 * (100 - front)
+    return volume
+
+
+def test_on_mcl_the_deadline_decides_every_roll_of_a_volume_rule() -> None:
+    for left in (1, 2, 3):
+        rule = Roll(rule="volume", sessions_before_last_trade=left)
+        steps = decide(published(measured(MCL_SHARE)), rule)[1]
+        assert len(steps) >= 3
+        assert {step.reason for step in steps} == {"forced"}
+
+
+@pytest.mark.parametrize(("lag", "deadline", "left"), [(0, 1, 2), (1, 0, 1)])
+def test_where_volume_moves_days_before_it_decides_and_not_the_deadline(
+    lag: int, deadline: int, left: int
+) -> None:
+    """CL: the session that lies three before is the first in which the next contract leads. Bars
+    say so at the next open, the clearing house one session later.
+    """
+    rule = Roll(rule="volume", sessions_before_last_trade=deadline)
+    steps = decide(published(measured(CL_SHARE), lag), rule)[1]
+    assert len(steps) >= 3
+    assert {step.reason for step in steps} == {"volume"}
+    for step in steps:
+        end = int(np.searchsorted(DAYS, LAST_TRADE[step.outgoing]))
+        assert end - int(np.searchsorted(DAYS, step.session)) == left

@@ -43,7 +43,7 @@ START_TICKS = 7000.0  # 70.00 USD per barrel
 LOW_TICKS = 1000.0  # below 10 USD the moves shrink with the price
 CURVE_STEP_TICKS = 20.0  # each later expiry starts this much lower: backwardation, as in 2025
 # the active contract of the planted rule is the nearest with more sessions than this to its last
-# trade: the calendar roll of MCL
+# trade
 ROLL_SESSIONS = 3
 # Sizes that the market draws at random come from fixed distributions, dealt out in random order
 # over this many sessions (two years and a month): every seed has its share of calm and of news.
