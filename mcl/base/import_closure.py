@@ -48,6 +48,9 @@ def _followed(waiting: list[Path], left_out: set[Path]) -> dict[str, bytes]:
         path = waiting.pop()
         if path not in sources and path not in left_out:
             sources[path] = path.read_bytes()
+            # the front of the library imports a function when somebody asks for it
+            if path == PACKAGE / "__init__.py":
+                continue
             waiting += [needed_path for name in imports(sources[path]) for needed_path in _of(name)]
     return {path.relative_to(PACKAGE).as_posix(): sources[path] for path in sorted(sources)}
 

@@ -40,12 +40,13 @@ HEADLINES = (
 # the files that can change a number: what the engine, the strategies, the metrics and the reading
 # of data import
 DECIDING = (
-    *("engine", "strategy", "metrics", "base/jit.py"),
+    *("engine", "strategy", "metrics", "base/instants.py", "base/jit.py"),
     *("config/__init__.py", "config/schema.py", "config/base_model.py", "config/broker_schema.py"),
     *("market/__init__.py", "market/calendar.py", "market/contract_master.py"),
     *("market/instruments.py", "risk/__init__.py", "risk/gates.py", "risk/limits.py"),
     *("risk/protection.py", "risk/sizing.py"),
-    *("data/__init__.py", "data/bars.py", "data/columns.py", "data/continuous.py"),
+    *("market/symbols.py", "data/__init__.py", "data/bars.py", "data/columns.py"),
+    *("data/continuous.py", "data/conventions.py", "data/csv_text.py"),
     *("data/dataset.py", "data/dbn.py", "data/loader.py", "data/parquet.py"),
     *("data/record_files.py", "data/roll.py", "data/source.py", "data/table.py"),
     *("data/truncation.py", "data/sources", "data/synthetic/__init__.py"),
@@ -58,6 +59,7 @@ NO_TRIAL = ("metrics/", "engine/diagnostics.py", "engine/level_lines.py")
 SHARED = ("strategy/__init__.py", "strategy/indicators.py", "strategy/user_strategies.py")
 WORDS = (  # imported there too: sentences, secrets, paths, never a number
     *("__init__.py", "base/__init__.py", "base/errors.py", "base/redact.py", "base/files.py"),
+    *("base/differences.py", "base/words.py"),
     *("base/progress.py", "base/import_closure.py", "base/access_recorder.py"),
 )
 
