@@ -45,7 +45,7 @@ LONGEST_FIRST = (
     "search/test_scale.py",
     "search/test_resume.py",
     "search/test_pruners.py",
-    "promote/test_promote.py",
+    "promotion/test_promote.py",
 )
 
 

@@ -170,6 +170,66 @@ def test_functions_and_modules_stay_readable() -> None:
     assert [f for f in long_functions if not f.startswith("mcl.engine.kernel")] == []
 
 
+SMALL = 60  # lines; below, a module belongs to its only user
+ALONE = {  # a small module with one importer -> why it stands by itself
+    "mcl.broker.farms": "ib.py would be too long with it",
+    "mcl.data.columns": "bars.py would be too long with it",
+    "mcl.live.pending_requests": "supervisor.py would be too long with it",
+    "mcl.live.override_policy": "a rule of a session, which the verb asks from a higher room",
+    "mcl.tracking.pyfunc": "the door of MLflow, which the bundle asks from a higher room",
+}
+
+
+def module_imports(path: Path, *, loading: bool) -> set[str]:
+    """The modules of the package that `path` imports; with `loading` those alone that load with
+    it, neither inside a function nor under TYPE_CHECKING.
+    """
+    files, tree = dict(modules()), ast.parse(path.read_text())
+    names = set()
+    for node in tree.body if loading else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            for alias in node.names:
+                below = f"{node.module}.{alias.name}"
+                names.add(below if below in files else node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names & files.keys()
+
+
+def test_modules_do_not_load_in_a_circle() -> None:
+    loads = {module: module_imports(path, loading=True) for module, path in modules()}
+    while leaves := {module for module, names in loads.items() if not names & loads.keys()}:
+        loads = {module: names for module, names in loads.items() if module not in leaves}
+    assert sorted(loads) == []
+
+
+def test_a_small_module_has_more_than_one_user_or_a_reason() -> None:
+    users = Counter(
+        name
+        for module, path in modules()
+        for name in module_imports(path, loading=False) - {module}
+    )
+    alone = {
+        module
+        for module, path in modules()
+        if users[module] == 1
+        and path.name != "__init__.py"
+        and not module.startswith("mcl.data.sources.")  # a source is one file
+        and len(path.read_text().splitlines()) < SMALL
+    }
+    assert alone == ALONE.keys()
+
+
+def test_a_folder_of_tests_is_called_as_its_room() -> None:
+    folders = {
+        path.name
+        for path in (PACKAGE.parent / "tests").iterdir()
+        if path.is_dir() and list(path.glob("test_*.py"))
+    }
+    # attacks from outside, and what a roll is from data to session
+    assert folders - ROW.keys() == {"security", "roll"}
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; from mcl.cli.main import main; main(['--help']); print(sorted({m.split('.')[0]"
