@@ -18,10 +18,10 @@ from mcl.base.errors import ConfigError, DataError
 from mcl.base.files import below, write_whole
 
 if TYPE_CHECKING:
-    from mcl.data.csv_proposal import Proposal
+    from mcl.data.csv_proposal import CsvProposal
     from mcl.market.instruments import Contract
 
-SHOWN = 5  # bars
+FIRST_BARS = 5  # bars
 PLAIN = re.compile(r"[\w./+-]+")
 ROLL = ("roll", "start", "end", "holdout_start")  # keys that do not read a file
 
@@ -90,13 +90,13 @@ def _value(value: Any) -> str:
     return shlex.quote(json.dumps(value))
 
 
-def _bars(proposal: Proposal) -> list[dict[str, Any]]:
+def _bars(proposal: CsvProposal) -> list[dict[str, Any]]:
     import pandas as pd
 
     from mcl.data.continuous import close_times
 
     chunk = next(iter(proposal.table.chunks()))
-    rows = chunk.rows.take(slice(0, SHOWN))
+    rows = chunk.rows.take(slice(0, FIRST_BARS))
     known_at = close_times(rows, proposal.table.interval, proposal.table.calendar)
     names = ("open", "high", "low", "close", "volume")
     return [
@@ -121,7 +121,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _write(name: str, path: Path, proposal: Proposal) -> Path:
+def _write(name: str, path: Path, proposal: CsvProposal) -> Path:
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ConfigError(
             f"--write={name!r} must be lower-case letters, digits and underscores: it becomes the"
@@ -149,7 +149,7 @@ def _write(name: str, path: Path, proposal: Proposal) -> Path:
     return target
 
 
-def _show(path: Path, proposal: Proposal, answer: dict[str, Any]) -> None:
+def _show(path: Path, proposal: CsvProposal, answer: dict[str, Any]) -> None:
     for reason in proposal.reasons:
         terminal.say(_sentence(reason))
     rows = [list(bar.values()) for bar in answer["bars"]]

@@ -14,7 +14,7 @@ from mcl.base.errors import DataError, nearest
 from mcl.base.words import many
 
 if TYPE_CHECKING:
-    from mcl.data.realism import Row
+    from mcl.data.realism import FigureRow
 
 BOUND = (
     "within 10 % of the market's figure; below 0.1 within 0.02; quantiles in ticks within one tick"
@@ -88,12 +88,12 @@ def realism(args: Namespace) -> int:
     return 0
 
 
-def _show_realism(answer: dict[str, Any], rows: list[Row]) -> None:
-    shown = [
+def _show_realism(answer: dict[str, Any], rows: list[FigureRow]) -> None:
+    cells = [
         (row.name, _short(row.figure), _short(row.fact), row.ratio, "" if row.near else "off")
         for row in rows
     ]
-    terminal.table("realism", ["figure", "here", "market", "ratio", ""], shown, left=1)
+    terminal.table("realism", ["figure", "here", "market", "ratio", ""], cells, left=1)
     share = answer["near"] / max(1, answer["figures"])
     terminal.say(f"{answer['near']} of {answer['figures']} figures are near ({share:.1%}).")
     terminal.say(f"Near: {BOUND}.")

@@ -58,7 +58,7 @@ MISSING = ("null", "N/A", "NaN", "-", "--", ".", "n/a")
 
 
 @dataclass(frozen=True)
-class Proposal:
+class CsvProposal:
     """The keys that read a file.
 
     preset     the option of the group `data` that they are added to
@@ -78,7 +78,7 @@ class Proposal:
     doubts: tuple[Doubt, ...] = ()
 
 
-def propose(path: Path, presets: Mapping[str, Mapping[str, Any]], typed: Keys) -> Proposal:
+def propose(path: Path, presets: Mapping[str, Mapping[str, Any]], typed: Keys) -> CsvProposal:
     """The proposal for a file.
 
     presets   the options of the group `data` that read a CSV, by name, "csv" among them: their keys
@@ -259,7 +259,7 @@ def _marks(rows: list[list[str]], prices: list[int], mark: str) -> Keys:
 
 def _completed(
     path: Path, preset: tuple[str, Mapping[str, Any]], keys: Keys, typed: Keys
-) -> Proposal:
+) -> CsvProposal:
     """A layout with what its bars show. DataError where it does not read the file."""
     name, base = preset
     keys = {k: v for k, v in keys.items() if k not in typed} | typed
@@ -271,7 +271,7 @@ def _completed(
     if doubts is None:
         table = csv.table(path, measure.data())
         doubts = measure.settle(table) or []
-    return Proposal(
+    return CsvProposal(
         name,
         {k: v for k, v in measure.keys.items() if _at(base, k) != v},
         measure.data(),

@@ -1,4 +1,4 @@
-"""How like a market a set of one-minute bars is: the same figures from any source, beside the
+"""Measure how like a market one-minute bars are: the same figures of any source, next to the
 measured ones.
 
 Every figure is of the busiest contract of each whole session, but for the roll figures, which
@@ -60,7 +60,7 @@ class MinuteBars:
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """One figure beside the fact: `near` says whether it is within the bound."""
 
     name: str
@@ -105,15 +105,15 @@ def facts() -> dict[str, Any]:
     return content
 
 
-def compare(figures: Figures) -> list[Row]:
+def compare(figures: Figures) -> list[FigureRow]:
     """Every measured figure beside the same figure of another source; NaN where it has none."""
     return [
-        Row(name, figures.get(name, float("nan")), float(fact))
+        FigureRow(name, figures.get(name, float("nan")), float(fact))
         for name, fact in facts()["figures"].items()
     ]
 
 
-def compare_dataset(stored: Dataset) -> list[Row]:
+def compare_dataset(stored: Dataset) -> list[FigureRow]:
     """The comparison for a stored dataset. DataError for another market, or bars that are not of
     one minute.
     """
@@ -179,7 +179,7 @@ def expiry_rows(volume: Floats) -> list[tuple[int, int]]:
     """
     traded = volume > 0
     end = len(volume) - 1 - traded[::-1].argmax(axis=0)
-    found = []
+    rows = []
     for near in range(volume.shape[1] - 1):
         last = int(end[near])
         if not traded[:, near].any() or not traded[:, near + 1].any():
@@ -187,8 +187,8 @@ def expiry_rows(volume: Floats) -> list[tuple[int, int]]:
         if last >= len(volume) - 1 or last < SESSIONS_BEFORE:
             continue
         if volume[last - 6, near] > FRONT_VOLUME:
-            found.append((near, last))
-    return found
+            rows.append((near, last))
+    return rows
 
 
 def _rolls(bars: MinuteBars) -> Figures:
@@ -341,8 +341,8 @@ def _sessions(front: pd.DataFrame, closes: Floats) -> Figures:
     volatility = np.sqrt(np.nansum(np.diff(closes, axis=1) ** 2, axis=1))
     log_volatility = np.log(volatility)
     last = front.groupby(["session", "contract"])["close"].last().reset_index()
-    held = last["contract"].diff().eq(0)
-    returns = (last["close"].diff() / last["close"].shift())[held].to_numpy()
+    same_contract = last["contract"].diff().eq(0)
+    returns = (last["close"].diff() / last["close"].shift())[same_contract].to_numpy()
     few = len(volume) < 3 or len(returns) < 3
     if few:
         return {"session_volume_median": float(volume.median())}
@@ -366,10 +366,10 @@ def _gaps(front: pd.DataFrame) -> Figures:
     )
     days = both.reset_index()
     gap = days["open"] - days["close"].shift()
-    apart, held = days["session"].diff(), days["contract"].diff().eq(0)
+    apart, same_contract = days["session"].diff(), days["contract"].diff().eq(0)
     figures: Figures = {}
     for name, chosen in (("break", apart.eq(1)), ("weekend", apart.ge(3))):
-        ticks = gap[held & chosen]
+        ticks = gap[same_contract & chosen]
         figures[f"{name}_gap_ticks_sd"] = float(ticks.std())
         figures[f"{name}_gap_ticks_abs_median"] = float(ticks.abs().median())
     return figures

@@ -68,7 +68,7 @@ class CostRow:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class CostProposal:
     """`overrides`: what `mcl backtest` takes. Low and high: the interval in which 95 of 100 such
     means lie.
     """
@@ -127,12 +127,12 @@ class CostTable:
         )
 
     @cached_property
-    def proposal(self) -> Proposal:
+    def proposal(self) -> CostProposal:
         """Without fills nothing is proposed, and the sentence says so."""
         measured = self.fills.dropna(subset=["slippage_ticks"])
         ticks, charged = self.whole.slippage_ticks, self.whole.commission_usd
         if measured.empty or math.isnan(charged):
-            return Proposal(
+            return CostProposal(
                 (),
                 ticks,
                 math.nan,
@@ -149,7 +149,7 @@ class CostTable:
             *_slippage(self.costs, ticks, self.whole.configured_slippage_ticks),
             *_commission(self.costs, charged),
         )
-        return Proposal(
+        return CostProposal(
             overrides, ticks, low, high, charged, self._sentence(len(measured), low, high)
         )
 

@@ -1,4 +1,4 @@
-"""What a run store answers when it is read: runs, the children of a run, the versions of a model.
+"""Read a run store: runs, the children of a run, the versions of a registered model.
 
 `ClientReader` asks MLflow's client, which any store has. `sqlite_reader` reads the tables of a
 local one, without the seconds that importing MLflow takes.

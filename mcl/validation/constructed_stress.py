@@ -135,14 +135,14 @@ def _changed(bars: Bars, row: int, resumed: int, end: int, ticks: int) -> Bars:
     """The bars up to `end`, those between `row` and `resumed` left out, and the later prices moved
     by `ticks`.
     """
-    known = bars.rows(0, end + 1)
-    kept = np.concatenate([np.arange(row + 1), np.arange(resumed, end + 1)])
-    columns: dict[str, Any] = {name: getattr(known, name)[kept] for name in COLUMNS}
+    before = bars.rows(0, end + 1)
+    remaining = np.concatenate([np.arange(row + 1), np.arange(resumed, end + 1)])
+    columns: dict[str, Any] = {name: getattr(before, name)[remaining] for name in COLUMNS}
     for name in PRICES:
         moved = columns[f"{name}_ticks"].copy()
         moved[row + 1 :] += np.int32(ticks)
         columns[f"{name}_ticks"] = moved
-    return replace(known, **columns, finer=None)
+    return replace(before, **columns, finer=None)
 
 
 def _own_bars(config: schema.Config) -> schema.Config:

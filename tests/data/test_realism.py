@@ -65,12 +65,12 @@ def test_every_fact_has_a_source_and_a_bound() -> None:
 
 
 def test_the_bound_of_a_quantile_is_a_tick() -> None:
-    assert realism.Row("range_ticks_q0.25", 2.0, 1.0).near
-    assert not realism.Row("range_ticks_q0.25", 2.1, 1.0).near
-    assert realism.Row("move_ticks_sd", 4.1, 3.75).near
-    assert not realism.Row("move_ticks_sd", 4.2, 3.75).near
-    assert realism.Row("move_autocorrelation_1", -0.02, -0.033).near
-    assert not realism.Row("move_autocorrelation_1", 0.0, -0.033).near
+    assert realism.FigureRow("range_ticks_q0.25", 2.0, 1.0).near
+    assert not realism.FigureRow("range_ticks_q0.25", 2.1, 1.0).near
+    assert realism.FigureRow("move_ticks_sd", 4.1, 3.75).near
+    assert not realism.FigureRow("move_ticks_sd", 4.2, 3.75).near
+    assert realism.FigureRow("move_autocorrelation_1", -0.02, -0.033).near
+    assert not realism.FigureRow("move_autocorrelation_1", 0.0, -0.033).near
 
 
 def test_the_verb_prints_every_figure(

@@ -167,7 +167,7 @@ ACTIVITY_SD = _activity_sd(VOLUME_SHARE)
 
 
 class Migration:
-    """How volume moves from one expiry to the next in one world."""
+    """The way in which volume moves from one expiry to the next in one world."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
