@@ -49,6 +49,7 @@ quick: $(STAMP)
 # The pages that are written from the code, written again, and everything that is checked of documents: links, commands, figures, keys, the notebook.
 docs: $(STAMP)
 	$(BIN)/python scripts/make_docs.py
+	$(BIN)/python -m mcl.cli.completion
 	$(BIN)/python -m mcl.cli.json_answers > docs/json.md
 	$(BIN)/python scripts/run_notebook.py
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/test_docs.py tests/test_commands.py tests/test_figures.py tests/test_answers.py \
