@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         sweep,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 DISTRIBUTION = "mcl-harness"  # what pip knows it by; `mcl` on the public index is another project
 __all__ = [
     "MclError",

@@ -272,7 +272,7 @@ def test_nothing_tells_a_reader_to_install_the_other_mcl(repository: Path) -> No
     assert wanted.search("pip install mcl")
     assert wanted.search("pip install -U 'mcl[ray]'")
     assert not wanted.search("pip install 'mcl-harness[ray]'")
-    assert not wanted.search("pip install mcl_harness-0.1.0-py3-none-any.whl")
+    assert not wanted.search("pip install mcl_harness-0.2.0-py3-none-any.whl")
     lines = (
         (path, line)
         for path in _prose(repository)
