@@ -61,6 +61,8 @@ class Source(Generic[Model]):
                has none. Those of a generated world are made when they are wanted.
     generated  whether its prices are made by a program and never a market's
     extend     continues its table with a newer file for one project folder, and says what was added
+    market     the source under whose name the ledger counts its trials: its own, or another one
+               that reads the same vendor's records in another format
     """
 
     model: type[Model]
@@ -70,6 +72,7 @@ class Source(Generic[Model]):
     books: Callable[[Model, Path], Path] | None = None
     generated: bool = False
     extend: Callable[[Path, Path], dict[str, Any]] | None = None
+    market: str = ""
 
     @property
     def name(self) -> str:

@@ -166,6 +166,7 @@ def trial_pool(flat: Mapping[str, Any]) -> TrialPool | None:
     # a run of a source that this version does not have
     keys = sources.BY_NAME[source].identity if source in sources.BY_NAME else UNKNOWN_SOURCE
     facts = {key: values.get(key) for key in keys(values)}
+    vendor = sources.BY_NAME[source].market or source if source in sources.BY_NAME else source
     words = (
         (
             Path(str(value)).name
@@ -178,7 +179,7 @@ def trial_pool(flat: Mapping[str, Any]) -> TrialPool | None:
     )
     return TrialPool(
         str(flat["strategy.name"]),
-        " ".join([str(flat.get("data.instrument")), str(source), *words]),
+        " ".join([str(flat.get("data.instrument")), str(vendor), *words]),
     )
 
 

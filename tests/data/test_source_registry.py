@@ -144,6 +144,12 @@ def test_the_ledger_tells_its_markets_apart_and_not_their_windows(source: Source
     assert pool(f"data.{key}={other}") != pool()
 
 
+def test_another_format_of_the_same_records_is_the_same_market() -> None:
+    flat = {"strategy.name": "flat", "data.instrument": "MCL", "data.symbol": "MCL.FUT"}
+    pools = {trial_pool(flat | {"data.source": name}) for name in ("databento", "parquet")}
+    assert [str(pool) for pool in pools] == ["flat on MCL databento MCL.FUT"]
+
+
 @EVERY
 def test_it_says_which_path_is_not_there(source: Source[Any], tmp_path: Path) -> None:
     if "path" not in source.model.model_fields:

@@ -33,4 +33,4 @@ def _books(data: ParquetData, root: Path) -> Path:
     return existing_path(data.path, root)
 
 
-SOURCE = Source(ParquetData, _raw, always("symbol"), books=_books)
+SOURCE = Source(ParquetData, _raw, always("symbol"), books=_books, market="databento")
