@@ -81,12 +81,12 @@ def test_a_pause_of_the_exchange_is_shown_with_the_position_through_it() -> None
     bars = walk(4 * SESSION_BARS, synthetic=False)
     day = to_day(date(2025, 11, 28))
     third = bars.session == np.unique(bars.session)[2]
-    kept = np.ones(len(bars), bool)
+    present = np.ones(len(bars), bool)
     start = int(np.flatnonzero(third)[200])
-    kept[start : start + 120] = False
+    present[start : start + 120] = False
     session = np.where(third, day, bars.session + np.where(np.cumsum(third) > 0, 3650, 0))
     named = replace(bars, session=session)
-    paused = replace(named, **{name: getattr(named, name)[kept] for name in COLUMNS})
+    paused = replace(named, **{name: getattr(named, name)[present] for name in COLUMNS})
     result = simulated(paused)
     [record] = day_records(result)
     assert record.named.title == "Outage of the exchange"
