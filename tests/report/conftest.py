@@ -67,6 +67,7 @@ def walk(n: int, seed: int = 1, synthetic: bool = True) -> Bars:
             "reason": "volume",
             "gap": gap / 100,
             "volume_from": 900,
+            "volume_to": 1100,
         }
     )
     names = (
