@@ -113,7 +113,7 @@ def test_bars_of_a_session_are_refused(tmp_path: Path) -> None:
 def test_an_independent_judge_reads_the_same_figures(small_world: Path, tmp_path: Path) -> None:
     """The figures of a tool that shares no code with mcl, on the same files."""
     if not JUDGE.is_file():
-        pytest.skip("the judge of worlds is not beside this checkout")
+        pytest.skip("the recorded market data are not beside this checkout")
     judged = tmp_path / "judged.json"
     command = [sys.executable, "-W", "ignore", str(JUDGE), str(small_world / "ohlcv-1m")]
     subprocess.run([*command, "--write", str(judged)], check=True, capture_output=True)
