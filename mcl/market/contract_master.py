@@ -10,7 +10,7 @@ instruments are recognised and counted out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -142,16 +142,12 @@ def watermark(records: npt.NDArray[np.void]) -> dict[str, Any]:
     return {"synthetic": True, "notice": NOTICE, "edge": {"words": words}}
 
 
-def watermark_of_ids(master: Master) -> dict[str, Any]:
+def watermark_of_ids(ids: Sequence[float], contracts: Sequence[Contract]) -> dict[str, Any]:
     """Return the same when every outright has the id that the generator gives it: no vendor's ids
-    spell year and month.
+    spell year and month. `ids` and `contracts` go together.
     """
-    known_ids = master.meaning >= 0
-    spelled = [
-        GENERATED_ID + 100 * master.contracts[index].year + master.contracts[index].month
-        for index in master.meaning[known_ids].tolist()
-    ]
-    if not spelled or master.ids[known_ids].tolist() != spelled:
+    spelled = [GENERATED_ID + 100 * each.year + each.month for each in contracts]
+    if not spelled or list(ids) != spelled:
         return {}
     words = "not known: world.json is not beside these files, only the ids of its contracts"
     return {"synthetic": True, "notice": NOTICE, "edge": {"words": words}}

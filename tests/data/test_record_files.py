@@ -243,6 +243,20 @@ def test_a_copy_of_generated_files_keeps_its_mark(small_world: Path, tmp_path: P
     assert data_note(bars).startswith("SYNTHETIC DATA")
 
 
+@pytest.mark.parametrize(("offset", "synthetic"), [(0, True), (1, False)])
+def test_a_csv_of_generated_bars_keeps_its_mark_by_its_ids(
+    offset: int, synthetic: bool, small_world: Path, tmp_path: Path
+) -> None:
+    rows = to_frame(small_world / "ohlcv-1m" / "2024-01.dbn.zst").reset_index()
+    rows["instrument_id"] += np.uint32(offset)  # any other id is a vendor's
+    path = tmp_path / "bars.csv"
+    rows.to_csv(path, index=False)
+    words = ["data=databento_csv", f"data.path={path}", "data.timezone=UTC"]
+    bars = load(composition.compose("backtest", words).config.data, tmp_path)
+    assert bars.synthetic is synthetic
+    assert data_note(bars).startswith("SYNTHETIC DATA") is synthetic
+
+
 def test_ids_of_a_vendor_are_no_mark(small_world: Path, tmp_path: Path) -> None:
     rows = to_frame(small_world / "ohlcv-1m" / "2024-01.dbn.zst")
     path = tmp_path / "ohlcv-1m.parquet"

@@ -41,7 +41,7 @@ from mcl.data.table import (
     no_statistics,
     on_tick,
 )
-from mcl.market import calendar, symbols
+from mcl.market import calendar, contract_master, symbols
 from mcl.market.calendar import DAY_NS, Sessions, from_day, parse_symbol, session_of
 from mcl.market.instruments import Contract, Instrument
 
@@ -196,6 +196,7 @@ def _by_row(cells: Cells, data: CsvData) -> Table:
     chunk = _once(chunk, data.format)
     if not days:
         _apart(cells.path, chunk, data)
+    world = _world(cells, columns)
     return Table(
         instrument=instrument(data.instrument),
         interval=data.file_interval,
@@ -204,16 +205,27 @@ def _by_row(cells: Cells, data: CsvData) -> Table:
         calendar=sessions,
         chunks=lambda: iter([chunk]),
         statistics=no_statistics(),
-        synthetic=False,
+        synthetic=bool(world),
         origin=str(cells.path),
         sums_volume=data.columns.volume is not None,
         facts={
             "format": "CSV",
             "dated_contracts": columns.contracts[0].year < _NO_YEAR,
             "absolute_times": columns.absolute,
-        },
+        }
+        | ({"world": world} if world else {}),
         cures=CURES,
     )
+
+
+def _world(cells: Cells, columns: _Columns) -> dict[str, Any]:
+    """The facts of a generated world whose bars somebody wrote as CSV, by their instrument ids."""
+    if "instrument_id" not in cells.frame:
+        return {}
+    ids = pd.to_numeric(cells.frame["instrument_id"], errors="coerce")
+    pairs = pd.DataFrame({"id": ids.to_numpy(), "contract": columns.index}).drop_duplicates()
+    contracts = [columns.contracts[index] for index in pairs["contract"].tolist()]
+    return contract_master.watermark_of_ids(pairs["id"].tolist(), contracts)
 
 
 _NO_YEAR = 9999  # of the contract that a series without dated contracts is made of

@@ -161,7 +161,9 @@ def master_of(
     defined = _definitions(paths_by_schema.get("definition", []))
     if defined is None:
         master = contract_master.from_symbols(mappings, of.symbol)
-        mark = contract_master.watermark_of_ids(master)
+        outrights = master.meaning >= 0
+        contracts = [master.contracts[index] for index in master.meaning[outrights].tolist()]
+        mark = contract_master.watermark_of_ids(master.ids[outrights].tolist(), contracts)
     else:
         contract_master.agree(defined.records, of, origin)
         master, mark = (
