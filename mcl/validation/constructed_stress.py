@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mcl.base.errors import MclError
 from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data.bars import COLUMNS, Bars
@@ -97,7 +98,10 @@ def _scenario(
     price = float(bars.instrument.price(bars.close_ticks[row]))
     size = move_frac * max(abs(price), LEAST_PRICE)
     ticks = -side * round(size / bars.instrument.tick_size)
-    stressed = simulate(_own_bars(config), _changed(bars, row, resumed, end, ticks))
+    try:
+        stressed = simulate(_own_bars(config), _changed(bars, row, resumed, end, ticks))
+    except MclError as error:  # a strategy of finer bars has none of the scenario
+        return Stressed(name, note=f"the strategy does not run on it: {error.message}")
     pnl = float(stressed.equity[-1] - stressed.equity[row])
     return Stressed(
         name,
