@@ -239,7 +239,8 @@ def _comments(model: type[Any]) -> dict[str, str]:
                 (lines[row].strip() for row in range(node.lineno - 2, -1, -1)),
             )
             comment = comment or " ".join(line[1:].strip() for line in reversed(list(above)))
-            found[node.target.id] = re.sub(r"(#\s*)?noqa: \w+( - )?", "", comment).strip()
+            directive = r"(#\s*)?(noqa: \w+|type: ignore\S*)( - )?"
+            found[node.target.id] = re.sub(directive, "", comment).strip()
     return found
 
 

@@ -34,7 +34,7 @@ LINE_EVERY_SEC = 5.0  # where there is no terminal
 FRAME_SEC = 0.1  # where there is one
 SHORT_SEC = 0.5  # of a time left that nobody counts: it should be over
 
-IDS = ("run_id", "sweep_id")  # of an answer, which --quiet prints alone
+IDS = ("run_id", "sweep_id", "report")  # of an answer, the first of which --quiet prints alone
 
 _state = {"json": False, "quiet": False, "answered": False}
 

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from collections.abc import Callable
+
+from mcl.base.errors import ConfigError
 
 LARGEST = 2**31 - 1
 LONGEST_DAYS = 36_525
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text as a shell splits them. ConfigError where a quote stays open."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise ConfigError(
+            f"{text[:200]!r} cannot be split into words: a quote is not closed", "close it"
+        ) from None
 
 
 def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:

@@ -4,7 +4,6 @@ and what cannot.
 
 from __future__ import annotations
 
-import shlex
 from argparse import Namespace
 from datetime import date
 from pathlib import Path
@@ -14,6 +13,7 @@ from mcl import composition
 from mcl.base import progress, terminal
 from mcl.base.errors import ConfigError
 from mcl.base.files import below
+from mcl.cli.arguments import words_of
 from mcl.config import schema
 
 FIELD_COLUMNS = ("field", "bars", "different", "mean", "mean_size", "worst", "worst_at", "unit")
@@ -90,7 +90,7 @@ def sources(args: Namespace) -> int:
 
 def _source(text: str, overrides: list[str]) -> schema.Config:
     """The configuration of `NAME key=value …` with the overrides of both."""
-    name, *own = shlex.split(text) or [""]
+    name, *own = words_of(text) or [""]
     wrong = next((word for word in own if not word.startswith("data.")), None)
     if "=" in name or not name or wrong is not None:
         raise ConfigError(

@@ -15,12 +15,17 @@ import yaml
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import ConfigError, DataError
-from mcl.base.files import below, write_whole
+from mcl.base.files import below, files_below, write_whole
 
 if TYPE_CHECKING:
     from mcl.data.csv_proposal import CsvProposal
     from mcl.market.instruments import Contract
 
+RECORDS = (  # endings of files that need no proposal, and the option that reads them
+    (".parquet", "Parquet", "parquet"),
+    (".dbn", "DBN", "mcl_databento"),
+    (".dbn.zst", "DBN", "mcl_databento"),
+)
 FIRST_BARS = 5  # bars
 PLAIN = re.compile(r"[\w./+-]+")
 ROLL = ("roll", "start", "end", "holdout_start")  # keys that do not read a file
@@ -34,6 +39,8 @@ def sniff(args: Namespace) -> int:
     from mcl.data.source import existing_path
 
     root = composition.root()
+    path = existing_path(args.file, root)
+    _refuse_parquet(path)
     path = existing_path(args.file, root, folder=False)
     proposal = propose(path, _presets(), _typed(args.keys))
     answer = {
@@ -49,6 +56,17 @@ def sniff(args: Namespace) -> int:
         answer["config"] = str(_write(args.write, path, proposal))
     terminal.answer(answer, lambda: _show(path, proposal, answer))
     return 1 if proposal.undecided or proposal.doubts else 0
+
+
+def _refuse_parquet(path: Path) -> None:
+    """Parquet and DBN say themselves how they are read: their sources need no proposal."""
+    files = [path] if path.is_file() else files_below(path, tuple(end for end, _, _ in RECORDS))
+    for ending, form, data in RECORDS:
+        if any(file.name.endswith(ending) for file in files):
+            raise ConfigError(
+                f"{path} holds {form}, which says itself how it is read",
+                f"read it: mcl data info data={data} data.path={path}",
+            )
 
 
 def _presets() -> dict[str, dict[str, Any]]:
@@ -121,6 +139,12 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
+def _shipped(name: str) -> bool:
+    from mcl.ops.init import carried
+
+    return (carried("conf") / "data" / f"{name}.yaml").is_file()
+
+
 def _write(name: str, path: Path, proposal: CsvProposal) -> Path:
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ConfigError(
@@ -129,6 +153,10 @@ def _write(name: str, path: Path, proposal: CsvProposal) -> Path:
         )
     target = below(composition.conf_dir() / "data", name, ending=".yaml")
     if target.exists():
+        if _shipped(name):
+            raise ConfigError(
+                f"{name} is a choice that mcl ships with", "choose another name, such as my_" + name
+            )
         raise ConfigError(f"{target} exists already", "choose another name, or delete the file")
     if proposal.undecided:
         key, text = next(iter(proposal.undecided.items()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shlex
 import signal
 import time
 from argparse import Namespace
@@ -18,6 +17,7 @@ from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import BrokerError, MclError, nearest
 from mcl.base.files import write_whole
+from mcl.cli.arguments import words_of
 from mcl.config import schema
 from mcl.market import calendar
 
@@ -117,7 +117,7 @@ def _tapes(
     )
     day = calendar.from_day(int(calendar.session_of(tapes[0].start[tapes[0].first])))
     for words in args.also:
-        other = composition.compose("backtest", shlex.split(words)).config.data
+        other = composition.compose("backtest", words_of(words)).config.data
         all_ = [tape_loader.ALL] if tape_loader.ALL in args.contract else []
         tapes += tape_loader.tapes(other, composition.root(), day, all_, args.sessions, args.detail)
     return (tape_loader.as_of_today(tapes, now_ns), now_ns) if args.today else (tapes, None)

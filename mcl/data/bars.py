@@ -482,9 +482,8 @@ class Bars:
         high = len(self) if end is None else int(np.searchsorted(self.session, _day(end), "left"))
         if low >= high:
             first, last = (np.datetime64(int(self.session[i]), "D") for i in (0, -1))
-            raise DataError(
-                f"no bars between {start} and {end}: the data hold sessions {first} to {last}"
-            )
+            wanted = f"from {start}" if end is None else f"between {start or first} and {end}"
+            raise DataError(f"no bars {wanted}: the data hold sessions {first} to {last}")
         return self.rows(low, high)
 
 

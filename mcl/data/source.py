@@ -149,7 +149,7 @@ def existing_path(path: str, root: Path, *, folder: bool | None = None) -> Path:
     missing = candidates[0].relative_to(parent).parts[0]
     names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
     clause = nearest(missing, names)
-    holding = clause if clause.endswith("?") else f"{parent} holds {clause.removeprefix('valid: ')}"
+    holding = clause if clause.endswith("?") else f"in {parent}: {clause.removeprefix('valid: ')}"
     raise DataError(f"there is no {candidates[0]}; {holding}", "set data.path")
 
 

@@ -51,17 +51,17 @@ def create(folder: Path) -> list[str]:
 
 
 def _fill(folder: Path) -> None:
-    shutil.copytree(_carried("conf"), folder / "conf", ignore=LEFT_OUT)
+    shutil.copytree(carried("conf"), folder / "conf", ignore=LEFT_OUT)
     for promoted in (folder / "conf" / "promoted").glob("*.yaml"):
         promoted.unlink()  # of the project that was copied
-    shutil.copytree(_carried("experiments"), folder / "experiments", ignore=LEFT_OUT)
-    shutil.copyfile(_carried("env.example"), folder / ".env.example")
+    shutil.copytree(carried("experiments"), folder / "experiments", ignore=LEFT_OUT)
+    shutil.copyfile(carried("env.example"), folder / ".env.example")
     (folder / "mlruns").mkdir(mode=0o700)
     (folder / "mlruns" / ".gitkeep").touch()
     (folder / ".gitignore").write_text(GITIGNORE)
 
 
-def _carried(name: str) -> Path:
+def carried(name: str) -> Path:
     """Return a folder of the installed package, or of the checkout."""
     package = Path(mcl.__file__).resolve().parent
     folder = next(

@@ -49,6 +49,15 @@ def readable(database: Path) -> bool:
         )
 
 
+def _is_text(value: str | int) -> bool:
+    """Whether SQLite can hold it. A command line whose bytes are no UTF-8 holds lone surrogates."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class SqliteReader:
     """Reads the store at `database`. Raises sqlite3.Error where the file is damaged."""
 
@@ -113,11 +122,15 @@ class SqliteReader:
             return dict(db.execute(query, (model,)).fetchall())
 
     def _ids(self, where: str, order: str, value: str | int) -> list[str]:
+        if not _is_text(value):
+            return []
         query = f"SELECT runs.run_uuid {FROM} WHERE {ACTIVE} AND {where} {order}"
         with self._snapshot() as db:
             return [str(run_id) for (run_id,) in db.execute(query, (value,))]
 
     def _runs(self, where: str, value: str) -> Iterator[RunFacts]:
+        if not _is_text(value):
+            return
         columns = "runs.run_uuid, experiments.name, runs.status, runs.artifact_uri"
         chosen = f"(SELECT runs.run_uuid {FROM} WHERE {where})"
         with self._snapshot() as db:

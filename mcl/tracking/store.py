@@ -51,6 +51,7 @@ __all__ = [
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
 MAX_PARAM = 500
+LEAST_OF_ID = 4  # letters of a run id that may stand for it
 MAX_TAG = 8000  # bytes; MLflow takes as many characters
 BATCH = 800  # MLflow takes 1000 entities a call, of them 100 params
 AT_ONCE = 8  # runs that are written to a server side by side
@@ -433,8 +434,9 @@ class Store:
         """
         if recent := re.fullmatch(r"last(?:~(\d+))?", beginning):
             return self._recent_id(beginning, int(recent[1] or 0))
-        usable = len(beginning) >= 4 and re.fullmatch(r"[\w-]+", beginning)
-        matches = self.connection.reader.beginning(beginning) if usable else []
+        usable = re.fullmatch(r"[\w-]+", beginning)
+        enough = usable and len(beginning) >= LEAST_OF_ID
+        matches = self.connection.reader.beginning(beginning) if enough else []
         if len(matches) == 1:
             return matches[0]
         if matches:

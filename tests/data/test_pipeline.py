@@ -200,9 +200,7 @@ def test_an_empty_range_is_refused(small_world: Path, tmp_path: Path) -> None:
     data = databento_data(small_world, start=date(2030, 1, 1))
     with pytest.raises(
         DataError,
-        match=(
-            "no bars between 2030-01-01 and None: the data hold sessions 2024-01-02 to 2024-02-23"
-        ),
+        match=("no bars from 2030-01-01: the data hold sessions 2024-01-02 to 2024-02-23"),
     ):
         load(data, tmp_path)
 

@@ -72,6 +72,7 @@ def ids(store: Store) -> list[str]:
 QUESTIONS: dict[str, Callable[[Reader, list[str]], Any]] = {
     "studies": lambda reader, _: sorted(reader.studies()),
     "runs": lambda reader, ids: [reader.run(i) for i in [*ids, "none", ids[0][:6]]],
+    "no text": lambda reader, _: [reader.run("\udcff"), list(reader.in_study("\udcff", tops=True))],
     "children": lambda reader, ids: [list(reader.children(i)) for i in ids],
     "study": lambda reader, _: list(reader.in_study("mcl", tops=False)),
     "tops": lambda reader, _: list(reader.in_study("mcl", tops=True)),
