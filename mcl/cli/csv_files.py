@@ -142,7 +142,7 @@ def _sentence(text: str) -> str:
 def _shipped(name: str) -> bool:
     from mcl.ops.init import carried
 
-    return (carried("conf") / "data" / f"{name}.yaml").is_file()
+    return below(carried("conf") / "data", name, ending=".yaml").is_file()
 
 
 def _write(name: str, path: Path, proposal: CsvProposal) -> Path:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mcl.data.bars import Bars
 from mcl.data.table import PRICES
 from mcl.engine.result import Result
+from mcl.metrics.performance import fall
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +47,9 @@ def equity(result: Result) -> pd.DataFrame:
     import pandas as pd
 
     values = result.equity
-    highest = np.maximum.accumulate(np.append(result.capital_usd, values))[1:]
     columns = {
         "equity_usd": values,
-        "drawdown_usd": values - highest,
+        "drawdown_usd": fall(values, result.capital_usd)[0],
         "position_contracts": result.position,
         "target_contracts": result.target,
     }
@@ -59,11 +57,13 @@ def equity(result: Result) -> pd.DataFrame:
 
 
 def sessions(result: Result) -> pd.DataFrame:
-    """One row per trade date: equity at its last close and at its settlement, and its return on the
-    start capital.
+    """One row per trade date: equity at its last close (`equity_usd`) and at its settlement
+    (`settled_usd`), what it earned (`pnl_usd`), and that as a share of the start capital.
     """
     returns = result.session_returns.to_numpy()
-    return result.sessions_frame().assign(return_frac=returns).set_index("session")
+    earned = returns * result.capital_usd
+    frame = result.sessions_frame().assign(pnl_usd=earned, return_frac=returns)
+    return frame.set_index("session")
 
 
 def trades(result: Result) -> pd.DataFrame:

@@ -98,6 +98,7 @@ def test_tables_of_a_backtest_say_their_units_and_agree_with_its_metrics(run: Ba
     assert run.trades["net_usd"].sum() == pytest.approx(run.metrics["net_pnl_usd"])
     assert len(run.fills) == run.metrics["fills"]
     assert len(run.sessions) == run.metrics["sessions"]
+    assert run.sessions["pnl_usd"].sum() == pytest.approx(run.metrics["net_pnl_usd"])
     assert run.sessions["return_frac"].sum() == pytest.approx(run.metrics["return_frac"])
 
 
