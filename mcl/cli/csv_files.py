@@ -15,7 +15,7 @@ import yaml
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import ConfigError, DataError
-from mcl.base.files import below, files_below, write_whole
+from mcl.base.files import below, files_below, plain_yaml, write_whole, yaml_file
 
 if TYPE_CHECKING:
     from mcl.data.csv_proposal import CsvProposal
@@ -83,7 +83,7 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 
 def _content(file: Path) -> dict[str, Any]:
-    keys: dict[str, Any] = yaml.safe_load(file.read_text())
+    keys: dict[str, Any] = yaml_file(file)
     return {k: v for k, v in keys.items() if k not in ("defaults", *ROLL)}
 
 
@@ -95,7 +95,7 @@ def _typed(words: list[str]) -> dict[str, Any]:
             raise ConfigError(
                 f"{word!r} is no key of the data", "write data.key=value, as data.timezone=UTC"
             )
-        keys[key.removeprefix("data.")] = yaml.safe_load(value)
+        keys[key.removeprefix("data.")] = plain_yaml(value, word)
     return keys
 
 

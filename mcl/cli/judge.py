@@ -11,7 +11,7 @@ from mcl.base import terminal
 from mcl.base.errors import StoreError, nearest
 from mcl.base.words import many
 from mcl.data.data_note import data_note
-from mcl.library.research import chosen, identified
+from mcl.library.research import identified
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
 from mcl.tracking import trial_ledger
@@ -30,10 +30,7 @@ def validate(args: Namespace) -> int:
         composition.compose("validate", args.overrides).raw["validate"],
         "validate",
     )
-    run_id, why = chosen(args.run_id)  # of a search the trial that promote takes
-    if why:
-        terminal.say(why)
-    done = validate.validate(run_id, settings, store=Store(), root=composition.root())
+    done = validate.validate(args.run_id, settings, store=Store(), root=composition.root())
     data = {
         "run_id": done.run_id,
         "subject": done.subject_id,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -166,6 +167,9 @@ def session_of(ts_ns: npt.ArrayLike) -> Ints:
     return (new_york_ns(ts_ns) + SESSION_SHIFT_NS) // DAY_NS
 
 
+_library = threading.Lock()  # its calendars are built lazily, and not by two threads at once
+
+
 def sessions(start: date, end: date, root: str = "MCL") -> Sessions:
     """The sessions with start <= trade date < end, holidays left out, early closes corrected.
     DataError if there is none.
@@ -177,7 +181,8 @@ def sessions(start: date, end: date, root: str = "MCL") -> Sessions:
         raise DataError(f"no trading calendar for {root!r}; {nearest(root, _SCHEDULE)}")
     if start >= end:
         raise DataError(f"need start < end for a range of sessions; start={start}, end={end}")
-    table = pandas_market_calendars.get_calendar(name).schedule(start, end - timedelta(days=1))
+    with _library:
+        table = pandas_market_calendars.get_calendar(name).schedule(start, end - timedelta(days=1))
     if not len(table):
         raise DataError(f"no {root} session between {start} and {end}")
     days = table.index.to_numpy().astype("datetime64[D]").astype(np.int64)
