@@ -236,7 +236,7 @@ def sweep(overrides: Overrides = (), *, progress: bool = False) -> SweepResult |
     """Search the space of a strategy with Optuna. Every trial is recorded, the best one in full.
 
     `strategy.fast=range(5, 60, 5)` is an axis, `search.trials=200` the length, `search.name=NAME`
-    what `mcl sweep resume NAME` goes on with. `progress=True` shows it on a terminal.
+    what `mcl sweep resume NAME` continues. `progress=True` shows it on a terminal.
 
     Returns `SweepResult`. `trials` has one row per trial: `trial`, `state` (COMPLETE, PRUNED,
     FAILED), `reason`, `value` (what was optimised), `run_id`, a column for each key that was varied

@@ -37,7 +37,7 @@ class Stressed:
     """The outcome of one scenario, from the close before it to the end of the session after it.
 
     `at` is that close (UTC), `position` (contracts) the one that stood then, `price` that close.
-    `move` is the change of the price against the position when trading goes on, `pnl_usd` the
+    `move` is the change of the price against the position when trading resumes, `pnl_usd` the
     result, `usual_usd` what the run made in that time. `exit` is the first fill after the move.
     NaN and a `note` where the data cannot show it.
     """
@@ -65,7 +65,7 @@ def constructed(config: schema.Config, result: Result) -> list[Stressed]:
     ]
 
 
-Resumption = Callable[[Bars, int], int]  # the row at which trading goes on after a row
+Resumption = Callable[[Bars, int], int]  # the row at which trading resumes
 
 
 def _after_gap(bars: Bars, row: int) -> int:
