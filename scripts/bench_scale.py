@@ -78,7 +78,7 @@ class Bench:
         """
         from mcl import composition, search
         from mcl.search.runner import _Search
-        from mcl.tracking.store import Store
+        from mcl.tracking.project import Project
 
         spent, real = [], _Search._trials
 
@@ -91,7 +91,7 @@ class Bench:
             "sweep", [*FIXED, "data.path=walk.csv", *AXES, f"search.trials={self.trials}", *typed]
         )
         with patch.object(_Search, "_trials", timed):
-            swept = search.sweep(composed, store=Store(self.root), root=self.root)
+            swept = search.sweep(composed, project=Project.at(self.root))
         return swept, self.trials / spent[0]
 
     def known(self) -> dict[int, Any]:
@@ -107,7 +107,7 @@ class Bench:
         """
         from mcl import composition, search
         from mcl.search.ask_tell import Loop
-        from mcl.tracking.store import Store
+        from mcl.tracking.project import Project
 
         stamps: list[float] = []
         real = Loop._tell
@@ -121,7 +121,7 @@ class Bench:
             "sweep", [*typed, f"search.backend={backend}", f"search.workers={workers}"]
         )
         with patch.object(Loop, "_tell", stamped):
-            search.sweep(composed, store=Store(self.root), root=self.root)
+            search.sweep(composed, project=Project.at(self.root))
         return (len(stamps) - 1) / (stamps[-1] - stamps[0])
 
     def alone(self, known: dict[int, Any], *typed: str) -> list[float]:

@@ -131,7 +131,7 @@ def searched(root: Path, sampler: str, trials: int) -> tuple[float, float]:
     signal, simulation and all metrics; it is timed where it happens, in the same run.
     """
     from mcl import composition, search
-    from mcl.tracking.store import Store
+    from mcl.tracking.project import Project
 
     typed = [
         *FIXED,
@@ -144,7 +144,7 @@ def searched(root: Path, sampler: str, trials: int) -> tuple[float, float]:
     composed = composition.compose("sweep", typed)
     with backtests_timed() as spent:
         start = time.process_time()
-        search.sweep(composed, store=Store(root), root=root)
+        search.sweep(composed, project=Project.at(root))
         whole = time.process_time() - start
     within = sum(spent.values())
     return whole - within, within
@@ -218,6 +218,7 @@ def speed(root: Path, workers: int) -> float:
     """Tracked trials a second of a 20 x 10 grid on the large file."""
     from mcl import composition, search
     from mcl.search import status
+    from mcl.tracking.project import Project
     from mcl.tracking.store import Store
 
     axes = ["strategy.fast=range(10,210,10)", "strategy.slow=range(240,1240,100)"]
@@ -229,7 +230,7 @@ def speed(root: Path, workers: int) -> float:
         "search.trials=200",
         f"search.workers={workers}",
     ]
-    swept = search.sweep(composition.compose("sweep", typed), store=Store(root), root=root)
+    swept = search.sweep(composition.compose("sweep", typed), project=Project.at(root))
     return float(status.status(swept.sweep_id, store=Store(root))["trials_per_sec"])
 
 
@@ -239,7 +240,7 @@ def size(root: Path, trials: int) -> tuple[float, float]:
 
     from mcl import composition, search
     from mcl.search import status
-    from mcl.tracking.store import Store
+    from mcl.tracking.project import Project
 
     axes = ["strategy.fast=range(2,300)", "strategy.slow=range(301,900)"]
     typed = [
@@ -250,15 +251,15 @@ def size(root: Path, trials: int) -> tuple[float, float]:
         f"search.trials={trials}",
         "study=large",
     ]
-    store = Store(root)
-    swept = search.sweep(composition.compose("sweep", typed), store=store, root=root)
-    client = MlflowClient(store.uri)
+    project = Project.at(root)
+    swept = search.sweep(composition.compose("sweep", typed), project=project)
+    client = MlflowClient(project.store.uri)
     study = client.get_experiment_by_name("large").experiment_id
     start = time.perf_counter()
     client.search_runs([study], order_by=["metrics.`result/sharpe` DESC"], max_results=100)
     sorting = time.perf_counter() - start
     start = time.perf_counter()
-    status.report(swept.sweep_id, store=store, root=root)
+    status.report(swept.sweep_id, project=project)
     return sorting, time.perf_counter() - start
 
 

@@ -32,14 +32,14 @@ CHILD = """
 import sys
 from pathlib import Path
 from mcl import composition, search
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     if sys.argv[2] == "resume":
-        search.resume(sys.argv[3], store=Store(root), root=root)
+        search.resume(sys.argv[3], project=Project.at(root))
     else:
-        search.sweep(composition.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
+        search.sweep(composition.compose("sweep", sys.argv[2:]), project=Project.at(root))
 """
 COMPARED = ["trial", "strategy.fast", "strategy.slow", "state", "reason", "value", "net_pnl_usd"]
 TRIALS = 600
@@ -136,6 +136,7 @@ def children(parent: int) -> list[int]:
 
 def main() -> int:
     from mcl import composition, search
+    from mcl.tracking.project import Project
     from mcl.tracking.store import Store
 
     parser = argparse.ArgumentParser(
@@ -159,7 +160,7 @@ def main() -> int:
         script.write_text(CHILD)
         store = Store(root)
         whole = {
-            s: search.sweep(composition.compose("sweep", overrides(s, 1)), store=store, root=root)
+            s: search.sweep(composition.compose("sweep", overrides(s, 1)), project=Project.at(root))
             for s in arguments.samplers
         }
         kills = searches = 0
@@ -180,7 +181,7 @@ def main() -> int:
                     break
                 kills += 1
             time.sleep(0.2)
-            swept = search.resume(sweep_id, store=Store(root), root=root)
+            swept = search.resume(sweep_id, project=Project.at(root))
             rows = sorted(
                 int(r.tags["trial"])
                 for r in store.children(sweep_id)

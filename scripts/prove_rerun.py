@@ -62,6 +62,7 @@ def make(count: int, seed: int, home: Path) -> dict[str, str]:
     from mcl import composition, strategy
     from mcl.base.errors import MclError
     from mcl.tracking import backtest_run
+    from mcl.tracking.project import Project
     from mcl.tracking.store import Store
 
     rng, store, made = random.Random(seed), Store(home), {}
@@ -71,8 +72,7 @@ def make(count: int, seed: int, home: Path) -> dict[str, str]:
         try:
             done = backtest_run.backtest(
                 composition.compose("backtest", typed).config,
-                store=store,
-                root=home,
+                project=Project(home, store),
                 overrides=typed,
                 report=False,
             )

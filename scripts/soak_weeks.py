@@ -67,6 +67,7 @@ from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.simulators.tws.tape import INTERVAL_NS
 from mcl.strategy import build
 from mcl.tracking import backtest_run
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store
 
 ACCOUNT, NAME = "DU0000001", "paper"
@@ -365,10 +366,10 @@ class Weeks:
     wrong: list[str] = field(default_factory=list)
 
     async def run(self, port: int) -> None:
-        plan, store = self.plan, Store(self.plan.root)
+        plan = self.plan
         guards.PAPER_PORTS[port] = "a simulated TWS"
         clock = MarketClock(lambda: int(self.clocks.market_ns.value), plan.rate)
-        service = Service(NAME, self.broker(port), Operations(), store, plan.root, clock=clock)
+        service = Service(NAME, self.broker(port), Operations(), Project.at(plan.root), clock=clock)
         with control_socket.alone(service.folder):
             beating = asyncio.create_task(self._beat())
             running = asyncio.create_task(service.run())
@@ -604,11 +605,10 @@ def prepare(plan: Plan, whole: Market) -> None:
         "costs": {"slippage_ticks": 1.0, "commission_usd": 0.77},
         "study": "weeks",
     }
-    store = Store(plan.root)
-    run_id = backtest_run.backtest(
-        composition.run_config(raw), store=store, root=plan.root, report=False
-    ).run_id
-    promote(run_id, store=store, root=plan.root, gates=OPEN_GATES)
+    project = Project.at(plan.root)
+    run = composition.run_config(raw)
+    run_id = backtest_run.backtest(run, project=project, report=False).run_id
+    promote(run_id, project=project, gates=OPEN_GATES)
 
 
 def _quiet() -> None:

@@ -5,7 +5,6 @@ start from.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.market import calendar
 from mcl.tracking import backtest_run
+from mcl.tracking.project import Project as TrackedProject
 from mcl.tracking.store import Store
 
 FIRST, END, HOLDOUT = date(2025, 10, 27), date(2025, 11, 13), date(2025, 11, 11)
@@ -36,11 +36,7 @@ OPEN_GATES = Promotion(
 )
 
 
-@dataclass(frozen=True)
-class Project:
-    root: Path
-    store: Store
-
+class Project(TrackedProject):
     def config(
         self,
         strategy: dict[str, Any] | None = None,
@@ -70,9 +66,7 @@ class Project:
         return composition.run_config(raw)
 
     def run(self, run: schema.Config | None = None) -> str:
-        return backtest_run.backtest(
-            run or self.config(), store=self.store, root=self.root, report=False
-        ).run_id
+        return backtest_run.backtest(run or self.config(), project=self, report=False).run_id
 
 
 def project(folder: Path, empty_store: Path) -> Project:

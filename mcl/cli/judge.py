@@ -15,7 +15,7 @@ from mcl.library.research import identified
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
 from mcl.tracking import trial_ledger
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 LISTED = 10
 
@@ -30,7 +30,7 @@ def validate(args: Namespace) -> int:
         composition.compose("validate", args.overrides).raw["validate"],
         "validate",
     )
-    done = validate.validate(args.run_id, settings, store=Store(), root=composition.root())
+    done = validate.validate(args.run_id, settings, project=Project.current())
     data = {
         "run_id": done.run_id,
         "subject": done.subject_id,
@@ -72,7 +72,7 @@ def _validated(done: Any) -> None:
 def critique(args: Namespace) -> int:
     from mcl.validation.critique import critique as examine
 
-    about, flags = examine(args.run_id, store=Store(), root=composition.root())
+    about, flags = examine(args.run_id, project=Project.current())
     data = {"run_id": about.stored.run_id, "findings": [vars(f) for f in flags]}
     rows = [[f"{f.weight:.2f}", f.name, f.text, f.sample, f.advice] for f in flags]
     columns = ["weight", "finding", "what was found", "sample", "what to do"]
@@ -99,10 +99,8 @@ def _criticised(about: Any, columns: list[str], rows: list[list[str]]) -> None:
 def select(args: Namespace) -> int:
     from mcl.validation.selection import choose
 
-    store = Store()
-    choice = choose(
-        identified(args.sweep_id, store), args.constraint, store=store, root=composition.root()
-    )
+    project = Project.current()
+    choice = choose(identified(args.sweep_id, project.store), args.constraint, project=project)
     columns = [
         "trial",
         *choice.keys,

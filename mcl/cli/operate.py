@@ -343,7 +343,7 @@ def dashboard(args: Namespace) -> int:
     import os
 
     from mcl.live.ops.dashboard import Dashboard, fresh_token, open_dashboard
-    from mcl.tracking.store import Store
+    from mcl.tracking.project import Project
 
     root = files.root()
     alive = control_socket.running(root)
@@ -351,7 +351,7 @@ def dashboard(args: Namespace) -> int:
     token = (os.environ.get("MCL_DASHBOARD_TOKEN") or fresh_token()) if args.act else ""
 
     async def serve() -> None:
-        async with open_dashboard(Dashboard(root, name, Store(root), token), args.port) as address:
+        async with open_dashboard(Dashboard(Project.at(root), name, token), args.port) as address:
             how = "it can command" if token else "read-only; --act lets it command"
             terminal.answer(
                 {"url": address, "name": name, "read_only": not token},

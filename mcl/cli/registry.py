@@ -14,6 +14,7 @@ from mcl.base.files import below
 from mcl.base.undefined import is_undefined
 from mcl.base.words import many
 from mcl.library import research as library
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store
 
 
@@ -76,9 +77,10 @@ def registry(args: Namespace) -> int:
     from mcl.promotion import aliases
     from mcl.promotion.registry import versions
 
-    store = Store()
-    aliases.settle(store, composition.root())
-    rows = [_row(entry) for entry in progress.each("reading the versions", versions(store))]
+    project = Project.current()
+    aliases.settle(project)
+    entries = progress.each("reading the versions", versions(project.store))
+    rows = [_row(entry) for entry in entries]
     terminal.answer({"versions": rows}, lambda: _listed(rows))
     return 0
 
@@ -279,7 +281,7 @@ def costs(args: Namespace) -> int:
     """Month by month what trading cost against what was configured, then settings to paste."""
     from mcl.promotion.cost_table import cost_table
 
-    table = cost_table(args.name, Store(), composition.root())
+    table = cost_table(args.name, Project.current())
     data = {
         "name": table.name,
         "version": table.version,
@@ -406,7 +408,7 @@ def rollback(args: Namespace) -> int:
     from mcl.promotion import aliases
     from mcl.promotion.promoted_file import path_of
 
-    move = aliases.rollback(args.name, args.because, store=Store(), root=composition.root())
+    move = aliases.rollback(args.name, args.because, project=Project.current())
     data = vars(move) | {"path": path_of(move.name, composition.root())}
     terminal.answer(
         data,
@@ -456,17 +458,17 @@ def history(args: Namespace) -> int:
     from mcl.promotion.registry import history as events
     from mcl.promotion.registry import standing
 
-    store, root = Store(), composition.root()
-    aliases.settle(store, root)
-    entries = events(store, root, args.name)
+    project = Project.current()
+    aliases.settle(project)
+    entries = events(project, args.name)
     if args.name is not None and not entries:
-        promoted_names = sorted({event.name for event in events(store, root, None)})
+        promoted_names = sorted({event.name for event in events(project, None)})
         raise LiveError(
             f"nothing was ever promoted as {args.name!r}: {nearest(args.name, promoted_names)}",
             "mcl registry lists the names",
         )
     names = sorted({event.name for event in entries})
-    stand = {name: standing(name, store, root) for name in names}
+    stand = {name: standing(name, project) for name in names}
     rows = [
         [e.at, e.where, e.name, e.what, "" if e.version is None else f"v{e.version}", e.by, e.why]
         for e in entries
@@ -493,7 +495,7 @@ def explain(args: Namespace) -> int:
             "a stored run has its own overrides; name the run, or type overrides, not both"
         )
     explanation = (
-        origins.explain_stored(args.key, named[0], Store(), composition.root())
+        origins.explain_stored(args.key, named[0], Project.current())
         if named
         else origins.explain(args.key, typed)
     )

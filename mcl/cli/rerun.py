@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import MclError
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 
 def rerun(args: Namespace) -> int:
@@ -17,7 +16,7 @@ def rerun(args: Namespace) -> int:
     from mcl.ops.rerun import rerun as make
     from mcl.promotion.reproduce import sentence
 
-    again = make(args.run_id, Store(), composition.root())
+    again = make(args.run_id, Project.current())
     name = f"{again.kind.replace('_', '-')} {again.run_id}"
     if not again.equal:
         many = f"{len(again.differing)} values differ; " if len(again.differing) > 1 else ""

@@ -13,6 +13,7 @@ from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import MclError
 from mcl.base.words import many
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store
 
 
@@ -211,8 +212,7 @@ def resume(args: Namespace) -> int:
     return show(
         search.resume(
             args.sweep,
-            store=Store(),
-            root=composition.root(),
+            project=Project.current(),
             amendments=args.overrides,
             progress=not terminal.quiet(),
         )
@@ -222,12 +222,10 @@ def resume(args: Namespace) -> int:
 def extend(args: Namespace) -> int:
     from mcl import search
 
-    store, root = Store(), composition.root()
     return show(
         search.resume(
             args.sweep,
-            store=store,
-            root=root,
+            project=Project.current(),
             trials=args.trials,
             amendments=args.overrides,
             progress=not terminal.quiet(),
@@ -259,9 +257,7 @@ def stop(args: Namespace) -> int:
 def report(args: Namespace) -> int:
     from mcl.search import status
 
-    sweep, written = status.report(
-        args.sweep, store=Store(), root=composition.root(), name=args.export or ""
-    )
+    sweep, written = status.report(args.sweep, project=Project.current(), name=args.export or "")
     if not hasattr(sweep, "best"):
         return _walked(sweep)
     data = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import MclError
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 if TYPE_CHECKING:
     from mcl.config import schema
@@ -28,7 +28,7 @@ def live(args: Namespace) -> int:
     broker = composition.validate(schema.BrokerConfig, raw["broker"], "broker")
     if len(override_policy.own(args.overrides)) < len(args.overrides):
         try:
-            config = promoted(args.name, Store(), composition.root()).config
+            config = promoted(args.name, Project.current()).config
         except MclError:
             config = None  # the difference cannot be told; the refusal stands
         cap = override_policy.caps(args.overrides, config)
@@ -45,8 +45,7 @@ def live(args: Namespace) -> int:
             args.name,
             broker,
             operations,
-            store=Store(),
-            root=composition.root(),
+            project=Project.current(),
             progress=not terminal.quiet(),
         )
     )
@@ -63,9 +62,7 @@ def _stay(args: Namespace, broker: schema.BrokerConfig, operations: Operations) 
             " fetch nothing"
         )
     terms = DownloadTerms(max_cost_usd=args.fetch_max_cost) if args.fetch_max_cost else None
-    audits = serve(
-        args.name, broker, operations, store=Store(), root=composition.root(), terms=terms
-    )
+    audits = serve(args.name, broker, operations, project=Project.current(), terms=terms)
     rows = [list(asdict(done).values()) for done in audits]
     data = {"audits": [asdict(done) for done in audits]}
     terminal.answer(
@@ -85,7 +82,7 @@ def audit(args: Namespace) -> int:
         day = date.fromisoformat(args.date)
     except ValueError:
         raise MclError(f"{args.date!r} is no trade date, YYYY-MM-DD") from None
-    return _report_session(audit_again(args.name, day, store=Store(), root=composition.root()))
+    return _report_session(audit_again(args.name, day, project=Project.current()))
 
 
 def _report_session(done: Any) -> int:

@@ -21,6 +21,7 @@ from mcl.base.errors import ConfigError, MclError, StoreError, nearest
 from mcl.composition import Composed
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredRun
 
 if TYPE_CHECKING:
@@ -203,8 +204,7 @@ def backtest(overrides: Overrides = (), *, report: bool = True) -> Backtest:
 
     done = backtest_run.backtest(
         composed.config,
-        store=Store(),
-        root=composition.root(),
+        project=Project.current(),
         overrides=composed.overrides,
         report=report,
     )
@@ -229,7 +229,7 @@ def grid(overrides: str | Sequence[str], *, progress: bool = False) -> SweepResu
     from mcl import search
 
     words = [overrides] if isinstance(overrides, str) else list(overrides)
-    return search.grid(words, store=Store(), root=composition.root(), progress=progress)
+    return search.grid(words, project=Project.current(), progress=progress)
 
 
 def sweep(overrides: Overrides = (), *, progress: bool = False) -> SweepResult | WalkForwardResult:
@@ -246,9 +246,7 @@ def sweep(overrides: Overrides = (), *, progress: bool = False) -> SweepResult |
     """
     from mcl import search
 
-    return search.sweep(
-        compose(overrides, "sweep"), store=Store(), root=composition.root(), progress=progress
-    )
+    return search.sweep(compose(overrides, "sweep"), project=Project.current(), progress=progress)
 
 
 # ------------------------------------------------------------------------------------ stored runs
@@ -305,12 +303,12 @@ def listed_runs(study: str, *, alias: str | None = None, limit: int = 20) -> lis
     """The rows of `runs` as records. A study that is not the usual one has to exist."""
     from mcl.tracking.backtest_run import today
 
-    store = Store()
-    listable = store.in_study(study, tops=True)
+    project = Project.current()
+    listable = project.store.in_study(study, tops=True)
     if not listable and study != STUDY:
         raise StoreError(
             f"no run is filed under the study {study!r}:"
-            f" {nearest(study, store.connection.studies())}",
+            f" {nearest(study, project.store.connection.studies())}",
             "mcl runs --study NAME",
         )
     aliases = {run.tags["mcl.alias"] for run in listable if "mcl.alias" in run.tags}
@@ -321,7 +319,7 @@ def listed_runs(study: str, *, alias: str | None = None, limit: int = 20) -> lis
         )
     matches = [run for run in listable if alias in (None, run.tags.get("mcl.alias"))][:limit]
     return [
-        ListedRun(stored=run, metrics=today(run, _luck(run)), winner=_winner(run, store))
+        ListedRun(stored=run, metrics=today(run, _luck(run)), winner=_winner(run, project))
         for run in matches
     ]
 
@@ -337,14 +335,14 @@ def _luck(run: StoredRun) -> Any:
     return None
 
 
-def _winner(run: StoredRun, store: Store) -> str:
+def _winner(run: StoredRun, project: Project) -> str:
     """The run that `promote` takes of a search, its choice by plateau; empty where there is none,
     or too many trials to rank here.
     """
     if not run.tags.get("best_run_id") or int(run.tags.get("target") or 0) > MOST_RANKED:
         return ""
     with suppress(MclError):
-        return _choice(run, store)[0]
+        return _choice(run, project)[0]
     return ""
 
 
@@ -367,16 +365,17 @@ def chosen(named: str) -> tuple[str, str]:
     """The run that is meant, and why. A search means its choice by plateau, as `mcl select` ranks
     it.
     """
-    store = Store()
-    return _choice(store.run(identified(named, store)), store)
+    project = Project.current()
+    stored = project.store.run(identified(named, project.store))
+    return _choice(stored, project)
 
 
-def _choice(stored: StoredRun, store: Store) -> tuple[str, str]:
+def _choice(stored: StoredRun, project: Project) -> tuple[str, str]:
     from mcl.validation.selection import choose
 
     if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
         return stored.run_id, ""
-    choice = choose(stored.run_id, (), store=store, root=composition.root())
+    choice = choose(stored.run_id, (), project=project)
     run_id = str(choice.winner["run_id"])
     if str(stored.tags.get("best_trial")) == str(choice.winner["trial"]):
         run_id = stored.tags["best_run_id"]  # the winner's complete run
@@ -424,8 +423,7 @@ def promote(
     return promotion.promote(
         chosen(run)[0],
         to,
-        store=Store(),
-        root=composition.root(),
+        project=Project.current(),
         gates=gates,
         name=name,
         waived=waive,

@@ -58,7 +58,7 @@ from mcl.live.supervisor import Supervisor
 from mcl.market import calendar
 from mcl.promotion.load import Deployable
 from mcl.strategy import Strategy
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 LEAD_SEC = 900.0  # before the open: the version is read and what data are missing are fetched
 FIRST_PAUSE_SEC = 5.0  # after a refused start; twice as long after each, up to
@@ -116,8 +116,7 @@ class Service:
     name: str
     broker: schema.BrokerConfig
     operations: Operations
-    store: Store
-    root: Path
+    project: Project
     terms: DownloadTerms | None = None
     clock: MarketClock = field(default_factory=MarketClock)
     audits: list[AuditRow] = field(default_factory=list)
@@ -129,7 +128,7 @@ class Service:
                 " session and ends",
                 "choose broker=ib_paper",
             )
-        self.folder = folder_of(self.root, self.name)
+        self.folder = folder_of(self.project.root, self.name)
         self.standby = Standby(self.name, self.broker, self.folder)
         self._instrument = "MCL"
         self._done: date | None = None  # the last session that is over for us
@@ -214,7 +213,7 @@ class Service:
 
     async def _admit(self) -> tuple[Deployable, Strategy]:
         deployed, strategy = await self._aside(
-            partial(admitted, self.name, self.broker, self.store, self.root), LEAVE_SEC
+            partial(admitted, self.name, self.broker, self.project), LEAVE_SEC
         )
         self._instrument = deployed.config.data.instrument
         self._whose["version"] = deployed.version
@@ -238,7 +237,7 @@ class Service:
             deployed,
             strategy,
             self.broker,
-            self.root,
+            self.project.root,
             self._attend,
             lambda _bars, _of: None,
             opens_ns=ahead.open_ns,
@@ -278,7 +277,7 @@ class Service:
         day = traded.stage.date
         self.standby.enter(State.WAITING, f"auditing session {day}")
         try:
-            work = partial(audit_traded, traded, self.broker, self.store, seconds)
+            work = partial(audit_traded, traded, self.broker, self.project.store, seconds)
             done, left = await self._aside(work, AUDIT_SEC)
         except _Left:
             log.error(
@@ -332,9 +331,10 @@ class Service:
         self.standby.enter(state, f"looking for data that are missing; {ahead.words}")
         try:
             if self.terms is not None:
-                order = missing(data, self.root)
+                order = missing(data, self.project.root)
                 done = await self._aside(
-                    partial(_bring, order, self.root, self.terms, self.standby.stopping), LEAVE_SEC
+                    partial(_bring, order, self.project.root, self.terms, self.standby.stopping),
+                    LEAVE_SEC,
                 )
                 log.info("data: %d files, %.4f USD paid now", len(done["files"]), done["paid_usd"])
         except MclError as error:
@@ -344,7 +344,7 @@ class Service:
                 self._sentences.add(error.message)
                 self.standby.alert("warning", "DATA", f"nothing was fetched: {error.message}")
         # made now, mapped at the open
-        await self._aside(partial(load, data, self.root, holdout=True), LEAVE_SEC)
+        await self._aside(partial(load, data, self.project.root, holdout=True), LEAVE_SEC)
 
     # ----------------------------------------------------------------------------------------- time
 
@@ -388,14 +388,13 @@ def serve(
     broker: schema.BrokerConfig,
     operations: Operations,
     *,
-    store: Store,
-    root: Path,
+    project: Project,
     terms: DownloadTerms | None = None,
 ) -> list[AuditRow]:
     """Trade the sessions of `name` until somebody says stop; returns the last hundred audits.
     LiveError: it already runs, or a replay.
     """
-    service = Service(name, broker, operations, store, root, terms)
+    service = Service(name, broker, operations, project, terms)
     with alone(service.folder):
         asyncio.run(service.run())
     return service.audits

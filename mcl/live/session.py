@@ -43,6 +43,7 @@ from mcl.market.instruments import INSTRUMENTS
 from mcl.promotion.live_record import band_alert
 from mcl.promotion.load import Deployable, promoted
 from mcl.strategy import Strategy, build
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store
 
 SIGNALS: dict[int, Command] = {
@@ -71,8 +72,7 @@ def run_session(
     broker: schema.BrokerConfig,
     operations: Operations | None = None,
     *,
-    store: Store,
-    root: Path,
+    project: Project,
     progress: bool = True,
 ) -> AuditedSession:
     """Trade the version that is promoted as `name` for one session, audit it against the backtest,
@@ -82,7 +82,7 @@ def run_session(
     and hashes disagree, the broker refuses, or something is uncertain (the journal then ends with
     why). Differences found by the audit are returned.
     """
-    deployed, strategy = admitted(name, broker, store, root)
+    deployed, strategy = admitted(name, broker, project)
     operations = operations or Operations()
     began = time.perf_counter()
 
@@ -98,9 +98,11 @@ def run_session(
                 with signal_handlers(supervisor.request):
                     yield
 
-    with alone(folder_of(root, name)):
-        traded = asyncio.run(trade(deployed, strategy, broker, root, attend, _progress(progress)))
-    done, left = audit_traded(traded, broker, store, time.perf_counter() - began)
+    with alone(folder_of(project.root, name)):
+        traded = asyncio.run(
+            trade(deployed, strategy, broker, project.root, attend, _progress(progress))
+        )
+    done, left = audit_traded(traded, broker, project.store, time.perf_counter() - began)
     if left is not None:
         with AlertDispatcher(operations.alerts, channels(operations.alerts)) as alerts:
             alerts.tell(left, name, deployed.version, str(traded.stage.date))
@@ -108,12 +110,12 @@ def run_session(
 
 
 def admitted(
-    name: str, broker: schema.BrokerConfig, store: Store, root: Path
+    name: str, broker: schema.BrokerConfig, project: Project
 ) -> tuple[Deployable, Strategy]:
     """The promoted version and its strategy. LiveError: file, registry, hash and code disagree;
     GuardError: a lock of live money.
     """
-    deployed = promoted(name, store, root)
+    deployed = promoted(name, project)
     check_locks(broker, name, deployed.stage)
     return deployed, build(deployed.config.strategy)
 

@@ -29,6 +29,7 @@ from mcl.base.files import locked, write_whole
 from mcl.promotion import bundle
 from mcl.promotion.promoted_file import MODEL, PREVIOUS, first_line, path_of
 from mcl.tracking.naming import EXPERIMENT, RUN
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredVersion
 
 KEY = "move."
@@ -66,17 +67,16 @@ def freeze(
     tags: dict[str, str],
     why: str,
     *,
-    store: Store,
-    root: Path,
+    project: Project,
 ) -> tuple[int, Path]:
     """Register `files` as a new version and give it the name. Until the alias moves, the old
     version is the one that loads.
     """
-    with _alone(store):
-        _settle(name, store, root)
-        version = store.register(MODEL, run_id, files, tags, _described(tags))
-        _move("promote", name, store.version(MODEL, str(version)), files, why, store, root)
-    return version, path_of(name, root)
+    with _alone(project.store):
+        _settle(name, project)
+        version = project.store.register(MODEL, run_id, files, tags, _described(tags))
+        _move("promote", name, project.store.version(MODEL, str(version)), files, why, project)
+    return version, path_of(name, project.root)
 
 
 def _described(tags: dict[str, str]) -> str:
@@ -94,7 +94,7 @@ def _described(tags: dict[str, str]) -> str:
     return "\n\n".join(parts)
 
 
-def rollback(name: str, why: str, *, store: Store, root: Path) -> AliasChange:
+def rollback(name: str, why: str, *, project: Project) -> AliasChange:
     """Give the name back to the version that had it before the current one, whole and unaltered.
     PromotionError: there is none.
     """
@@ -103,17 +103,17 @@ def rollback(name: str, why: str, *, store: Store, root: Path) -> AliasChange:
             f"a rollback of {name!r} needs its reason",
             f'mcl rollback {name} --because "what happened"',
         )
-    with _alone(store):
-        _settle(name, store, root)
-        now = store.version(MODEL, name).version
-        earlier = [number for number in stack(name, store) if number != now]
+    with _alone(project.store):
+        _settle(name, project)
+        now = project.store.version(MODEL, name).version
+        earlier = [number for number in stack(name, project.store) if number != now]
         if not earlier:
             raise PromotionError(
                 f"{name!r} has had no version before version {now}",
                 f"mcl promoted history {name} shows all of them",
             )
-        target = store.version(MODEL, str(earlier[-1]))
-        return _move("rollback", name, target, bundle.verified(target), why, store, root)
+        target = project.store.version(MODEL, str(earlier[-1]))
+        return _move("rollback", name, target, bundle.verified(target), why, project)
 
 
 def history(store: Store, name: str | None = None) -> list[AliasChange]:
@@ -135,18 +135,18 @@ def stack(name: str, store: Store) -> list[int]:
     return versions
 
 
-def settle(store: Store, root: Path, name: str | None = None) -> None:
+def settle(project: Project, name: str | None = None) -> None:
     """Finish or undo the changes that a dead process left half done, of one name or of all; a note
     on stderr says which.
     """
     folder, pattern = (
-        root / "conf" / "promoted",
-        _note(name, root).name if name else ".*.pending.json",
+        project.root / "conf" / "promoted",
+        _note(name, project.root).name if name else ".*.pending.json",
     )
     if any(folder.glob(pattern)):
-        with _alone(store):
+        with _alone(project.store):
             for path in sorted(folder.glob(pattern)):
-                _settle(path.name.split(".")[1], store, root)
+                _settle(path.name.split(".")[1], project)
 
 
 # ---------------------------------------------------------------------------------------- the steps
@@ -158,10 +158,9 @@ def _move(
     target: StoredVersion,
     files: dict[str, bytes],
     why: str,
-    store: Store,
-    root: Path,
+    project: Project,
 ) -> AliasChange:
-    path = path_of(name, root)
+    path = path_of(name, project.root)
     text = (
         first_line(name, target.version, target.tags["content_sha256"])
         + files["config.yaml"].decode()
@@ -173,29 +172,29 @@ def _move(
         name,
         action,
         target.version,
-        _holder(name, store),
+        _holder(name, project.store),
         why,
     )
     pending = _Pending(f"{KEY}{time.time_ns():020d}.{uuid.uuid4().hex[:8]}", move, text, old)
-    write_whole(_note(name, root), json.dumps(asdict(pending)).encode())
+    write_whole(_note(name, project.root), json.dumps(asdict(pending)).encode())
     write_whole(path, text.encode())
     try:
-        store.set_alias(MODEL, name, target.version)
+        project.store.set_alias(MODEL, name, target.version)
     except StoreError:
-        _undo(pending, root)
+        _undo(pending, project.root)
         raise
-    _finish(pending, store, root)
+    _finish(pending, project)
     return move
 
 
-def _finish(pending: _Pending, store: Store, root: Path) -> None:
+def _finish(pending: _Pending, project: Project) -> None:
     """All that follows the move of the alias; may be done twice."""
     move = pending.move
-    write_whole(path_of(move.name, root), pending.text.encode())
+    write_whole(path_of(move.name, project.root), pending.text.encode())
     if move.before is not None and move.before != move.version:
-        store.set_alias(MODEL, PREVIOUS, move.before)
-    store.annotate(MODEL, pending.key, json.dumps(asdict(move)))
-    _note(move.name, root).unlink(missing_ok=True)
+        project.store.set_alias(MODEL, PREVIOUS, move.before)
+    project.store.annotate(MODEL, pending.key, json.dumps(asdict(move)))
+    _note(move.name, project.root).unlink(missing_ok=True)
 
 
 def _undo(pending: _Pending, root: Path) -> None:
@@ -208,20 +207,20 @@ def _undo(pending: _Pending, root: Path) -> None:
     _note(pending.move.name, root).unlink(missing_ok=True)
 
 
-def _settle(name: str, store: Store, root: Path) -> None:
-    note = _note(name, root)
+def _settle(name: str, project: Project) -> None:
+    note = _note(name, project.root)
     if not note.is_file():
         return
     raw = json.loads(note.read_text())
     pending = _Pending(raw["key"], AliasChange(**raw["move"]), raw["text"], raw["old"])
     what = f"{pending.move.action} of {name} to version {pending.move.version}"
-    if _holder(name, store) == pending.move.version:
-        _finish(pending, store, root)
+    if _holder(name, project.store) == pending.move.version:
+        _finish(pending, project)
         logging.getLogger("mcl").warning(
             "the %s was interrupted after its alias had moved: finished now", what
         )
     else:
-        _undo(pending, root)
+        _undo(pending, project.root)
         logging.getLogger("mcl").warning(
             "the %s was interrupted before its alias moved: undone, the old file is back", what
         )

@@ -19,7 +19,6 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from mcl.market.instruments import INSTRUMENTS
 from mcl.promotion.live_record import STUDY, is_simulated
 from mcl.promotion.load import of_version
 from mcl.promotion.promoted_file import MODEL
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredRun
 
 ENOUGH = 30  # fills below which a mean says little
@@ -227,15 +227,15 @@ def _hundredth(ticks: float) -> float:
 # ------------------------------------------------------------------------------------- the sessions
 
 
-def cost_table(name: str, store: Store, root: Path) -> CostTable:
+def cost_table(name: str, project: Project) -> CostTable:
     """The costs of every audited session that traded as `name`, whichever version it was.
     LiveError: there is none.
     """
-    version = store.version(MODEL, name)
-    runs = _sessions(name, store)
+    version = project.store.version(MODEL, name)
+    runs = _sessions(name, project.store)
     real = {key: run for key, run in runs.items() if not _synthetic(run)}
     counted = list((real or runs).values())
-    config_of = lru_cache(lambda number: of_version(name, number, store, root).config)
+    config_of = lru_cache(lambda number: of_version(name, number, project).config)
     frames = [_fills(run, config_of(int(run.tags["mcl.version"]))) for run in counted]
     return CostTable(
         name,

@@ -19,6 +19,7 @@ from mcl.config import promotion_rules, schema
 from mcl.promotion.load import promoted
 from mcl.promotion.promoted_file import path_of
 from mcl.tracking import backtest_run
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredRun
 
 # section -> the verb that composes it, and its model
@@ -106,17 +107,17 @@ def _flat(
         return composition.flatten(raw), error.message
 
 
-def explain_stored(key: str, run_id_or_name: str, store: Store, root: Path) -> Explained:
+def explain_stored(key: str, run_id_or_name: str, project: Project) -> Explained:
     """A value of a tracked run, or of what is promoted under a name."""
-    if path_of(run_id_or_name, root).is_file():
-        deployed = promoted(run_id_or_name, store, root)
+    if path_of(run_id_or_name, project.root).is_file():
+        deployed = promoted(run_id_or_name, project)
         value = _value(key, composition.flatten(deployed.config.model_dump(mode="json")))
         first = (
             f"promoted as {deployed.alias}, version {deployed.version}, on"
             f" {deployed.provenance['at']} by {deployed.provenance['by']}"
         )
         try:
-            inner = _of_run(key, store.run(deployed.run_id), store)
+            inner = _of_run(key, project.store.run(deployed.run_id), project.store)
         except StoreError as error:
             return Explained(
                 key,
@@ -124,7 +125,7 @@ def explain_stored(key: str, run_id_or_name: str, store: Store, root: Path) -> E
                 (first, f"file of run {deployed.run_id}, which is gone: {error.message}"),
             )
         return Explained(key, value, (first, *inner.chain))
-    return _of_run(key, store.run(run_id_or_name), store)
+    return _of_run(key, project.store.run(run_id_or_name), project.store)
 
 
 def _of_run(key: str, stored: StoredRun, store: Store) -> Explained:

@@ -25,6 +25,7 @@ from mcl.metrics.performance import Floats
 from mcl.promotion import aliases, bundle
 from mcl.promotion.expected_band import Band, expected
 from mcl.promotion.promoted_file import FIRST_LINE, MODEL, path_of
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredVersion
 
 __all__ = ["MODEL", "Deployable", "promoted"]
@@ -49,14 +50,14 @@ class Deployable:
         return expected(self.session_pnl, sessions)
 
 
-def promoted(alias: str, store: Store, root: Path) -> Deployable:
+def promoted(alias: str, project: Project) -> Deployable:
     """The version that `alias` names. LiveError says which of file, registry, hash and code
     disagrees.
     """
-    aliases.settle(store, root, alias)
-    path = path_of(alias, root)
+    aliases.settle(project, alias)
+    path = path_of(alias, project.root)
     text = _text(alias, path)
-    version = _aliased(alias, store)
+    version = _aliased(alias, project.store)
     files = bundle.verified(version)
     _agree(path, text, alias, version, files["config.yaml"].decode())
     provenance = json.loads(files["provenance.json"])
@@ -77,13 +78,13 @@ def promoted(alias: str, store: Store, root: Path) -> Deployable:
     )
 
 
-def of_version(alias: str, number: int, store: Store, root: Path) -> Deployable:
+def of_version(alias: str, number: int, project: Project) -> Deployable:
     """A version that traded as `alias`, promoted now or not: to look back on, never to trade. Its
     registered files must be whole.
     """
-    version = store.version(MODEL, str(number))
+    version = project.store.version(MODEL, str(number))
     files = bundle.verified(version)
-    provenance, path = json.loads(files["provenance.json"]), path_of(alias, root)
+    provenance, path = json.loads(files["provenance.json"]), path_of(alias, project.root)
     run = _parsed(path, files["config.yaml"].decode(), provenance["config_sha256"])
     pnl, stage = session_pnl(files, run.capital_usd), provenance["stage"]
     return Deployable(

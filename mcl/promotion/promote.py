@@ -34,6 +34,7 @@ from mcl.promotion.promoted_file import MODEL, STAGES, named
 from mcl.promotion.reproduce import Reproduction, repeated, reproduce
 from mcl.promotion.significance import Significance, significance
 from mcl.tracking import backtest_run, provenance, trial_ledger
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredRun, content_sha256
 from mcl.tracking.trial_ledger import Tally
 from mcl.validation import holdout
@@ -98,8 +99,7 @@ def promote(
     run_id: str,
     stage: str = "paper",
     *,
-    store: Store,
-    root: Path,
+    project: Project,
     gates: Promotion,
     name: str | None = None,
     waived: Sequence[str] = (),
@@ -125,9 +125,9 @@ def promote(
         # for real money it is always asked
         gates = gates.model_copy(update={"max_biased_rows": gates.max_biased_rows or 0})
     check_waivers(waived, because, gates, stage, live_gates.hard(gates.live))
-    _same_stage(name, stage, store)
-    stored = store.run(run_id)
-    evidence = _judge(stored, gates, stage, waived, because, store, root)
+    _same_stage(name, stage, project.store)
+    stored = project.store.run(run_id)
+    evidence = _judge(stored, gates, stage, waived, because, project)
     if not all(gate.open for gate in evidence.gates):
         raise GatesMissed(stored.run_id, evidence.gates, evidence.reads)
     progress.begin("registering it")
@@ -140,7 +140,7 @@ def promote(
     run = evidence.repeated
     files = bundle.files(stored, run, evidence.gates, facts)
     tags = _tags(run.config, evidence.gates, facts)
-    version, path = aliases.freeze(name, stored.run_id, files, tags, why, store=store, root=root)
+    version, path = aliases.freeze(name, stored.run_id, files, tags, why, project=project)
     return Promoted(
         name,
         stage,
@@ -175,8 +175,7 @@ def _judge(
     stage: str,
     waived: Sequence[str],
     because: str,
-    store: Store,
-    root: Path,
+    project: Project,
 ) -> _Evidence:
     """Repeat the run and evaluate all gates, those on the hold-out last. GatesMissed when a gate
     that comes before the look is missed: then the hold-out is not read.
@@ -184,23 +183,23 @@ def _judge(
     on_paper: tuple[Gate, ...] = ()
     paper: dict[str, Any] = {}
     if stage == "live":
-        live_gates.forerunner(stored, store)
+        live_gates.forerunner(stored, project.store)
     with access_recorder.recording() as opened:
         progress.begin("repeating the run")
-        run = repeated(stored, root)
+        run = repeated(stored, project.root)
         progress.begin("judging it on other data")
-        about = subject(stored.run_id, store, root)
-        robust = robustness_gates.evaluate(rules, about, run, root)
+        about = subject(stored.run_id, project)
+        robust = robustness_gates.evaluate(rules, about, run, project.root)
         if stage == "live":
-            on_paper, paper = live_gates.evaluate(rules.live, stored, run, store)
-        tally = tally_of(run.config, stored, root)
+            on_paper, paper = live_gates.evaluate(rules.live, stored, run, project.store)
+        tally = tally_of(run.config, stored, project.root)
         own = searched(rules, run.result, tally, holdout.NONE, stage)
         before = waive((*own, *robust, *on_paper), waived, because)
         if any(gate.name in BEFORE_LOOK and not gate.open for gate in before):
             raise GatesMissed(stored.run_id, (*before, NOT_LOOKED), tuple(sorted(opened)))
         progress.begin("judging it on unseen data")
-        look = holdout.look(run.config, stored.run_id, root)
-        tested = significance(about, trial_ledger.stored_identity(stored.tags), look, root)
+        look = holdout.look(run.config, stored.run_id, project.root)
+        tested = significance(about, trial_ledger.stored_identity(stored.tags), look, project.root)
     own = searched(rules, run.result, tally, look, stage)
     every = (*own, *robust, *unseen(rules, look), *significant(rules, tested, stage), *on_paper)
     answered = waive(every, waived, because)

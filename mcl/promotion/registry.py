@@ -23,6 +23,7 @@ from mcl.promotion.live_record import LiveRecord, records
 from mcl.promotion.load import session_pnl
 from mcl.promotion.promoted_file import FIRST_LINE, MODEL, PREVIOUS, path_of
 from mcl.tracking import provenance, trial_ledger
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredVersion
 
 
@@ -161,13 +162,13 @@ class Event:
     why: str
 
 
-def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
+def history(project: Project, name: str | None = None) -> list[Event]:
     """The moves of the registry and the commits of the files, side by side, oldest first; git knows
     whole seconds only, so a commit stands after the moves of its second that made the version it
     holds.
     """
     dated: list[tuple[datetime, float, Event]] = []
-    changes = aliases.history(store, name)
+    changes = aliases.history(project.store, name)
     for place, m in enumerate(changes):
         dated.append(
             (
@@ -176,9 +177,13 @@ def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
                 Event(m.at, "registry", m.name, m.action, m.version, m.by, m.why),
             )
         )
-    files = [path_of(name, root)] if name else sorted((root / "conf" / "promoted").glob("*.yaml"))
+    files = (
+        [path_of(name, project.root)]
+        if name
+        else sorted((project.root / "conf" / "promoted").glob("*.yaml"))
+    )
     for path in files:
-        for commit in provenance.commits(root, path.relative_to(root)):
+        for commit in provenance.commits(project.root, path.relative_to(project.root)):
             head = FIRST_LINE.match(commit.first_line)
             version, at = int(head["version"]) if head else None, instant(commit.at)
             places = (
@@ -199,15 +204,15 @@ def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
     return [event for *_, event in sorted(dated, key=lambda entry: entry[:2])]
 
 
-def standing(name: str, store: Store, root: Path) -> str:
+def standing(name: str, project: Project) -> str:
     """One sentence: whether registry, file and last commit of a name say the same version."""
     try:
-        registry = store.version(MODEL, name).version
+        registry = project.store.version(MODEL, name).version
     except StoreError:
         return f"the registry knows no {name!r}"
-    path = path_of(name, root)
+    path = path_of(name, project.root)
     head = FIRST_LINE.match(path.read_text(errors="replace")) if path.is_file() else None
-    commits = provenance.commits(root, path.relative_to(root))
+    commits = provenance.commits(project.root, path.relative_to(project.root))
     committed = FIRST_LINE.match(commits[-1].first_line) if commits else None
     says = {"registry": registry, "file": int(head["version"]) if head else None}
     if commits:

@@ -6,18 +6,17 @@ Optuna and the engine are imported when a search starts, not when this package i
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mcl.composition import Composed
     from mcl.search.result import SweepResult
     from mcl.search.walk_forward import WalkForwardResult
-    from mcl.tracking.store import Store
+    from mcl.tracking.project import Project
 
 
 def sweep(
-    composed: Composed, *, store: Store, root: Path, progress: bool = False
+    composed: Composed, *, project: Project, progress: bool = False
 ) -> SweepResult | WalkForwardResult:
     """Search the space of `composed` (from `composition.compose("sweep", …)`); see `runner.sweep`,
     and `walk_forward.sweep` for search.walk_forward.
@@ -27,15 +26,14 @@ def sweep(
 
     display = progress_display() if progress else NoProgress()
     if composed.search.walk_forward:
-        return walk_forward.sweep(composed, store=store, root=root, progress=display)
-    return runner.sweep(composed, store=store, root=root, progress=display)
+        return walk_forward.sweep(composed, project=project, progress=display)
+    return runner.sweep(composed, project=project, progress=display)
 
 
 def resume(
     named: str,
     *,
-    store: Store,
-    root: Path,
+    project: Project,
     trials: int | None = None,
     amendments: list[str] | None = None,
     progress: bool = False,
@@ -47,25 +45,27 @@ def resume(
     from mcl.search.progress import NoProgress, progress_display
 
     display = progress_display() if progress else NoProgress()
-    if sweep_dir.find(runner.folder(store), named).metadata().get("kind") == walk_forward.KIND:
+    if (
+        sweep_dir.find(runner.folder(project.store), named).metadata().get("kind")
+        == walk_forward.KIND
+    ):
         return walk_forward.resume(
             named,
-            store=store,
-            root=root,
+            project=project,
             trials=trials,
             amendments=amendments or [],
             progress=display,
         )
     return runner.resume(
-        named, store=store, root=root, trials=trials, amendments=amendments, progress=display
+        named, project=project, trials=trials, amendments=amendments, progress=display
     )
 
 
-def grid(overrides: list[str], *, store: Store, root: Path, progress: bool = False) -> SweepResult:
+def grid(overrides: list[str], *, project: Project, progress: bool = False) -> SweepResult:
     """Run every job that `overrides` expand to in Hydra's multirun grammar; see `multirun.grid`."""
     from mcl.search import multirun
     from mcl.search.progress import NoProgress, progress_display
 
     return multirun.grid(
-        overrides, store=store, root=root, progress=progress_display() if progress else NoProgress()
+        overrides, project=project, progress=progress_display() if progress else NoProgress()
     )

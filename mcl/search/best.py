@@ -23,6 +23,7 @@ from mcl.search.recorder import TrialRecorder
 from mcl.search.snapshot import SearchSnapshot
 from mcl.search.trial import Outcome
 from mcl.tracking import backtest_run
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store
 
 GROUPS = ("data", "strategy", "risk", "costs")
@@ -175,8 +176,7 @@ def _whole(
     ]
     done = backtest_run.backtest(
         run,
-        store=store,
-        root=snapshot.data_cache.root,
+        project=Project(snapshot.data_cache.root, store),
         overrides=[*typed, *(f"{key}={value}" for key, value in outcome.params.items())],
         parent=sweep_id,
         report=report,

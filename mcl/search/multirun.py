@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mcl import composition
@@ -26,6 +25,7 @@ from mcl.search.result import Ending, SweepResult, abandon, conclude, leader
 from mcl.search.space import encoded, overlay
 from mcl.search.trial import DataCache, Outcome, session_days
 from mcl.tracking import backtest_run, provenance
+from mcl.tracking.project import Project
 from mcl.tracking.store import Record, Store
 
 Raw = Callable[[Sequence[str]], dict[str, Any]]  # a job's overrides as a composed configuration
@@ -46,7 +46,7 @@ class Job:
 
 
 def grid(
-    overrides: Sequence[str], *, store: Store, root: Path, progress: Progress | None = None
+    overrides: Sequence[str], *, project: Project, progress: Progress | None = None
 ) -> SweepResult:
     """Run every job. One that fails is a FAILED child with the reason and a traceback, and the
     others run all the same.
@@ -63,7 +63,7 @@ def grid(
         )
     composition.checked(list(overrides))
     sweep_result: SweepResult = hydra_sweeper.multirun(
-        list(overrides), _Grid(store, root, progress or NoProgress(), overrides), root
+        list(overrides), _Grid(project, progress or NoProgress(), overrides), project.root
     )
     return sweep_result
 
@@ -96,8 +96,7 @@ def run_job(job: Job, store: Store, grid_id: str, data_cache: DataCache) -> tupl
     started = time.perf_counter()
     done = backtest_run.backtest(
         job.run,
-        store=store,
-        root=data_cache.root,
+        project=Project(data_cache.root, store),
         overrides=job.overrides,
         parent=grid_id,
         report=False,
@@ -122,8 +121,7 @@ def run_job(job: Job, store: Store, grid_id: str, data_cache: DataCache) -> tupl
 class _Grid:
     """One grid, from the overrides that Hydra hands over to the closed parent."""
 
-    store: Store
-    root: Path
+    project: Project
     progress: Progress
     typed: Sequence[str]
 
@@ -139,10 +137,10 @@ class _Grid:
             f"grid · {' × '.join(jobs[0].params) or 'one job'} · {len(jobs)} jobs",
         )
         code = provenance.code_sha256({str(i): run.strategy for i, run in enumerate(valid)})
-        grid_id = self.store.start(_parent(study, title, self.typed, jobs, code))
+        grid_id = self.project.store.start(_parent(study, title, self.typed, jobs, code))
         statistics = SweepStatistics(title, len(jobs), METRIC)
-        recorder = TrialRecorder(self.store, study, grid_id, {}, {"code_sha256": code})
-        data_cache = DataCache(self.root)
+        recorder = TrialRecorder(self.project.store, study, grid_id, {}, {"code_sha256": code})
+        data_cache = DataCache(self.project.root)
         try:
             with interruptible() as stop:
                 self._run(
@@ -159,7 +157,7 @@ class _Grid:
                     _watermark(data_cache, valid),
                 )
                 return conclude(
-                    self.store,
+                    self.project.store,
                     study,
                     grid_id,
                     statistics,
@@ -170,7 +168,7 @@ class _Grid:
         except BaseException as error:
             # the store may be what failed; the first error is the one to tell
             with suppress(StoreError):
-                abandon(self.store, study, grid_id, error)
+                abandon(self.project.store, study, grid_id, error)
             raise
 
     def _run(
@@ -196,7 +194,7 @@ class _Grid:
                 return
             try:
                 yield (
-                    run_job(job, self.store, grid_id, data_cache)
+                    run_job(job, self.project.store, grid_id, data_cache)
                     if job.run
                     else (_failed(job, job.error), "")
                 )
@@ -209,7 +207,9 @@ class _Grid:
         self, jobs: Sequence[Job], grid_id: str, launch: hydra_sweeper.Launch
     ) -> Iterator[tuple[Outcome, str]]:
         valid = [job for job in jobs if job.run is not None]
-        returned = iter(launch({job.number: job.overrides for job in valid}, grid_id, self.root))
+        returned = iter(
+            launch({job.number: job.overrides for job in valid}, grid_id, self.project.root)
+        )
         for job in jobs:
             job_return = next(returned) if job.run is not None else None
             if job_return is None or job_return.outcome is None:

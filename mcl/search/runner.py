@@ -33,6 +33,7 @@ from mcl.search.trial import Objective
 from mcl.search.trial_log import TrialLog
 from mcl.search.worker_pool import Inline, Pool, Workers, start_fork_server
 from mcl.tracking import backtest_run, provenance
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store
 
 BEAT_SEC = 1.0
@@ -44,8 +45,7 @@ WEIGHED_EVERY = 10
 def sweep(
     composed: composition.Composed,
     *,
-    store: Store,
-    root: Path,
+    project: Project,
     progress: Progress | None = None,
     above: SweepDir | None = None,
     tags: Mapping[str, str] | None = None,
@@ -61,24 +61,23 @@ def sweep(
     """
     if composed.search.workers > 1 and composed.search.backend == "local":
         start_fork_server()
-    snapshot = take_snapshot(composed, root)
+    snapshot = take_snapshot(composed, project.root)
     record = parent(snapshot)
-    sweep_id = store.start(
+    sweep_id = project.store.start(
         replace(
             record, tags=record.tags | dict(tags or {}), parent=above.sweep_id if above else None
         )
     )
-    directory = SweepDir(folder(store), sweep_id)
+    directory = SweepDir(folder(project.store), sweep_id)
     with directory.claim():
         write_metadata(directory, snapshot)
-        return _Search(snapshot, directory, store, progress or NoProgress(), above).run()
+        return _Search(snapshot, directory, project.store, progress or NoProgress(), above).run()
 
 
 def resume(
     named: str,
     *,
-    store: Store,
-    root: Path,
+    project: Project,
     trials: int | None = None,
     amendments: list[str] | None = None,
     progress: Progress | None = None,
@@ -90,11 +89,13 @@ def resume(
     StoreError when another process runs it, or when config, data or code are not what they were
     (each difference is named).
     """
-    directory = sweep_dir.find(folder(store), named)
+    directory = sweep_dir.find(folder(project.store), named)
     with directory.claim():
         metadata = directory.metadata()
-        stored = store.run(directory.sweep_id)
-        snapshot = restore_snapshot(stored, root, max(trials or 0, metadata["target"]), amendments)
+        stored = project.store.run(directory.sweep_id)
+        snapshot = restore_snapshot(
+            stored, project.root, max(trials or 0, metadata["target"]), amendments
+        )
         if trials is not None and snapshot.total <= metadata["target"]:
             raise ConfigError(
                 f"sweep {directory.sweep_id[:12]} has a target of {metadata['target']} trials;"
@@ -106,9 +107,11 @@ def resume(
                 ),
             )
         write_metadata(directory, snapshot, metadata | {"title": snapshot.title})
-        store.reopen(directory.sweep_id, snapshot.title)
+        project.store.reopen(directory.sweep_id, snapshot.title)
         died = directory.heartbeat().get("status") == "RUNNING"
-        return _Search(snapshot, directory, store, progress or NoProgress(), above, died).run()
+        return _Search(
+            snapshot, directory, project.store, progress or NoProgress(), above, died
+        ).run()
 
 
 def folder(store: Store) -> Path:

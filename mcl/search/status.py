@@ -34,6 +34,7 @@ from mcl.search.space import points as levels
 from mcl.search.sweep_dir import SweepDir
 from mcl.search.trial import Objective, Outcome
 from mcl.tracking import backtest_run, trial_ledger
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredRun
 
 # Seconds a trial beyond its backtest where no earlier sweep of this project says it, as
@@ -170,26 +171,26 @@ def stop(named: str, *, store: Store) -> dict[str, Any]:
 
 
 def report(
-    named: str, *, store: Store, root: Path, name: str = ""
+    named: str, *, project: Project, name: str = ""
 ) -> tuple[SweepResult | walk_forward.WalkForwardResult, Path | None]:
     """The tables and the page of a search, finished or not, made anew; with `name` also
     experiments/NAME_best.yaml of its winner.
 
     A walk-forward search has no single winner; it is shown as its last run stitched it.
     """
-    directory = _sweep_dir(named, store)
+    directory = _sweep_dir(named, project.store)
     if directory.metadata().get("kind") == walk_forward.KIND:
-        return walk_forward.report(directory, store), None
-    stored = store.run(directory.sweep_id)
+        return walk_forward.report(directory, project.store), None
+    stored = project.store.run(directory.sweep_id)
     composed = stored_composed(stored)
     search = composed.search
     space = spaces.parse(search.space, composed.raw)
     outcomes = trial_log.read(directory.file("outcomes"))
-    sweep_result = _sweep_result(stored, search, space, outcomes, store)
+    sweep_result = _sweep_result(stored, search, space, outcomes, project.store)
     write_whole(sweep_result.report, page(sweep_result, stored.name))
     best = sweep_result.best
     written = (
-        export(composed, best["params"], root, name, stored.run_id, best["run_id"])
+        export(composed, best["params"], project.root, name, stored.run_id, best["run_id"])
         if name and best
         else None
     )

@@ -44,6 +44,7 @@ from mcl.search.sweep_dir import SweepDir
 from mcl.search.trial import Outcome
 from mcl.strategy import build
 from mcl.tracking import backtest_run, provenance, trial_ledger, urls
+from mcl.tracking.project import Project
 from mcl.tracking.store import Record, Status, Store
 
 if TYPE_CHECKING:
@@ -100,25 +101,24 @@ class WalkForwardFold:
 
 
 def sweep(
-    composed: composition.Composed, *, store: Store, root: Path, progress: Progress
+    composed: composition.Composed, *, project: Project, progress: Progress
 ) -> WalkForwardResult:
     """Search and trade every part; ConfigError before anything is recorded, errors later as in
     `runner.sweep`.
     """
-    snapshot = take_snapshot(composed, root)
+    snapshot = take_snapshot(composed, project.root)
     parts(snapshot)
-    walk_id = store.start(_parent(snapshot))
-    directory = SweepDir(runner.folder(store), walk_id)
+    walk_id = project.store.start(_parent(snapshot))
+    directory = SweepDir(runner.folder(project.store), walk_id)
     with directory.claim():
         _write_metadata(directory, snapshot)
-        return _WalkForward(snapshot, directory, store, root, progress).run()
+        return _WalkForward(snapshot, directory, project, progress).run()
 
 
 def resume(
     named: str,
     *,
-    store: Store,
-    root: Path,
+    project: Project,
     trials: int | None = None,
     amendments: Sequence[str] = (),
     progress: Progress,
@@ -126,20 +126,18 @@ def resume(
     """Continue where it ended; with `trials` every fold's search is extended to so many, and the
     parts are traded again.
     """
-    directory = sweep_dir.find(runner.folder(store), named)
+    directory = sweep_dir.find(runner.folder(project.store), named)
     with directory.claim():
         metadata = directory.metadata()
         snapshot = restore_snapshot(
-            store.run(directory.sweep_id),
-            root,
+            project.store.run(directory.sweep_id),
+            project.root,
             max(trials or 0, metadata["target"]),
             list(amendments),
         )
         _write_metadata(directory, snapshot, metadata)
-        store.reopen(directory.sweep_id, _title(snapshot))
-        return _WalkForward(
-            snapshot, directory, store, root, progress, tuple(amendments), trials
-        ).run()
+        project.store.reopen(directory.sweep_id, _title(snapshot))
+        return _WalkForward(snapshot, directory, project, progress, tuple(amendments), trials).run()
 
 
 def report(directory: SweepDir, store: Store) -> WalkForwardResult:
@@ -251,8 +249,7 @@ class _WalkForward:
 
     snapshot: SearchSnapshot
     directory: SweepDir
-    store: Store
-    root: Path
+    project: Project
     progress: Progress
     amendments: tuple[str, ...] = ()
     trials: int | None = None  # of each fold, when they are extended
@@ -282,7 +279,7 @@ class _WalkForward:
                     self.directory.heartbeat()
                     | {"status": "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"}
                 )
-                abandon(self.store, study, walk_id, error)
+                abandon(self.project.store, study, walk_id, error)
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(f"mcl sweep resume {walk_id[:12]} continues") from None
             raise
@@ -290,7 +287,9 @@ class _WalkForward:
     def _earlier_sweeps(self) -> dict[int, str]:
         """The sweeps that an earlier process began, by fold."""
         children = [
-            run for run in self.store.children(self.directory.sweep_id) if "fold" in run.tags
+            run
+            for run in self.project.store.children(self.directory.sweep_id)
+            if "fold" in run.tags
         ]
         return {
             int(run.tags["fold"]): run.run_id
@@ -311,8 +310,7 @@ class _WalkForward:
             ]
             return runner.sweep(
                 composition.compose("sweep", typed),
-                store=self.store,
-                root=self.root,
+                project=self.project,
                 progress=display,
                 above=self.directory,
                 tags={"fold": str(part.number)},
@@ -326,8 +324,7 @@ class _WalkForward:
         amendments = list(self.amendments)
         return runner.resume(
             sweep_id,
-            store=self.store,
-            root=self.root,
+            project=self.project,
             trials=more,
             amendments=amendments,
             progress=display,
@@ -342,7 +339,7 @@ class _WalkForward:
         record = Record(
             self.snapshot.run.study, "", tags={"stopped": why[:1000]}, status=fold_result.status
         )
-        self.store.finish(self.directory.sweep_id, record)
+        self.project.store.finish(self.directory.sweep_id, record)
         self.directory.write_heartbeat(self.directory.heartbeat() | {"status": fold_result.status})
         mark = data_note(self.snapshot.bars)
         frame = _frame(done, {}, list(self.snapshot.space))
@@ -360,7 +357,7 @@ class _WalkForward:
         )
 
     def _conclude(self, done: list[WalkForwardFold], states: dict[str, int]) -> WalkForwardResult:
-        snapshot, walk_id, root = self.snapshot, self.directory.sweep_id, self.root
+        snapshot, walk_id, root = self.snapshot, self.directory.sweep_id, self.project.root
         result = stitched(snapshot, done)
         frame = _frame(done, _out_of_sample(result, done), list(snapshot.space))
         measured = metrics.summary(result)
@@ -384,10 +381,10 @@ class _WalkForward:
             },
             series={"curve/equity_usd": backtest_run.equity_steps(result)},
         )
-        self.store.finish(walk_id, record)
-        self.store.analyze()
+        self.project.store.finish(walk_id, record)
+        self.project.store.analyze()
         self.directory.write_heartbeat(self.directory.heartbeat() | {"status": "FINISHED"})
-        page, mark = self.store.artifacts(walk_id) / "report.html", data_note(snapshot.bars)
+        page, mark = self.project.store.artifacts(walk_id) / "report.html", data_note(snapshot.bars)
         return WalkForwardResult(
             walk_id,
             _title(snapshot),

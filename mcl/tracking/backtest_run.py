@@ -34,7 +34,8 @@ from mcl.risk.limits import Block
 from mcl.strategy import build, user_strategies
 from mcl.tracking import provenance, trial_ledger, urls
 from mcl.tracking.naming import NOTE
-from mcl.tracking.store import Record, Store, StoredRun
+from mcl.tracking.project import Project
+from mcl.tracking.store import Record, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,8 +70,7 @@ class Replayed:
 def backtest(
     run: schema.Config,
     *,
-    store: Store,
-    root: Path,
+    project: Project,
     overrides: Sequence[str] = (),
     parent: str | None = None,
     report: bool = True,
@@ -81,14 +81,14 @@ def backtest(
     page is one of the artifacts.
     """
     began = time.perf_counter()
-    bars = bars if bars is not None else load(run.data, root)
+    bars = bars if bars is not None else load(run.data, project.root)
     progress.begin("simulating")
     with access_recorder.recording() as reads:
         result = simulate(run, bars)
     progress.begin("measuring")
     measured = metrics.summary(result)
     tags = provenance.tags(run, bars) | access_recorder.tags(reads) | (extra_tags or {})
-    luck = counted(run, measured, root)
+    luck = counted(run, measured, project.root)
     described = {
         "mcl.verdict": verdict(measured | luck.metrics).word,
         NOTE: provenance.note(measured, luck, tags, run, overrides, parent),
@@ -106,7 +106,7 @@ def backtest(
         dataset=provenance.dataset(run, bars),
         seconds=time.perf_counter() - began,
     )
-    run_id = store.record(
+    run_id = project.store.record(
         record,
         (
             (lambda i: {"report.html": page(run, result, measured, tags, overrides, i, luck)})
@@ -114,8 +114,8 @@ def backtest(
             else None
         ),
     )
-    trial_ledger.append(root, [trial_row(run, result, tags, run_id, parent or "")])
-    where = store.artifacts(run_id) / "report.html" if report else None
+    trial_ledger.append(project.root, [trial_row(run, result, tags, run_id, parent or "")])
+    where = project.store.artifacts(run_id) / "report.html" if report else None
     return Done(run_id, run, bars, result, measured, tags, where, luck)
 
 

@@ -18,7 +18,7 @@ from mcl.metrics.overfit import min_backtest_years, min_track_record
 from mcl.metrics.trades import closed, net
 from mcl.report.format import CREDIBLE, stopped
 from mcl.tracking import backtest_run, trial_ledger
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 from mcl.validation import stress
 from mcl.validation.neighbourhood import edges
 from mcl.validation.subject import Subject, subject
@@ -42,17 +42,17 @@ class RedFlag:
     advice: str
 
 
-def critique(run_id: str, *, store: Store, root: Path) -> tuple[Subject, list[RedFlag]]:
+def critique(run_id: str, *, project: Project) -> tuple[Subject, list[RedFlag]]:
     """The findings about a run, or about the best run of a search, by weight; none when nothing is
     suspicious.
     """
-    about = subject(run_id, store, root)
+    about = subject(run_id, project)
     progress.begin("looking for what is suspicious")
     flags = [
         *_stopped(about),
         *_trades(about),
         *_concentration(about),
-        *_luck(about, root),
+        *_luck(about, project.root),
         *_costs(about),
         *_timing(about),
         *_setting(about),

@@ -13,7 +13,6 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,8 @@ from mcl.metrics.overfit import Luck
 from mcl.search.plateau import plateaus
 from mcl.search.space import GROUPS
 from mcl.tracking import backtest_run, trial_ledger
-from mcl.tracking.store import Store, StoredRun
+from mcl.tracking.project import Project
+from mcl.tracking.store import StoredRun
 from mcl.tracking.trial_ledger import Tally
 
 FIXED = {
@@ -102,9 +102,9 @@ class Chosen:
         return " ".join(f"{key.removeprefix('strategy.')} {row[key]}" for key in present)
 
 
-def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Path) -> Chosen:
+def choose(search_id: str, constraints: Sequence[str], *, project: Project) -> Chosen:
     """Rank the trials of a sweep or a grid. StoreError when nothing is left to choose from."""
-    stored = store.run(search_id)
+    stored = project.store.run(search_id)
     if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
         raise StoreError(
             f"run {stored.run_id} is a {stored.tags.get('mcl.kind', 'run')}, not a search",
@@ -125,7 +125,7 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
     progress.begin("finding the plateaus")
     around, counted = plateaus(scored[keys], scored["sharpe"].to_numpy(float))
     progress.begin("counting the trials")
-    tally = _tally(stored, eligible, store, root)
+    tally = _tally(stored, eligible, project)
     progress.begin("deflating")
     measured = eligible[list(backtest_run.MEASURED)].astype(float).to_dict("records")
     deflated = [tally.deflated({str(key): row[key] for key in row}) for row in measured]
@@ -176,7 +176,7 @@ def _met(frame: pd.DataFrame, constraints: Sequence[str]) -> npt.NDArray[np.bool
     return eligible
 
 
-def _tally(stored: StoredRun, eligible: pd.DataFrame, store: Store, root: Path) -> Tally:
+def _tally(stored: StoredRun, eligible: pd.DataFrame, project: Project) -> Tally:
     """Of the strategy of the search's best run; the trials of the search count even where the
     ledger does not know them.
     """
@@ -186,13 +186,13 @@ def _tally(stored: StoredRun, eligible: pd.DataFrame, store: Store, root: Path) 
             f"search {stored.run_id} has no best run: nothing in it has a score",
             "mcl report shows why",
         )
-    where = backtest_run.trial_pool(backtest_run.stored_config(store.run(best)))
+    where = backtest_run.trial_pool(backtest_run.stored_config(project.store.run(best)))
     # the latter in searches of version 0.1
     identities = (
         eligible["trial_sha256"] if "trial_sha256" in eligible else eligible["config_sha256"]
     )
     own = dict(zip(identities, eligible["sharpe"].astype(float).map(perf.per_session), strict=True))
-    return trial_ledger.tally(root, where, own)
+    return trial_ledger.tally(project.root, where, own)
 
 
 def _record(frame: pd.DataFrame, row: int) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import Result
 from mcl.search import space as spaces
 from mcl.tracking import backtest_run
-from mcl.tracking.store import Store, StoredRun
+from mcl.tracking.project import Project
+from mcl.tracking.store import StoredRun
 
 WORST_DRAWS = 40  # draws per wanted point before a space counts as exhausted
 SEARCHES = ("sweep", "grid")
@@ -70,9 +70,9 @@ class Subject:
             return None
 
 
-def subject(run_id: str, store: Store, root: Path) -> Subject:
+def subject(run_id: str, project: Project) -> Subject:
     """A finished run, or the best run of a search."""
-    stored = store.run(run_id)
+    stored = project.store.run(run_id)
     if stored.tags.get("mcl.kind") in SEARCHES:
         best = stored.tags.get("best_run_id")
         if not best:
@@ -80,10 +80,10 @@ def subject(run_id: str, store: Store, root: Path) -> Subject:
                 f"search {stored.run_id} has no best run: nothing in it has a score",
                 "mcl report shows why",
             )
-        stored = store.run(best)
+        stored = project.store.run(best)
     run = backtest_run.stored_config(stored)
-    bars = load(run.data, root)  # up to the fence: never the hold-out
-    parent = store.run(stored.parent) if stored.parent else None
+    bars = load(run.data, project.root)  # up to the fence: never the hold-out
+    parent = project.store.run(stored.parent) if stored.parent else None
     return Subject(stored, run, bars, _space(run, parent), parent.run_id if parent else "")
 
 

@@ -19,7 +19,8 @@ from mcl.data.data_note import data_note
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import effective_rank, min_track_record, n_effective
 from mcl.tracking import provenance
-from mcl.tracking.store import Record, Store
+from mcl.tracking.project import Project
+from mcl.tracking.store import Record
 from mcl.validation import holdout, stress, verdict
 from mcl.validation.checks import Answers, ask, numbers, path_sharpes
 from mcl.validation.subject import subject
@@ -37,14 +38,19 @@ class Validated:
     answers: Answers
 
 
-def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Path) -> Validated:
+def validate(run_id: str, settings: schema.Validation, *, project: Project) -> Validated:
     """Question a run, or the best run of a search, and record the answers as its child run with a
     page.
     """
     verdict.table({}, settings.rules)
     began = time.perf_counter()
-    about = subject(run_id, store, root)
-    answers = ask(about, settings, root, lambda: holdout.look(about.run, about.stored.run_id, root))
+    about = subject(run_id, project)
+    answers = ask(
+        about,
+        settings,
+        project.root,
+        lambda: holdout.look(about.run, about.stored.run_id, project.root),
+    )
     rows = verdict.table(numbers(answers, settings), settings.rules)
     level = verdict.overall(rows)
     progress.begin("recording the run")
@@ -56,13 +62,13 @@ def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Pa
 
         return {"validation.html": validation_page(view(answers, rows, child_id)).encode()}
 
-    answers_id = store.record(record, files)
+    answers_id = project.store.record(record, files)
     return Validated(
         answers_id,
         about.stored.run_id,
         level,
         rows,
-        store.artifacts(answers_id) / "validation.html",
+        project.store.artifacts(answers_id) / "validation.html",
         answers,
     )
 

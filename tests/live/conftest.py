@@ -25,9 +25,7 @@ def deploy(desk: Project) -> Callable[..., Project]:
     """Promote a configuration to `paper`."""
 
     def deploy_(**changes: Any) -> Project:
-        promote(
-            desk.run(desk.config(**changes)), store=desk.store, root=desk.root, gates=OPEN_GATES
-        )
+        promote(desk.run(desk.config(**changes)), project=desk, gates=OPEN_GATES)
         return desk
 
     return deploy_

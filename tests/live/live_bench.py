@@ -72,7 +72,7 @@ class Bench:
         self, desk: Project, folder: Path, run: schema.Config | None = None, **broker: Any
     ) -> None:
         """Of the version promoted as `paper`, or of a configuration as if it were."""
-        self.deployed = as_promoted(run) if run else promoted("paper", desk.store, desk.root)
+        self.deployed = as_promoted(run) if run else promoted("paper", desk)
         self.strategy = build(self.deployed.config.strategy)
         self.stage = staging.replayed(self.deployed.config, None, self.strategy, desk.root)
         self.config = schema.BrokerConfig(**{"timeout_sec": 2.0, "reconnect": QUICK} | broker)

@@ -398,7 +398,7 @@ def test_a_session_is_told_through_apprise(
     with hook() as state:
         monkeypatch.setenv("MCL_ALERT_URLS", f"ntfy://{state.url.split('/')[2]}/topic")
         operations = Operations(alerts=schema.Alerts(apprise=schema.Services()))
-        run_session("paper", broker, operations, store=desk.store, root=desk.root, progress=False)
+        run_session("paper", broker, operations, project=desk, progress=False)
     titles = [body["title"] for _, body in state.got]
     assert any(
         title.startswith("[mcl paper v") and title.endswith("warning: GUARD") for title in titles
@@ -419,8 +419,7 @@ def test_a_session_whose_address_is_not_understood_does_not_start(
             "paper",
             schema.BrokerConfig(),
             operations,
-            store=desk.store,
-            root=desk.root,
+            project=desk,
             progress=False,
         )
 

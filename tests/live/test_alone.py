@@ -25,7 +25,6 @@ from mcl.live.status import State
 from mcl.live.supervisor import KILL
 from mcl.market import calendar
 from mcl.simulators.tws import SimulatedTWS
-from mcl.tracking.store import Store
 
 LONG = {
     "strategy": {"name": "always_long"},
@@ -46,7 +45,7 @@ GUARDED = schema.Guards().model_dump() | {"days_before_last_trade": None}
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     write_walks(root)
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 def slow(tws: SimulatedTWS, least: float = 0.6, most: float = 0.6) -> None:

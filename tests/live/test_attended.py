@@ -26,11 +26,7 @@ def in_the_background(desk: Project, speed: float) -> tuple[threading.Thread, li
     operations = Operations(telemetry=schema.Telemetry(port=0))
 
     def trade() -> None:
-        done.append(
-            run_session(
-                "paper", broker, operations, store=desk.store, root=desk.root, progress=False
-            )
-        )
+        done.append(run_session("paper", broker, operations, project=desk, progress=False))
 
     thread = threading.Thread(target=trade, daemon=True)
     thread.start()
@@ -90,6 +86,4 @@ def test_a_second_session_of_an_alias_is_refused_while_the_first_runs(deploy: De
         control_socket.alone(control_socket.folder_of(desk.root, "paper")),
         pytest.raises(LiveError, match="a session of 'paper' already runs"),
     ):
-        run_session(
-            "paper", schema.BrokerConfig(), store=desk.store, root=desk.root, progress=False
-        )
+        run_session("paper", schema.BrokerConfig(), project=desk, progress=False)

@@ -86,11 +86,9 @@ def original(desk: Project) -> Finished:
         },
         interval="5m",
     )
-    promote(desk.run(run), store=desk.store, root=desk.root, gates=OPEN_GATES)
-    done = run_session(
-        "paper", schema.BrokerConfig(), store=desk.store, root=desk.root, progress=False
-    )
-    deployed = promoted("paper", desk.store, desk.root)
+    promote(desk.run(run), project=desk, gates=OPEN_GATES)
+    done = run_session("paper", schema.BrokerConfig(), project=desk, progress=False)
+    deployed = promoted("paper", desk)
     strategy = build(run.strategy)
     return Finished(
         deployed, strategy, staging.replayed(run, None, strategy, desk.root), done.journal
@@ -447,11 +445,11 @@ def test_an_audit_waits_for_the_vendors_bars_and_then_shows_the_basis(
         with pytest.raises(
             LiveError, match=f"the vendor's bars of session {day} are not stored yet"
         ) as refused:
-            audit_again("paper", day, store=desk.store, root=desk.root)
+            audit_again("paper", day, project=desk)
         assert refused.value.hint == f"mcl data download, then mcl live audit {day} paper"
     finally:
         path.write_text(whole)
-    again = audit_again("paper", day, store=desk.store, root=desk.root)
+    again = audit_again("paper", day, project=desk)
     run = desk.store.run(again.run_id)
     assert run.metrics["data_decisions_frac"] == run.metrics["bars_only_vendor"] == 0
     assert len(pd.read_parquet(again.report.parent / "data" / "basis.parquet")) == 5
@@ -483,7 +481,7 @@ def test_a_session_can_be_audited_again_and_is_filed_under_its_version(
     original: Finished, desk: Project
 ) -> None:
     day = original.stage.date
-    again = audit_again("paper", day, store=desk.store, root=desk.root)
+    again = audit_again("paper", day, project=desk)
     assert again.differences.empty
     run = desk.store.run(again.run_id)
     assert (
@@ -499,7 +497,7 @@ def test_a_session_can_be_audited_again_and_is_filed_under_its_version(
     )
     assert "Slippage" in again.report.read_text()
     with pytest.raises(LiveError, match="'paper' has no session 2020-01-01: it traded on "):
-        audit_again("paper", date(2020, 1, 1), store=desk.store, root=desk.root)
+        audit_again("paper", date(2020, 1, 1), project=desk)
 
 
 def test_a_session_that_halted_is_audited_up_to_its_last_bar(finished: Finished) -> None:
@@ -591,7 +589,7 @@ def test_a_session_that_began_with_a_position_is_held_against_its_rules(
 def test_the_page_shows_the_recorded_session_to_everybody(
     desk: Project, finished: Finished, browser: Chromium
 ) -> None:
-    again = audit_again("paper", finished.stage.date, store=desk.store, root=desk.root)
+    again = audit_again("paper", finished.stage.date, project=desk)
     browser.open(again.report.as_uri(), DRAWN)
     kept = {
         name: pd.read_parquet(again.report.parent / "data" / f"{name}.parquet")

@@ -53,8 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     )
     promote(
         made.run(made.config(strategy=OFTEN, risk=TWO, interval="15m")),
-        store=made.store,
-        root=made.root,
+        project=made,
         gates=OPEN_GATES,
     )
     for day, ticks, fee in zip(DAYS, (1.0, 1.0, 3.0), (0.77, 0.77, 0.92), strict=True):
@@ -85,7 +84,7 @@ def traded(shop: Project, folder: Path, day: date, **server: Any) -> AuditedSess
 
 
 def table(shop: Project) -> CostTable:
-    return cost_table("paper", shop.store, shop.root)
+    return cost_table("paper", shop)
 
 
 def test_each_month_has_what_was_configured_and_what_was_paid(shop: Project) -> None:
@@ -185,9 +184,9 @@ def test_the_shell_shows_the_table_and_answers_as_promised(
 
 def test_a_name_without_sessions_is_refused(shop: Project) -> None:
     with pytest.raises(StoreError):
-        cost_table("nobody", shop.store, shop.root)
+        cost_table("nobody", shop)
     with pytest.raises(LiveError, match="no session of '1' was audited"):
-        cost_table("1", shop.store, shop.root)
+        cost_table("1", shop)
 
 
 def test_a_session_without_a_fill_is_counted_and_proposes_nothing(shop: Project) -> None:

@@ -24,7 +24,7 @@ from mcl.live.ops.dashboard import Dashboard, open_dashboard
 from mcl.live.ops.http import MOST_STREAMS
 from mcl.live.status import State
 from mcl.report.dashboard import dashboard_page
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 TOKEN = "a-token-of-some-length"
 JSON = {"Content-Type": "application/json"}
@@ -33,7 +33,7 @@ Answer = tuple[int, dict[str, Any]]
 
 def visited(home: Path, visit: Callable[[int], Any], token: str = "") -> Any:
     async def both() -> Any:
-        async with open_dashboard(Dashboard(home, "paper", Store(home), token), 0) as address:
+        async with open_dashboard(Dashboard(Project.at(home), "paper", token), 0) as address:
             return await asyncio.to_thread(visit, urlsplit(address).port)
 
     return asyncio.run(both())

@@ -16,7 +16,7 @@ from test_operate import running, written
 
 from mcl.live.ops.dashboard import Dashboard, open_dashboard
 from mcl.live.status import Mode, State
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 TOKEN = "a-token-of-some-length"
 MINUTE = 60_000_000_000
@@ -77,7 +77,7 @@ def address(tmp_path: Path, desk: SmallDesk) -> Iterator[str]:
     )
 
     async def serve() -> None:
-        async with open_dashboard(Dashboard(tmp_path, "paper", Store(tmp_path), TOKEN), 0) as url:
+        async with open_dashboard(Dashboard(Project.at(tmp_path), "paper", TOKEN), 0) as url:
             found.append(url)
             up.set()
             await over.wait()

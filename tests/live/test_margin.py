@@ -18,7 +18,6 @@ from live_bench import Bench
 from mcl.config import schema
 from mcl.live.journal import read
 from mcl.simulators.tws import SimulatedTWS
-from mcl.tracking.store import Store
 
 ALWAYS = {"name": "always_long"}
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}
@@ -31,7 +30,7 @@ UNSET = "1.7976931348623157E308"
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     write_walks(root)
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 def session(shop: Project, folder: Path, strategy: dict[str, Any], contracts: float = 1.0) -> Bench:

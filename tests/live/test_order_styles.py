@@ -18,7 +18,6 @@ from mcl.live.audit.compare import audit
 from mcl.live.journal import read
 from mcl.simulators.tws import SimulatedTWS
 from mcl.simulators.tws.listener import BrokerOptions
-from mcl.tracking.store import Store
 
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}
 TWO = {"size": {"method": "fixed", "contracts": 2.0}, "protection": {"unit": "ticks", "stop": 90.0}}
@@ -31,7 +30,7 @@ REST = {"kind": "limit", "offset_ticks": 100.0, "ttl_sec": 0.02}  # never reache
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     write_walks(root)
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 def trader(

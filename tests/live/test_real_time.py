@@ -28,14 +28,13 @@ from mcl.live.supervisor import Supervisor
 from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC
 from mcl.simulators.tws import SimulatedTWS, Tape
-from mcl.tracking.store import Store
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     write_walks(root)
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 def test_a_start_in_the_middle_of_a_session_looks_back_on_what_it_missed(
@@ -192,7 +191,7 @@ def autumn(tmp_path_factory: pytest.TempPathFactory) -> Project:
         bars[pd.to_datetime(bars["time"]) == bars.index].to_csv(
             root / f"walk-{name}.csv", index=False
         )
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 @pytest.mark.parametrize("interval", ["30m", "1h"])

@@ -17,7 +17,6 @@ from mcl.broker.fills import traded_for
 from mcl.live.journal import read
 from mcl.live.status import State
 from mcl.simulators.tws import SimulatedTWS
-from mcl.tracking.store import Store
 
 CROSS = {"name": "ema_cross", "fast": 3, "slow": 8}
 OFTEN = {"name": "random", "hold_sec": 900, "seed": 4}
@@ -28,7 +27,7 @@ ATR = {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "at
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     write_walks(root)
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 @pytest.mark.parametrize("bar", [9, 28, 122, 125, 126])

@@ -35,7 +35,6 @@ from mcl.live.status import State
 from mcl.market import calendar
 from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS
-from mcl.tracking.store import Store
 
 WIDE = {
     "size": {"method": "fixed", "contracts": 2.0},
@@ -49,7 +48,7 @@ FREE = schema.Guards(**dict.fromkeys(schema.Guards.model_fields))
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     write_contracts(root)
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +199,7 @@ def test_two_replays_in_a_row_roll_as_the_backtest(
 
     def session(day: date, carry: bool) -> AuditedSession:
         broker = schema.BrokerConfig(replay={"session": day, "carry": carry})  # type: ignore[arg-type]
-        return run_session("paper", broker, store=desk.store, root=desk.root, progress=False)
+        return run_session("paper", broker, project=desk, progress=False)
 
     assert len(session(BEFORE, carry=False).differences) == 0
     rolled = session(ROLL, carry=True)

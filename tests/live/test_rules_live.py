@@ -22,7 +22,6 @@ from mcl.live.journal import Entry, read
 from mcl.live.session import signal_handlers
 from mcl.live.status import State
 from mcl.simulators.tws import SimulatedTWS
-from mcl.tracking.store import Store
 
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}
 STOPPED = {
@@ -36,7 +35,7 @@ OFF = dict.fromkeys(schema.Guards.model_fields)
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     write_walks(root)
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 def guarded(shop: Project, folder: Path, timeout_sec: float = 2.0, **guards: object) -> Bench:

@@ -111,8 +111,7 @@ class Market:
     def promote_again(self) -> None:
         promote(
             self.shop.run(self.shop.config(**CHOICES)),
-            store=self.shop.store,
-            root=self.shop.root,
+            project=self.shop,
             gates=OPEN_GATES,
         )
 
@@ -122,7 +121,7 @@ class Market:
             {"kind": "tws", "port": port, "account": ACCOUNT, **guard}
         )
         operations = Operations(telemetry=schema.Telemetry(port=0))
-        return Service("paper", broker, operations, self.shop.store, self.shop.root, clock=clock)
+        return Service("paper", broker, operations, self.shop, clock=clock)
 
 
 @pytest.fixture
@@ -197,7 +196,7 @@ def downloads(desk: Project, world: Path) -> Iterator[Downloads]:
             desk.root,
             DownloadTerms(gateway=vendor.url),
         )
-        promote(desk.run(config), store=desk.store, root=desk.root, gates=OPEN_GATES)
+        promote(desk.run(config), project=desk, gates=OPEN_GATES)
         vendor.sales.clear()
         yield Downloads(desk, vendor, config)
     shutil.rmtree(desk.root / "data")
@@ -498,7 +497,7 @@ def _status(folder: Path) -> dict[str, Any]:
 
 def stay_alone(root: Path, tape: Tape, start_ns: int) -> None:
     """The whole life of a process that is told to end."""
-    market = Market(Project(root, Store(root)), tape)
+    market = Market(Project.at(root), tape)
     Clock.away_sec = 0.0  # type: ignore[method-assign, assignment]
 
     async def live() -> None:
@@ -605,7 +604,7 @@ def test_a_start_that_is_refused_is_told_once_for_each_reason_and_session(market
 
 def test_a_replay_does_not_stay(market: Market) -> None:
     with pytest.raises(LiveError, match="replays one stored session and ends"):
-        Service("paper", schema.BrokerConfig(), Operations(), market.shop.store, market.shop.root)
+        Service("paper", schema.BrokerConfig(), Operations(), market.shop)
 
 
 def test_what_is_missing_is_downloaded_from_where_the_stored_bars_end(

@@ -60,9 +60,7 @@ LIMITED = {
 
 
 def session(desk: Project, **broker: Any) -> AuditedSession:
-    return run_session(
-        "paper", schema.BrokerConfig(**broker), store=desk.store, root=desk.root, progress=False
-    )
+    return run_session("paper", schema.BrokerConfig(**broker), project=desk, progress=False)
 
 
 def all_equal(done: AuditedSession) -> bool:
@@ -82,7 +80,7 @@ def test_a_session_of_minutes_decides_as_the_backtest(deploy: Deploy) -> None:
     assert len(done.orders) > 20
     assert set(done.fills["reason"]) == {"target"}
     stored = desk.store.run(done.run_id)
-    deployed = promoted("paper", desk.store, desk.root)
+    deployed = promoted("paper", desk)
     assert (stored.study, stored.status, stored.metrics["differences"]) == ("live", "FINISHED", 0.0)
     assert (stored.tags["mcl.alias"], stored.tags["mcl.version"]) == (
         "paper",
@@ -172,7 +170,7 @@ def test_a_version_that_left_its_expected_band_is_an_alert(
     deploy: Deploy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     desk = deploy(interval="15m")
-    content = promoted("paper", desk.store, desk.root).content_sha256
+    content = promoted("paper", desk).content_sha256
     tags = {"mcl.kind": "session", "session": "2025-11-11", "content_sha256": content}
     desk.store.record(
         Record(
@@ -224,7 +222,10 @@ def test_paper_on_a_real_tws_differs_in_the_broker_alone(
             pytest.skip("something listens on port 7497 of this machine")
     with pytest.raises(BrokerError, match=r"nothing listens on 127\.0\.0\.1:7497"):
         run_session(
-            "paper", tws, store=deploy(interval="15m").store, root=deploy().root, progress=False
+            "paper",
+            tws,
+            project=Project(deploy().root, deploy(interval="15m").store),
+            progress=False,
         )
 
 

@@ -19,7 +19,6 @@ from mcl.live import session_setup as staging
 from mcl.live.bar_window import Window
 from mcl.market import calendar
 from mcl.strategy import build
-from mcl.tracking.store import Store
 
 DAY = date(2025, 11, 11)
 
@@ -28,7 +27,7 @@ DAY = date(2025, 11, 11)
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     write_walks(root)
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 def replayed(shop: Project, session: date | None = DAY, **changes: object) -> staging.Stage:

@@ -20,7 +20,6 @@ from mcl.live.journal_queries import last_status
 from mcl.live.status import Command, Mode, State
 from mcl.live.supervisor import KILL
 from mcl.simulators.tws import SimulatedTWS
-from mcl.tracking.store import Store
 
 ALWAYS = {"name": "always_long"}
 STOPPED = {
@@ -33,7 +32,7 @@ STOPPED = {
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     write_walks(root)
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 @pytest.fixture

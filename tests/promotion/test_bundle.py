@@ -66,7 +66,7 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(tmp_path_factory: pytest.TempPathFactory, blank: Path) -> Project:
     """One promoted version; tests copy it before they damage it."""
     made = project(tmp_path_factory.mktemp("bundle") / "project", blank)
-    promote(made.run(), store=made.store, root=made.root, gates=OPEN_GATES)
+    promote(made.run(), project=made, gates=OPEN_GATES)
     return made
 
 
@@ -78,7 +78,7 @@ def copy(shop: Project, tmp_path: Path) -> Project:
 
 def refusal(shop: Project, name: str = "paper") -> str:
     with pytest.raises(LiveError) as caught:
-        promoted(name, shop.store, shop.root)
+        promoted(name, shop)
     return caught.value.message
 
 
@@ -101,7 +101,7 @@ def test_one_byte_of_any_file_is_refused_by_its_name(copy: Project) -> None:
         told = caught.value.message
         assert name in told or name == bundle.SUMS, told
         target.write_bytes(before)
-    assert promoted("paper", copy.store, copy.root).version == 1
+    assert promoted("paper", copy).version == 1
 
 
 def test_a_lost_and_an_added_file_are_named(copy: Project) -> None:
@@ -156,8 +156,7 @@ def test_a_registered_pickle_is_refused_all_the_same(
         files | {bundle.SUMS: bundle.sums(files)},
         {"stage": "paper"},
         "",
-        store=copy.store,
-        root=copy.root,
+        project=copy,
     )
     assert refusal(copy) == f"registry: {name} of version 2 is a pickle, and none is ever loaded"
 
@@ -189,8 +188,7 @@ def test_a_configuration_from_an_artifact_is_data(
         files | {bundle.SUMS: bundle.sums(files)},
         {"stage": "paper"},
         "",
-        store=copy.store,
-        root=copy.root,
+        project=copy,
     )
     assert "does not fit this version of mcl" in refusal(copy)
     assert not (copy.root / "pwned").exists()
@@ -217,12 +215,10 @@ def test_an_own_strategy_travels_as_source_and_must_be_the_same(
     (shop.root / "conf").mkdir()
     (shop.root / "conf" / "backtest.yaml").touch()
     monkeypatch.setenv("MCL_HOME", str(shop.root))
-    promote(
-        shop.run(shop.config({"name": "mine"})), store=shop.store, root=shop.root, gates=OPEN_GATES
-    )
+    promote(shop.run(shop.config({"name": "mine"})), project=shop, gates=OPEN_GATES)
     version = shop.store.version(MODEL, "paper")
     assert version.files()["experiments/strategies/mine.py"].decode() == OWN
-    assert promoted("paper", shop.store, shop.root).version == 1
+    assert promoted("paper", shop).version == 1
     frame = pyfunc_model.frame(load(shop.config({"name": "mine"}).data, shop.root))
     assert pyfunc_model.Targets(version.folder).predict(frame)["target"].iloc[:200].eq(1).all()
     source.write_text(OWN + "\nimport pathlib; pathlib.Path('pwned').touch()\n")
@@ -251,13 +247,11 @@ def test_mlflow_alone_loads_the_model(copy: Project, tmp_path: Path) -> None:
     assert Path(package).is_relative_to(version.folder)
     assert example == 50
     assert "'target': long (required), 'position': long (required)" in outputs
-    assert promoted("paper", copy.store, copy.root).version == 1, (
-        "what Python leaves in the folder is not tampering"
-    )
+    assert promoted("paper", copy).version == 1, "what Python leaves in the folder is not tampering"
 
 
 def test_the_model_gives_the_targets_of_the_backtest(shop: Project) -> None:
-    deployed = promoted("paper", shop.store, shop.root)
+    deployed = promoted("paper", shop)
     bars = load(deployed.config.data, shop.root)
     made, expected = (
         pyfunc_model.Targets(shop.store.version(MODEL, "paper").folder).predict(
@@ -301,7 +295,7 @@ def test_another_clone_loads_what_one_clone_promoted(
     monkeypatch.chdir(tmp_path)
     store = Store(clone)
     assert store.folder == (shop.root / "mlruns").resolve()
-    there, here = promoted("paper", shop.store, shop.root), promoted("paper", store, clone)
+    there, here = promoted("paper", shop), promoted("paper", store, clone)
     assert (here.version, here.content_sha256, here.config) == (
         there.version,
         there.content_sha256,
@@ -313,9 +307,9 @@ def test_a_moved_project_keeps_its_versions(shop: Project, tmp_path: Path) -> No
     shutil.copytree(shop.root, tmp_path / "first")
     (tmp_path / "first").rename(tmp_path / "second")
     moved = Project(tmp_path / "second", Store(tmp_path / "second"))
-    assert promoted("paper", moved.store, moved.root).version == 1
+    assert promoted("paper", moved).version == 1
     run_id = moved.store.version(MODEL, "paper").run_id
-    assert promote(run_id, store=moved.store, root=moved.root, gates=OPEN_GATES).version == 2
+    assert promote(run_id, project=moved, gates=OPEN_GATES).version == 2
     assert moved.root in moved.store.version(MODEL, "2").folder.parents, (
         "a new version lies where the project is now"
     )

@@ -34,22 +34,20 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     run_id = shop.run()
     for why in ("first", "second"):
-        promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, because=why)
+        promote(run_id, project=shop, gates=OPEN_GATES, because=why)
     return shop.root
 
 
 def copied(source: Path, target: Path) -> Project:
     shutil.copytree(source, target)
-    return Project(target, Store(target))
+    return Project.at(target)
 
 
 def frozen_again(root: Path, why: str) -> None:
     """The files of `paper` as one more version."""
-    store = Store(root)
-    now = store.version(MODEL, "paper")
-    aliases.freeze(
-        "paper", now.run_id, now.files(), {"stage": "paper"}, why, store=store, root=root
-    )
+    project = Project.at(root)
+    now = project.store.version(MODEL, "paper")
+    aliases.freeze("paper", now.run_id, now.files(), {"stage": "paper"}, why, project=project)
 
 
 def killed_at(step: int, work: Callable[[], Any]) -> bool:
@@ -124,7 +122,7 @@ def test_a_rollback_killed_at_any_step_leaves_one_truth(two: Path, tmp_path: Pat
         shop = copied(two, tmp_path / str(step))
         alive = killed_at(
             step,
-            partial(aliases.rollback, "paper", "it lost", store=Store(shop.root), root=shop.root),
+            partial(aliases.rollback, "paper", "it lost", project=Project.at(shop.root)),
         )
         fresh = Store(shop.root)
         loaded = promoted("paper", fresh, shop.root)
@@ -145,7 +143,7 @@ def test_without_the_note_a_half_done_change_is_named(two: Path, tmp_path: Path)
         LiveError,
         match=r"file and registry: .* is version 1, the registry's alias 'paper' is version 2",
     ):
-        promoted("paper", shop.store, shop.root)
+        promoted("paper", shop)
 
 
 def test_two_promotions_at_once_take_turns(two: Path, tmp_path: Path) -> None:
@@ -172,13 +170,13 @@ def test_two_promotions_at_once_take_turns(two: Path, tmp_path: Path) -> None:
 def test_a_rollback_goes_back_one_version_with_its_reason(two: Path, tmp_path: Path) -> None:
     shop = copied(two, tmp_path / "project")
     with pytest.raises(PromotionError, match="needs its reason"):
-        aliases.rollback("paper", " ", store=shop.store, root=shop.root)
-    move = aliases.rollback("paper", "it lost", store=shop.store, root=shop.root)
+        aliases.rollback("paper", " ", project=shop)
+    move = aliases.rollback("paper", "it lost", project=shop)
     assert (move.action, move.before, move.version, move.why) == ("rollback", 2, 1, "it lost")
-    assert promoted("paper", shop.store, shop.root).version == 1
+    assert promoted("paper", shop).version == 1
     assert re.match(r"# paper: version 1 of", path_of("paper", shop.root).read_text())
     with pytest.raises(PromotionError, match="'paper' has had no version before version 1"):
-        aliases.rollback("paper", "again", store=shop.store, root=shop.root)
+        aliases.rollback("paper", "again", project=shop)
 
 
 def test_a_tampered_version_is_not_rolled_back_to(two: Path, tmp_path: Path) -> None:
@@ -189,5 +187,5 @@ def test_a_tampered_version_is_not_rolled_back_to(two: Path, tmp_path: Path) -> 
     with pytest.raises(
         LiveError, match=r"gates.json of version 1 is not the file that was registered"
     ):
-        aliases.rollback("paper", "it lost", store=shop.store, root=shop.root)
-    assert promoted("paper", shop.store, shop.root).version == 2
+        aliases.rollback("paper", "it lost", project=shop)
+    assert promoted("paper", shop).version == 2

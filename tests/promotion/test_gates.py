@@ -109,7 +109,7 @@ def test_the_names_are_those_of_the_gates(shop: Project) -> None:
         update={"min_deflated_sharpe": 0.9, "min_holdout_sharpe": 0.5, "max_pbo": 0.5}
     )
     with pytest.raises(GatesMissed) as missed:
-        promote(shop.run(), store=shop.store, root=shop.root, gates=everything)
+        promote(shop.run(), project=shop, gates=everything)
     assert {gate.name for gate in missed.value.gates} - {"market_p_value"} == set(
         gates.names(everything, "paper")
     )
@@ -214,7 +214,7 @@ def test_a_wrong_argument_costs_no_look_at_the_hold_out(
     run_id = shop.run()
     before = len(looks(shop.root))
     with pytest.raises(PromotionError, match=sentence):
-        promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, **arguments)  # type: ignore[arg-type]
+        promote(run_id, project=shop, gates=OPEN_GATES, **arguments)  # type: ignore[arg-type]
     assert len(looks(shop.root)) == before
 
 
@@ -225,7 +225,7 @@ def test_a_hard_gate_that_does_not_exist_is_refused(shop: Project) -> None:
         PromotionError,
         match=r"live\.hard names 'paper_session', which is no gate: did you mean 'paper_sessions'",
     ):
-        promote(shop.run(), store=shop.store, root=shop.root, gates=wrong)
+        promote(shop.run(), project=shop, gates=wrong)
     assert len(looks(shop.root)) == before
 
 

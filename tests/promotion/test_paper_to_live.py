@@ -132,7 +132,7 @@ def test_from_a_run_to_the_three_keys_of_real_money(
     assert "clean_tree" not in refused(typed("promote", run_id, *TO_LIVE))
     live = typed("promote", run_id, *TO_LIVE, "promotion.live.simulated_sessions=true")
     assert (live["name"], live["stage"], live["version"]) == ("live", "live", 2)
-    assert promoted("live", shop.store, shop.root).provenance["paper"]["runs"] == sessions
+    assert promoted("live", shop).provenance["paper"]["runs"] == sessions
 
     assert keys_missing(typed("live", "paper", *KEYS)) == {"version", "confirm", "environment"}
     assert keys_missing(typed("live", "live", *KEYS)) == {"confirm", "environment"}

@@ -45,8 +45,8 @@ def alone(tmp_path: Path, blank: Path) -> Project:
 
 
 def test_a_promoted_run_loads_as_the_configuration_that_ran(shop: Project, run_id: str) -> None:
-    done = promote(run_id[:12], store=shop.store, root=shop.root, gates=OPEN_GATES)
-    loaded = promoted("paper", shop.store, shop.root)
+    done = promote(run_id[:12], project=shop, gates=OPEN_GATES)
+    loaded = promoted("paper", shop)
     assert loaded.config == shop.config()
     assert (loaded.version, loaded.run_id, loaded.content_sha256) == (
         done.version,
@@ -72,7 +72,7 @@ def test_a_promoted_run_loads_as_the_configuration_that_ran(shop: Project, run_i
 
 
 def test_the_registry_holds_the_bundle(shop: Project, run_id: str) -> None:
-    done = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+    done = promote(run_id, project=shop, gates=OPEN_GATES)
     files = shop.store.version(MODEL, "paper").files()
     assert sorted(name for name in files if not name.startswith("code/")) == [
         *(
@@ -112,14 +112,14 @@ def test_the_registry_holds_the_bundle(shop: Project, run_id: str) -> None:
 def test_a_second_promotion_is_a_new_version_under_the_same_alias(
     shop: Project, run_id: str
 ) -> None:
-    first = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
-    second = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+    first = promote(run_id, project=shop, gates=OPEN_GATES)
+    second = promote(run_id, project=shop, gates=OPEN_GATES)
     assert second.version == first.version + 1
-    assert promoted("paper", shop.store, shop.root).version == second.version
+    assert promoted("paper", shop).version == second.version
 
 
 def test_a_refusal_lists_every_missed_gate_and_leaves_the_alias(shop: Project, run_id: str) -> None:
-    before = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+    before = promote(run_id, project=shop, gates=OPEN_GATES)
     strict = Promotion(
         min_trades=10_000,
         min_sessions=500,
@@ -133,7 +133,7 @@ def test_a_refusal_lists_every_missed_gate_and_leaves_the_alias(shop: Project, r
         max_p_value=1e-9,
     )
     with pytest.raises(GatesMissed) as caught:
-        promote(run_id, store=shop.store, root=shop.root, gates=strict)
+        promote(run_id, project=shop, gates=strict)
     for name, rule in {
         "trades": ">= 10000",
         "sessions": ">= 500",
@@ -146,14 +146,13 @@ def test_a_refusal_lists_every_missed_gate_and_leaves_the_alias(shop: Project, r
             rf"{name} = -?[\d.]+(e-\d+)? \(rule: {re.escape(rule)}", caught.value.message
         ), name
     assert "missed 8 of 9 gates" in caught.value.message
-    assert promoted("paper", shop.store, shop.root).version == before.version
+    assert promoted("paper", shop).version == before.version
 
 
 def test_a_gate_that_is_null_is_left_out_and_named(shop: Project, run_id: str) -> None:
     done = promote(
         run_id,
-        store=shop.store,
-        root=shop.root,
+        project=shop,
         gates=OPEN_GATES.model_copy(update={"min_trades": None}),
     )
     assert "trades" not in [gate.name for gate in done.gates]
@@ -168,7 +167,7 @@ def test_a_gate_that_is_null_is_left_out_and_named(shop: Project, run_id: str) -
 def test_the_costlier_gates_are_asked_when_they_are_configured(shop: Project, run_id: str) -> None:
     asked = {"min_doubled_costs_sharpe": 99.0, "min_plateau_frac": 0.9, "max_pbo": 0.3}
     with pytest.raises(GatesMissed) as caught:
-        promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES.model_copy(update=asked))
+        promote(run_id, project=shop, gates=OPEN_GATES.model_copy(update=asked))
     found = {gate.name: gate for gate in caught.value.gates}
     assert found["doubled_costs_sharpe"].value < shop.store.run(run_id).metrics["sharpe"]
     assert found["plateau_frac"].meaning.startswith("not defined: ")
@@ -185,13 +184,13 @@ def test_without_a_holdout_its_gates_fail_with_that_reason(shop: Project) -> Non
     with pytest.raises(
         GatesMissed, match=r"holdout_trades = undefined .*no hold-out is configured.*holdout_sharpe"
     ):
-        promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+        promote(run_id, project=shop, gates=OPEN_GATES)
 
 
 def test_each_look_at_the_holdout_is_counted(alone: Project) -> None:
     run_id = alone.run()
     for number in (1, 2):
-        done = promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES)
+        done = promote(run_id, project=alone, gates=OPEN_GATES)
         gate = next(gate for gate in done.gates if gate.name == "holdout_sharpe")
         assert f"from {HOLDOUT}, look number {number}" in gate.meaning
     assert [(look["run_id"], look.keys()) for look in looks(alone.root)] == [
@@ -205,7 +204,7 @@ def test_a_refusal_by_the_code_or_by_what_is_possible_costs_no_look(alone: Proje
         update={"max_sharpe": alone.store.run(run_id).metrics["sharpe"] - 1.0}
     )
     with pytest.raises(GatesMissed) as caught:
-        promote(run_id, store=alone.store, root=alone.root, gates=impossible)
+        promote(run_id, project=alone, gates=impossible)
     assert looks(alone.root) == []
     last = caught.value.gates[-1]
     assert (last.name, last.word, "was not looked at" in last.meaning) == (
@@ -216,8 +215,7 @@ def test_a_refusal_by_the_code_or_by_what_is_possible_costs_no_look(alone: Proje
     with pytest.raises(GatesMissed):
         promote(
             run_id,
-            store=alone.store,
-            root=alone.root,
+            project=alone,
             gates=OPEN_GATES.model_copy(update={"min_trades": 10**6}),
         )
     assert len(looks(alone.root)) == 1
@@ -256,12 +254,12 @@ def test_a_run_from_before_the_ledger_counts_itself(alone: Project) -> None:
 
 def test_an_unknown_run_is_a_sentence(shop: Project) -> None:
     with pytest.raises(StoreError, match="no run has the id 'feedbeef'"):
-        promote("feedbeef", store=shop.store, root=shop.root, gates=OPEN_GATES)
+        promote("feedbeef", project=shop, gates=OPEN_GATES)
 
 
 def test_a_stage_that_does_not_exist_names_the_nearest(shop: Project, run_id: str) -> None:
     with pytest.raises(PromotionError, match="cannot be promoted to 'lve': did you mean 'live'"):
-        promote(run_id, "lve", store=shop.store, root=shop.root, gates=OPEN_GATES)
+        promote(run_id, "lve", project=shop, gates=OPEN_GATES)
 
 
 def test_altered_metrics_are_named(alone: Project) -> None:
@@ -275,7 +273,7 @@ def test_altered_metrics_are_named(alone: Project) -> None:
             r"net_pnl_usd was .* is now .*; no known input moved: the stored metrics were altered"
         ),
     ):
-        promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES)
+        promote(run_id, project=alone, gates=OPEN_GATES)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +297,7 @@ def test_moved_data_is_named(alone: Project, columns: tuple[int, ...], sentence:
     lines[9000] = ",".join(cells)
     csv.write_text("\n".join(lines) + "\n")
     with pytest.raises(PromotionError, match=sentence):
-        promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES)
+        promote(run_id, project=alone, gates=OPEN_GATES)
 
 
 def test_a_run_reproduces(shop: Project, run_id: str) -> None:
@@ -316,13 +314,13 @@ def test_a_run_reproduces(shop: Project, run_id: str) -> None:
 
 @pytest.fixture
 def frozen(alone: Project) -> Project:
-    promote(alone.run(), store=alone.store, root=alone.root, gates=OPEN_GATES)
+    promote(alone.run(), project=alone, gates=OPEN_GATES)
     return alone
 
 
 def refused(shop: Project, alias: str = "paper") -> str:
     with pytest.raises(LiveError) as caught:
-        promoted(alias, shop.store, shop.root)
+        promoted(alias, shop)
     return caught.value.message
 
 
@@ -344,7 +342,7 @@ def test_every_way_in_which_file_and_registry_disagree_is_named(frozen: Project)
     path.write_text(re.sub(r"content_sha256 \w{4}", "content_sha256 0000", text, count=1))
     assert "hash: " in refused(frozen)
     path.write_text(text)
-    assert promoted("paper", frozen.store, frozen.root).version == 1
+    assert promoted("paper", frozen).version == 1
     path.unlink()
     assert "nothing is promoted as 'paper'" in refused(frozen)
 
@@ -360,7 +358,7 @@ def test_no_byte_of_the_file_can_change_unnoticed(frozen: Project) -> None:
     path.write_bytes(content.replace(b"\n", b"\r\n"))
     assert refused(frozen)
     path.write_bytes(content)
-    assert promoted("paper", frozen.store, frozen.root).version == 1
+    assert promoted("paper", frozen).version == 1
 
 
 def test_one_changed_byte_in_any_registered_file_is_named(frozen: Project) -> None:
@@ -388,7 +386,7 @@ def test_one_changed_byte_in_any_registered_file_is_named(frozen: Project) -> No
         )
         assert name in refused(frozen)
         target.write_bytes(content)
-    assert promoted("paper", frozen.store, frozen.root).version == 1
+    assert promoted("paper", frozen).version == 1
 
 
 def test_an_unknown_alias_names_the_nearest(frozen: Project) -> None:
@@ -405,5 +403,5 @@ def test_an_alias_that_cannot_be_moved_leaves_the_old_version(
     with monkeypatch.context() as patched:
         patched.setattr(type(frozen.store), "set_alias", refuse)
         with pytest.raises(StoreError, match="disk full"):
-            promote(run_id, store=frozen.store, root=frozen.root, gates=OPEN_GATES)
-    assert promoted("paper", frozen.store, frozen.root).version == 1
+            promote(run_id, project=frozen, gates=OPEN_GATES)
+    assert promoted("paper", frozen).version == 1

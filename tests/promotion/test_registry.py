@@ -48,7 +48,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = project(
         tmp_path_factory.mktemp("once") / "project", empty_store(tmp_path_factory.mktemp("store"))
     )
-    promote(made.run(), store=made.store, root=made.root, gates=OPEN_GATES)
+    promote(made.run(), project=made, gates=OPEN_GATES)
     return made
 
 
@@ -64,9 +64,7 @@ def paper(shop: Project) -> str:
 
 
 def live(shop: Project, run_id: str, **more: Any) -> Any:
-    return promote(
-        run_id, "live", store=shop.store, root=shop.root, gates=more.pop("gates", LIVE), **more
-    )
+    return promote(run_id, "live", project=shop, gates=more.pop("gates", LIVE), **more)
 
 
 def traded(
@@ -111,7 +109,7 @@ def test_live_takes_only_what_traded_on_paper(shop: Project) -> None:
     traded(shop, "2025-12-03", 1.0)
     done = live(shop, run_id)
     assert (done.alias, done.stage, done.version) == ("live", "live", 2)
-    loaded = promoted("live", shop.store, shop.root)
+    loaded = promoted("live", shop)
     assert loaded.stage == "live"
     assert loaded.provenance["paper"] | {"runs": []} == {
         "version": 1,
@@ -119,7 +117,7 @@ def test_live_takes_only_what_traded_on_paper(shop: Project) -> None:
         "net_pnl_usd": 6.0,
         "runs": [],
     }
-    assert promoted("paper", shop.store, shop.root).version == 1
+    assert promoted("paper", shop).version == 1
 
 
 @pytest.mark.parametrize(
@@ -174,10 +172,10 @@ def test_a_name_never_changes_between_paper_and_real_money(shop: Project) -> Non
         PromotionError,
         match="'crude' is the name of a live version, version 2; choose another --name for paper",
     ):
-        promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, name="crude")
+        promote(run_id, project=shop, gates=OPEN_GATES, name="crude")
     for wrong in ("live", "previous", "latest", "v7", "a b", ""):
         with pytest.raises(PromotionError, match="cannot be the name of a promoted version"):
-            promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, name=wrong)
+            promote(run_id, project=shop, gates=OPEN_GATES, name=wrong)
 
 
 def test_live_money_opens_for_a_live_version_whatever_its_name(
@@ -200,8 +198,7 @@ def test_live_money_opens_for_a_live_version_whatever_its_name(
 def test_a_waiver_is_kept_for_ever(shop: Project) -> None:
     done = promote(
         paper(shop),
-        store=shop.store,
-        root=shop.root,
+        project=shop,
         gates=PATIENT,
         waived=["trades"],
         because="few trades by design",
@@ -230,8 +227,7 @@ def test_a_waiver_that_says_nothing_is_refused(
     with pytest.raises(PromotionError, match=sentence):
         promote(
             paper(shop),
-            store=shop.store,
-            root=shop.root,
+            project=shop,
             gates=PATIENT,
             waived=names,
             because=because,
@@ -260,9 +256,9 @@ def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
     band = entry.band()
     assert band is not None
     assert record.left(band) is None
-    assert np.array_equal(band.low, promoted("paper", shop.store, shop.root).band(2).low)  # type: ignore[union-attr]
+    assert np.array_equal(band.low, promoted("paper", shop).band(2).low)  # type: ignore[union-attr]
     traded(shop, "2025-12-03", -1e6)
-    raised = band_alert(promoted("paper", shop.store, shop.root), shop.store)
+    raised = band_alert(promoted("paper", shop), shop.store)
     assert raised is not None
     assert raised.sentence.startswith(
         "paper v1: P&L -999,996 USD after session 3 is below the expected"
@@ -282,7 +278,7 @@ def test_an_altered_version_says_so_and_shows_no_numbers(shop: Project) -> None:
 
 def test_two_versions_differ_in_what_was_changed(shop: Project) -> None:
     other = shop.config({"name": "ema_cross", "fast": 5, "slow": 30}, start="2025-10-29")
-    promote(shop.run(other), store=shop.store, root=shop.root, gates=OPEN_GATES)
+    promote(shop.run(other), project=shop, gates=OPEN_GATES)
     found = compared(registered("previous", shop.store), registered("paper", shop.store))
     assert found.config == {"strategy.fast": [10, 5], "data.start": [None, "2025-10-29"]}
     assert found.code == {}
@@ -302,28 +298,27 @@ def test_history_shows_registry_and_git_side_by_side(shop: Project) -> None:
     git("add", "conf")
     git("commit", "-m", "paper: first version")
     assert (
-        standing("paper", shop.store, shop.root)
+        standing("paper", shop)
         == "paper: registry version 1, file version 1, last commit version 1"
     )
     promote(
         shop.store.version(MODEL, "paper").run_id,
-        store=shop.store,
-        root=shop.root,
+        project=shop,
         gates=OPEN_GATES,
         because="again",
     )
-    events = history(shop.store, shop.root)
+    events = history(shop)
     assert [(e.where, e.what.split()[0], e.version, e.why) for e in events] == [
         ("registry", "promote", 1, ""),
         ("git", "commit", 1, "paper: first version"),
         ("registry", "promote", 2, "again"),
     ]
     assert (
-        standing("paper", shop.store, shop.root)
+        standing("paper", shop)
         == "paper: registry version 2, file version 2, last commit version 1 — they disagree"
     )
-    aliases.rollback("paper", "worse", store=shop.store, root=shop.root)
-    assert standing("paper", shop.store, shop.root).endswith("last commit version 1")
+    aliases.rollback("paper", "worse", project=shop)
+    assert standing("paper", shop).endswith("last commit version 1")
 
 
 # ------------------------------------------------------------------------------------------ explain
@@ -367,7 +362,7 @@ def test_an_unknown_key_names_the_nearest() -> None:
 
 def test_a_promoted_value_leads_back_to_its_run(shop: Project) -> None:
     run_id = paper(shop)
-    found = explain_stored("strategy.fast", "paper", shop.store, shop.root)
+    found = explain_stored("strategy.fast", "paper", shop)
     assert found.value == 10
     assert found.chain[0].startswith("promoted as paper, version 1, on ")
     assert found.chain[1] == f"run {run_id[:12]} of study test"

@@ -65,9 +65,7 @@ def single(shop: Project) -> str:
 
 
 def swept(shop: Project, *overrides: str) -> str:
-    done = search.sweep(
-        composition.compose("sweep", [*SEARCH, *overrides]), store=shop.store, root=shop.root
-    )
+    done = search.sweep(composition.compose("sweep", [*SEARCH, *overrides]), project=shop)
     return done.sweep_id
 
 
@@ -89,7 +87,7 @@ def test_a_search_of_one_worker_goes_the_same_way_again(shop: Project, sampler: 
     )
     run_id = swept(shop, *(whole or (f"search.sampler={sampler}",)))
     before = len(shop.store.in_study("test")), trial_ledger.rows(shop.root).shape
-    again = rerun(run_id, shop.store, shop.root)
+    again = rerun(run_id, shop)
     assert (again.kind, again.differing, again.causes) == ("sweep", {}, ())
     # at points that were found again, not taken from the table
     assert again.sentence == "6 trials bit-equal"
@@ -105,7 +103,7 @@ def test_a_pruned_search_of_one_worker_is_pruned_again(shop: Project) -> None:
         "search.trials=10",
         "search.track=none",
     )
-    again = rerun(run_id, shop.store, shop.root)
+    again = rerun(run_id, shop)
     assert again.equal
     assert again.sentence == "10 trials bit-equal"
 
@@ -120,7 +118,7 @@ def test_a_search_in_processes_is_drawn_again_whatever_the_order_in_which_they_e
         "search.workers=2",
         "search.trial_timeout_sec=60",
     )
-    again = rerun(run_id, shop.store, shop.root)
+    again = rerun(run_id, shop)
     assert again.equal
     assert again.sentence == "8 trials bit-equal"
 
@@ -128,10 +126,10 @@ def test_a_search_in_processes_is_drawn_again_whatever_the_order_in_which_they_e
 def test_an_altered_trial_of_a_search_is_named(shop: Project) -> None:
     run_id = swept(shop, "search.sampler=random", "search.track=none")
     altered(shop, run_id, "sharpe", lambda value: value + 1e-12)
-    again = rerun(run_id, shop.store, shop.root)
+    again = rerun(run_id, shop)
     assert list(again.differing) == ["trial 0 sharpe"]
     altered(shop, run_id, "strategy.fast", lambda value: value + 2)
-    assert "trial 0 strategy.fast" in rerun(run_id, shop.store, shop.root).differing
+    assert "trial 0 strategy.fast" in rerun(run_id, shop).differing
 
 
 def test_moved_data_of_a_search_are_named(shop: Project) -> None:
@@ -143,7 +141,7 @@ def test_moved_data_of_a_search_are_named(shop: Project) -> None:
         source.write_bytes(before.replace(b",MCLF6\n", b"1,MCLF6\n", 1))
         assert any(
             cause.startswith("data changed: chunk walk-15m.csv")
-            for cause in rerun(run_id, shop.store, shop.root).causes
+            for cause in rerun(run_id, shop).causes
         )
     finally:
         source.write_bytes(before)
@@ -157,19 +155,17 @@ def test_a_walk_forward_search_is_optimised_and_stitched_again(shop: Project) ->
         "search.folds=2",
         "search.purge_sessions=0",
     )
-    again = rerun(run_id, shop.store, shop.root)
+    again = rerun(run_id, shop)
     assert (again.kind, again.differing, again.causes) == ("walk_forward", {}, ())
     assert len(again.runs) == 2
     altered(shop, again.runs[0], "net_pnl_usd", lambda value: value + 1)
-    assert [name.split()[0] for name in rerun(run_id, shop.store, shop.root).differing] == ["part"]
+    assert [name.split()[0] for name in rerun(run_id, shop).differing] == ["part"]
 
 
 def test_a_grid_is_every_run_below_it(shop: Project) -> None:
     typed = [o for o in SEARCH if not o.startswith(("search", "strategy."))]
-    done = search.grid(
-        [*typed, "strategy.fast=5,10", "strategy.slow=30"], store=shop.store, root=shop.root
-    )
-    again = rerun(done.sweep_id, shop.store, shop.root)
+    done = search.grid([*typed, "strategy.fast=5,10", "strategy.slow=30"], project=shop)
+    again = rerun(done.sweep_id, shop)
     assert (again.kind, again.differing, again.sentence) == (
         "grid",
         {},
@@ -178,38 +174,38 @@ def test_a_grid_is_every_run_below_it(shop: Project) -> None:
 
 
 def test_a_validation_is_asked_again_and_looks_at_nothing_new(shop: Project, single: str) -> None:
-    done = validate.validate(single, ASKED, store=shop.store, root=shop.root)
+    done = validate.validate(single, ASKED, project=shop)
     looks = len(holdout.looks(shop.root))
-    again = rerun(done.run_id, shop.store, shop.root)
+    again = rerun(done.run_id, shop)
     assert (again.kind, again.differing, again.causes) == ("validation", {}, ())
     assert len(holdout.looks(shop.root)) == looks
     shop.run(shop.config(interval="15m", strategy={"name": "ema_cross", "fast": 7, "slow": 33}))
-    later = rerun(done.run_id, shop.store, shop.root)
+    later = rerun(done.run_id, shop)
     assert later.equal
     assert "the trial ledger counts +1 trials since" in later.sentence
     path = shop.store.run(done.run_id).artifacts / "validation.json"
     facts = json.loads(path.read_text())
     facts["rows"][0]["level"] = "altered"
     path.write_text(json.dumps(facts))
-    assert list(rerun(done.run_id, shop.store, shop.root).differing) == ["verdict holdout"]
+    assert list(rerun(done.run_id, shop).differing) == ["verdict holdout"]
     (path.parent / "settings.json").unlink()
     with pytest.raises(StoreError, match="does not hold its settings"):
-        rerun(done.run_id, shop.store, shop.root)
+        rerun(done.run_id, shop)
 
 
 def test_a_session_is_audited_again_from_the_journal_of_its_run(shop: Project, single: str) -> None:
-    promote(single, store=shop.store, root=shop.root, gates=OPEN_GATES)
-    done = run_session("paper", schema.BrokerConfig(), store=shop.store, root=shop.root)
+    promote(single, project=shop, gates=OPEN_GATES)
+    done = run_session("paper", schema.BrokerConfig(), project=shop)
     shutil.rmtree(done.journal.parent)  # the run alone is enough
     before = len(shop.store.in_study("live"))
-    again = rerun(done.run_id, shop.store, shop.root)
+    again = rerun(done.run_id, shop)
     assert (again.kind, again.differing, again.causes) == ("session", {}, ())
     assert len(shop.store.in_study("live")) == before
     path = shop.store.run(done.run_id).artifacts / "data" / "decisions.parquet"
     table = pd.read_parquet(path)
     table.loc[3, "close"] += 0.01
     table.to_parquet(path)
-    assert list(rerun(done.run_id, shop.store, shop.root).differing) == ["decisions row 3 close"]
+    assert list(rerun(done.run_id, shop).differing) == ["decisions row 3 close"]
 
 
 def test_the_verb_says_what_was_compared_or_fails(
@@ -231,9 +227,9 @@ def test_what_has_nothing_to_be_held_against_is_refused(shop: Project) -> None:
     running = shop.store.start(Record("test", "begun", tags={"mcl.kind": "sweep"}))
     foreign = shop.store.record(Record("test", "by hand"))
     with pytest.raises(StoreError, match="RUNNING"):
-        rerun(running, shop.store, shop.root)
+        rerun(running, shop)
     with pytest.raises(StoreError, match="not made by mcl"):
-        rerun(foreign, shop.store, shop.root)
+        rerun(foreign, shop)
 
 
 def test_every_kind_that_is_recorded_can_be_made_again() -> None:
@@ -256,7 +252,7 @@ def test_a_run_on_an_older_world_is_refused(shop: Project, single: str) -> None:
     path.write_text(json.dumps(json.loads(text) | {"facts": facts}))
     try:
         with pytest.raises(StoreError, match="was made on version 6 of the generated world"):
-            rerun(single, shop.store, shop.root)
+            rerun(single, shop)
     finally:
         path.write_text(text)
-    assert rerun(single, shop.store, shop.root).equal
+    assert rerun(single, shop).equal

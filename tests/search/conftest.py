@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 from mcl import composition, search
 from mcl.search.result import SweepResult
+from mcl.tracking.project import Project as TrackedProject
 from mcl.tracking.store import Store
 
 SESSIONS, BARS = 40, 390
@@ -68,22 +68,16 @@ def measured(sweep_result: SweepResult) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True)
-class Project:
-    root: Path
-    store: Store
-
+class Project(TrackedProject):
     def sweep(self, *overrides: str) -> SweepResult:
         """`SMALL` with these overrides, which replace its own of the same key."""
         keys = {o.split("=")[0] for o in overrides}
         small = [o for o in SMALL if o.split("=")[0] not in keys]
-        return search.sweep(
-            composition.compose("sweep", [*small, *overrides]), store=self.store, root=self.root
-        )
+        return search.sweep(composition.compose("sweep", [*small, *overrides]), project=self)
 
     def grid(self, *overrides: str) -> SweepResult:
         own = [o for o in SMALL if not o.startswith(("search", "strategy.", "strategy="))]
-        return search.grid([*own, *overrides], store=self.store, root=self.root)
+        return search.grid([*own, *overrides], project=self)
 
 
 @pytest.fixture(scope="module")

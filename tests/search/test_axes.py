@@ -12,7 +12,7 @@ import pytest
 from mcl import composition, search
 from mcl.base.errors import ConfigError
 from mcl.cli.main import main
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 HEAD = "# @package _global_\n"
 OWN = """
@@ -127,9 +127,7 @@ def test_a_point_that_cannot_be_is_one_failed_child(project: Any) -> None:
 
 def test_an_own_constructor_that_refuses_a_point_fails_that_trial(project: Any) -> None:
     write_own(project.root, "ValueError(f'no {self.n}')")
-    sweep_result = search.sweep(
-        composition.compose("sweep", list(OWN_SPACE)), store=project.store, root=project.root
-    )
+    sweep_result = search.sweep(composition.compose("sweep", list(OWN_SPACE)), project=project)
     states = dict(zip(sweep_result.trials["strategy.n"], sweep_result.trials["state"], strict=True))
     assert {n: state for n, state in states.items() if n > 5} == {
         6: "FAILED",
@@ -146,9 +144,7 @@ def test_an_own_constructor_that_breaks_at_an_end_is_told_before_the_search(proj
         ConfigError,
         match=r"search\.space\.strategy\.n: at strategy\.n=8 .*odd\.py, line 15: KeyError",
     ):
-        search.sweep(
-            composition.compose("sweep", list(OWN_SPACE)), store=project.store, root=project.root
-        )
+        search.sweep(composition.compose("sweep", list(OWN_SPACE)), project=project)
 
 
 OWN_SPACE = (
@@ -252,8 +248,7 @@ def test_hydras_own_axes_and_mode_work(project: Any, capsys: pytest.CaptureFixtu
                 "search.sampler=grid",
             ],
         ),
-        store=Store(project.root),
-        root=project.root,
+        project=Project.at(project.root),
     )
     assert set(one.keys) == {"strategy.slow"}  # what is typed goes before what the study says
 

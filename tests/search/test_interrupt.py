@@ -21,12 +21,12 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from mcl import composition, search
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     composed = composition.compose("sweep", sys.argv[2:])
-    swept = search.sweep(composed, store=Store(root), root=root, progress=True)
+    swept = search.sweep(composed, project=Project.at(root), progress=True)
     print("SWEPT", swept.sweep_id, len(swept.trials), swept.interrupted, flush=True)
 """
 

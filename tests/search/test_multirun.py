@@ -158,20 +158,11 @@ def test_the_file_of_an_own_strategy_is_evidence_of_its_grid_and_a_search_over_i
         "search.sampler=random",
         "search.trials=2",
     ]
-    searched = search.sweep(
-        composition.compose("sweep", typed), store=project.store, root=project.root
-    )
-    assert (
-        len(
-            search.resume(
-                searched.sweep_id, store=project.store, root=project.root, trials=3
-            ).trials
-        )
-        == 3
-    )
+    searched = search.sweep(composition.compose("sweep", typed), project=project)
+    assert len(search.resume(searched.sweep_id, project=project, trials=3).trials) == 3
     path.write_text(path.read_text() + "\n")
     with pytest.raises(StoreError, match="the code that decides results"):
-        search.resume(searched.sweep_id, store=project.store, root=project.root, trials=4)
+        search.resume(searched.sweep_id, project=project, trials=4)
 
 
 def test_a_typed_launcher_runs_the_jobs_and_the_parent_is_the_same(project: Project) -> None:

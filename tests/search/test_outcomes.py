@@ -169,7 +169,7 @@ def failing(
     prepared = take_snapshot(composed, project.root)
     monkeypatch.setattr(EmaCross, "signal", fragile)
     monkeypatch.setattr(runner, "take_snapshot", lambda *_: prepared)
-    return search.sweep(composed, store=project.store, root=project.root)
+    return search.sweep(composed, project=project)
 
 
 def test_a_search_whose_first_trials_fail_alike_ends_at_once(
@@ -301,7 +301,7 @@ def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, s
     )
     composed = composition.compose("backtest", [f"experiment={name}_best"])
     assert {key: composition.flatten(composed.raw)[key] for key in best["params"]} == best["params"]
-    done = backtest_run.backtest(composed.config, store=project.store, root=project.root)
+    done = backtest_run.backtest(composed.config, project=project)
     assert not differences(
         measured(sweep_result), {name: done.metrics[name] for name in measured(sweep_result)}
     )
@@ -313,9 +313,7 @@ def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, s
 
 def test_any_winner_can_be_written_down_later(project: Project) -> None:
     sweep_result = project.sweep("search.sampler=random", "search.trials=12")
-    _, written = status.report(
-        sweep_result.sweep_id, store=project.store, root=project.root, name="later"
-    )
+    _, written = status.report(sweep_result.sweep_id, project=project, name="later")
     assert written == project.root / "experiments" / "later_best.yaml"
     assert (
         composition.compose("backtest", ["experiment=later_best"]).config.strategy["fast"]

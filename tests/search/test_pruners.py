@@ -40,8 +40,7 @@ def late(project: Project, *overrides: str) -> Any:
     small = [o for o in SMALL if o.startswith(("data", "risk"))]
     return search.sweep(
         composition.compose("sweep", [*small, *LATE, *overrides]),
-        store=project.store,
-        root=project.root,
+        project=project,
     )
 
 
@@ -74,7 +73,7 @@ def test_such_a_search_goes_on_where_it_was_ended(
     with pytest.raises(KeyboardInterrupt):
         late(project, f"search.pruner={pruner}", f"search.name=late_{pruner}")
     monkeypatch.setattr(_Search, "_loop", loop)
-    again = search.resume(f"late_{pruner}", store=project.store, root=project.root)
+    again = search.resume(f"late_{pruner}", project=project)
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
 
 

@@ -32,7 +32,6 @@ from mcl.search.result import SweepResult
 from mcl.search.snapshot import take_snapshot
 from mcl.search.trial import Objective
 from mcl.search.worker_pool import attach, share
-from mcl.tracking.store import Store
 
 from .conftest import SMALL, Project
 
@@ -76,15 +75,15 @@ import sys
 from pathlib import Path
 from mcl import composition, search
 from mcl.search import ray_workers as cluster
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 cluster.HEAD_LOST_SEC = 4.0
 root = Path(sys.argv[1])
 try:
     if sys.argv[2] == "resume":
-        search.resume(sys.argv[3], store=Store(root), root=root)
+        search.resume(sys.argv[3], project=Project.at(root))
     else:
-        search.sweep(composition.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
+        search.sweep(composition.compose("sweep", sys.argv[2:]), project=Project.at(root))
 except Exception as error:
     print(f"{type(error).__name__}: {error}")
     sys.exit(1)
@@ -122,7 +121,7 @@ def own(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
     folder.mkdir(parents=True)
     (folder / "slow_walk.py").write_text(OWN)
     monkeypatch.setenv("MCL_HOME", str(root))
-    return Project(root, Store(root))
+    return Project.at(root)
 
 
 class Inspector(pickle.Pickler):
@@ -269,9 +268,7 @@ def test_one_machine_finds_what_processes_find_and_leaves_no_token(
     small = typed("data=synthetic", "search.sampler=qmc", "search.trials=8")
 
     def sweep(*more: str) -> SweepResult:
-        return search.sweep(
-            composition.compose("sweep", [*small, *more]), store=rolling.store, root=rolling.root
-        )
+        return search.sweep(composition.compose("sweep", [*small, *more]), project=rolling)
 
     here, on_ray = sweep(), sweep(*RAY)
     pd.testing.assert_frame_equal(on_ray.trials[COMPARED], here.trials[COMPARED])

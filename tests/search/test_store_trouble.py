@@ -28,7 +28,7 @@ import resource, signal, sys
 from pathlib import Path
 from mcl import composition, search
 from mcl.search.trial_log import TrialLog
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 class Filling(TrialLog):
     def add(self, outcome, window=1):
@@ -44,7 +44,7 @@ if __name__ == "__main__":
     core.TrialLog = Filling
     root = Path(sys.argv[1])
     try:
-        search.sweep(composition.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
+        search.sweep(composition.compose("sweep", sys.argv[2:]), project=Project.at(root))
     except Exception as error:
         print(type(error).__name__, error)
 """
@@ -86,7 +86,7 @@ def test_a_locked_store_stops_the_search_and_costs_nothing(
         trial_log.read(project.root / "mlruns" / "sweeps" / f"{sweep_id}.outcomes")
     ) == list(range(40))
     assert numbers(project, sweep_id) == []
-    again = search.resume(sweep_id, store=project.store, root=project.root)
+    again = search.resume(sweep_id, project=project)
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
     assert numbers(project, sweep_id) == list(range(40))
 
@@ -109,6 +109,6 @@ def test_a_full_disk_stops_the_search_with_a_sentence_and_it_goes_on(
     assert "StoreError cannot write" in done.stdout, done.stdout + done.stderr
     assert "File too large" in done.stdout
     whole = project.sweep(*TYPED)
-    again = search.resume("full", store=project.store, root=project.root)
+    again = search.resume("full", project=project)
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
     assert numbers(project, again.sweep_id) == list(range(40))

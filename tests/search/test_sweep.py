@@ -188,7 +188,7 @@ def test_what_is_searched_need_not_fit_as_it_stands(project: Project) -> None:
     sweep_result = project.sweep("search.sampler=grid", "strategy.slow=8", "strategy.fast=2,5,7")
     assert sweep_result.trials["strategy.fast"].tolist() == [2, 5, 7]
     assert sweep_result.states == {"COMPLETE": 3}
-    resumed = search.resume(sweep_result.sweep_id, store=project.store, root=project.root)
+    resumed = search.resume(sweep_result.sweep_id, project=project)
     assert points(resumed) == points(sweep_result)
     with pytest.raises(ConfigError, match=r"need 0 < fast < slow; fast=10, slow=2"):
         project.sweep(

@@ -70,7 +70,7 @@ def test_each_view_is_made_again_from_the_log(project: Project) -> None:
         [],
         set(),
     )
-    again = search.resume("views", store=project.store, root=project.root)
+    again = search.resume("views", project=project)
     pd.testing.assert_frame_equal(again.trials[COMPARED], sweep_result.trials[COMPARED])
     assert rows(project, sweep_result.sweep_id) == list(range(14))
     assert counted(project, sweep_result.sweep_id) == before
@@ -162,10 +162,10 @@ def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
         StoreError,
         match=r"was begun by version 0\.1, whose tpe search cannot continue; its trials stay",
     ):
-        search.resume(learnt, store=project.store, root=project.root, trials=8)
-    report, _ = status.report(learnt, store=project.store, root=project.root)
+        search.resume(learnt, project=project, trials=8)
+    report, _ = status.report(learnt, project=project)
     assert len(report.trials) == 6
-    assert len(search.resume(sampled, store=project.store, root=project.root, trials=8).trials) == 8
+    assert len(search.resume(sampled, project=project, trials=8).trials) == 8
 
 
 def test_options_are_typed_below_the_sampler(project: Project) -> None:
@@ -181,11 +181,4 @@ def test_options_are_typed_below_the_sampler(project: Project) -> None:
         {"percentile": 50.0},
     )
     sweep_result = project.sweep(*typed, "search.trials=8", "search.folds=3")
-    assert (
-        len(
-            search.resume(
-                sweep_result.sweep_id, store=project.store, root=project.root, trials=10
-            ).trials
-        )
-        == 10
-    )
+    assert len(search.resume(sweep_result.sweep_id, project=project, trials=10).trials) == 10

@@ -40,7 +40,7 @@ def composed(*overrides: str) -> composition.Composed:
 
 
 def walked(project: Project, *overrides: str) -> WalkForwardResult:
-    walk = search.sweep(composed(*overrides), store=project.store, root=project.root)
+    walk = search.sweep(composed(*overrides), project=project)
     assert isinstance(walk, WalkForwardResult)
     return walk
 
@@ -139,8 +139,7 @@ def test_a_folds_choice_is_that_of_an_ordinary_search(
             f"++data.start={row['searched_from']}",
             f"++data.holdout_start={row['searched_until']}",
         ),
-        store=project.store,
-        root=project.root,
+        project=project,
     )
     best = alone.best or {}
     assert best["params"] == {key: row[key] for key in whole.keys}
@@ -189,7 +188,7 @@ def test_it_is_one_run_with_a_report_and_a_sweep_per_fold(
     assert all(
         run.tags["mcl.kind"] == "sweep" and run.status == "FINISHED" for run in children.values()
     )
-    again, _ = status.report(whole.sweep_id, store=project.store, root=project.root)
+    again, _ = status.report(whole.sweep_id, project=project)
     assert isinstance(again, WalkForwardResult)
     pd.testing.assert_frame_equal(again.folds, whole.folds)
     assert status.status(whole.sweep_id, store=project.store)["state"] == "FINISHED"
@@ -210,7 +209,7 @@ def test_it_goes_on_where_it_was_stopped(
         walked(project, *TYPED, "search.name=broken")
     monkeypatch.undo()
     assert status.status("broken", store=project.store)["state"] == "KILLED"
-    again = search.resume("broken", store=project.store, root=project.root)
+    again = search.resume("broken", project=project)
     assert isinstance(again, WalkForwardResult)
     pd.testing.assert_frame_equal(
         again.folds.drop(columns="sweep_id"), whole.folds.drop(columns="sweep_id")
@@ -233,7 +232,7 @@ def test_who_stops_the_whole_stops_the_fold(
     assert (walk.status, walk.why) == ("KILLED", "fold 2 of 3: stopped by hand")
     assert project.store.run(walk.sweep_id).status == "KILLED"
     monkeypatch.undo()
-    again = search.resume("halted", store=project.store, root=project.root)
+    again = search.resume("halted", project=project)
     assert again.status == "FINISHED"
 
 

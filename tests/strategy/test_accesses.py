@@ -174,7 +174,7 @@ def test_it_is_said_on_the_run_in_the_check_and_in_promotion(
     report = lookahead.lookahead(run, load(run.data, shop.root), samples=3)
     assert not report.has_bias
     assert report.reads == (expected,)
-    done = promote(run_id, store=shop.store, root=shop.root, gates=GATES)
+    done = promote(run_id, project=shop, gates=GATES)
     assert done.reads == (expected,)
     assert f"# own code reads   {expected}" in done.path.read_text()
     assert json.loads(shop.store.version("mcl", "paper").files()["provenance.json"])[

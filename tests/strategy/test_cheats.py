@@ -23,7 +23,7 @@ from mcl.promotion import live_gates
 from mcl.promotion.gates import check_waivers
 from mcl.promotion.promote import GatesMissed, promote
 from mcl.tracking import backtest_run
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 from mcl.validation import lookahead
 
 CODE = """
@@ -222,10 +222,10 @@ def planted(root: Path, name: str, body: str) -> schema.Config:
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_a_cheat_is_caught_and_refused(root: Path, name: str) -> None:
-    run, store = planted(root, name, CHEATS[name]), Store(root)
-    done = backtest_run.backtest(run, store=store, root=root, report=False)
+    run, project = planted(root, name, CHEATS[name]), Project.at(root)
+    done = backtest_run.backtest(run, project=project, report=False)
     with pytest.raises(GatesMissed, match="lookahead = ") as refused:
-        promote(done.run_id, store=store, root=root, gates=GATES)
+        promote(done.run_id, project=project, gates=GATES)
     gate = next(gate for gate in refused.value.gates if gate.name == "lookahead")
     assert not gate.open
     assert gate.value > 0
@@ -240,11 +240,11 @@ def test_nobody_waives_it_for_live_whatever_the_configuration_lists() -> None:
 
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_strategy_is_not_accused(root: Path, name: str) -> None:
-    run, store = planted(root, name, HONEST[name]), Store(root)
+    run, project = planted(root, name, HONEST[name]), Project.at(root)
     report = lookahead.lookahead(run, load(run.data, root))
     assert not report.has_bias, report.first
     assert report.total_signals > 0
     assert report.reads == (), "bars that are offered are no files of its own"
     assert all(report.sampled.values()), "every part of the sample is asked"
-    done = backtest_run.backtest(run, store=store, root=root, report=False)
-    assert promote(done.run_id, store=store, root=root, gates=GATES).stage == "paper"
+    done = backtest_run.backtest(run, project=project, report=False)
+    assert promote(done.run_id, project=project, gates=GATES).stage == "paper"

@@ -8,7 +8,7 @@ import pytest
 from planted import SETTINGS, SWEEP, Case, market
 
 from mcl import composition, search
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 from mcl.validation import validate
 
 
@@ -18,7 +18,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     market().to_csv(root / "market.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MCL_HOME", str(root))
-        store = Store(root)
-        swept = search.sweep(composition.compose("sweep", list(SWEEP)), store=store, root=root)
-        done = validate.validate(swept.sweep_id, SETTINGS, store=store, root=root)
-        yield Case(root, store, swept.sweep_id, done)
+        project = Project.at(root)
+        swept = search.sweep(composition.compose("sweep", list(SWEEP)), project=project)
+        done = validate.validate(swept.sweep_id, SETTINGS, project=project)
+        yield Case(project, swept.sweep_id, done)

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mcl.config import schema
 from mcl.market import calendar
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 from mcl.validation import validate
 
 FIRST, END, HOLDOUT = date(2024, 1, 2), date(2024, 11, 1), "2024-09-03"
@@ -101,7 +100,6 @@ def market(edge_sharpe: float = SHARPE, seed: int = 5) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Case:
-    root: Path
-    store: Store
+    project: Project
     sweep_id: str
     validated: validate.Validated

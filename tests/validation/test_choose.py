@@ -40,9 +40,7 @@ def test_words_are_one_step_apart_and_a_single_trial_is_its_own_plateau() -> Non
 
 
 def test_the_choice_is_explained(case: Case) -> None:
-    found = choose(
-        case.sweep_id, ["max_drawdown_frac > -0.9", "trades >= 5"], store=case.store, root=case.root
-    )
+    found = choose(case.sweep_id, ["max_drawdown_frac > -0.9", "trades >= 5"], project=case.project)
     assert found.ranked["around"].is_monotonic_decreasing
     assert found.winner["around"] == found.ranked["around"].max()
     assert found.peak["sharpe"] == found.ranked["sharpe"].max()
@@ -53,19 +51,19 @@ def test_the_choice_is_explained(case: Case) -> None:
 
 
 def test_constraints_are_kept_or_refused_in_words(case: Case) -> None:
-    everything = choose(case.sweep_id, [], store=case.store, root=case.root)
+    everything = choose(case.sweep_id, [], project=case.project)
     bound = float(everything.ranked["trades"].median())
-    half = choose(case.sweep_id, [f"trades > {bound}"], store=case.store, root=case.root)
+    half = choose(case.sweep_id, [f"trades > {bound}"], project=case.project)
     assert (half.ranked["trades"] > bound).all()
     assert half.refused == len(everything.ranked) - len(half.ranked)
     with pytest.raises(ConfigError, match="did you mean 'max_drawdown_frac'"):
-        choose(case.sweep_id, ["max_drawdown_fraq > -0.2"], store=case.store, root=case.root)
+        choose(case.sweep_id, ["max_drawdown_fraq > -0.2"], project=case.project)
     with pytest.raises(ConfigError, match="cannot read the constraint 'sharpe'"):
-        choose(case.sweep_id, ["sharpe"], store=case.store, root=case.root)
+        choose(case.sweep_id, ["sharpe"], project=case.project)
     with pytest.raises(StoreError, match="none meets all constraints"):
-        choose(case.sweep_id, ["sharpe > 99"], store=case.store, root=case.root)
+        choose(case.sweep_id, ["sharpe > 99"], project=case.project)
     with pytest.raises(StoreError, match="is a backtest, not a search"):
-        choose(case.validated.subject_id, [], store=case.store, root=case.root)
+        choose(case.validated.subject_id, [], project=case.project)
 
 
 def run(case: Case, *overrides: str) -> str:
@@ -74,15 +72,13 @@ def run(case: Case, *overrides: str) -> str:
     composed = composition.compose(
         "backtest", [*(o for o in base if o.split("=")[0] not in keys), *overrides]
     )
-    return backtest_run.backtest(
-        composed.config, store=case.store, root=case.root, report=False
-    ).run_id
+    return backtest_run.backtest(composed.config, project=case.project, report=False).run_id
 
 
 def test_findings_are_ranked_and_say_what_to_do(case: Case) -> None:
     # hundreds of trades, each of them too dear
     run_id = run(case, "strategy.fast=1", "strategy.slow=3")
-    _, found = critique(run_id, store=case.store, root=case.root)
+    _, found = critique(run_id, project=case.project)
     assert 1 <= len(found) <= 10
     assert [f.weight for f in found] == sorted((f.weight for f in found), reverse=True)
     assert all(0 <= f.weight <= 1 and f.text and f.sample and f.advice for f in found)
@@ -100,14 +96,12 @@ def test_findings_are_ranked_and_say_what_to_do(case: Case) -> None:
     ],
 )
 def test_a_planted_fault_is_found(case: Case, overrides: tuple[str, ...], name: str) -> None:
-    _, found = critique(run(case, *overrides), store=case.store, root=case.root)
+    _, found = critique(run(case, *overrides), project=case.project)
     assert name in [f.name for f in found]
 
 
 def test_the_planted_rule_has_no_fault_of_its_own_kind(case: Case) -> None:
-    _, found = critique(
-        run(case, "strategy.fast=12", "strategy.slow=48"), store=case.store, root=case.root
-    )
+    _, found = critique(run(case, "strategy.fast=12", "strategy.slow=48"), project=case.project)
     assert {f.name for f in found}.isdisjoint(
         {
             "no costs",
@@ -120,9 +114,9 @@ def test_the_planted_rule_has_no_fault_of_its_own_kind(case: Case) -> None:
 
 def test_a_hold_out_that_others_have_seen_is_a_finding(case: Case) -> None:
     """Last in this file: from here on the market's ledger knows of the look."""
-    before = critique(case.validated.subject_id, store=case.store, root=case.root)[1]
+    before = critique(case.validated.subject_id, project=case.project)[1]
     run(case, "data.holdout_start=null", "strategy.fast=8", "strategy.slow=48")
-    after = critique(case.validated.subject_id, store=case.store, root=case.root)[1]
+    after = critique(case.validated.subject_id, project=case.project)[1]
     assert "hold-out was seen" not in [f.name for f in before]
     assert next(f for f in after if f.name == "hold-out was seen").text.startswith(
         "1 trials on this market"

@@ -18,6 +18,7 @@ from mcl.cli.main import main
 from mcl.config.promotion_rules import Promotion
 from mcl.promotion import promote
 from mcl.report.format import number
+from mcl.tracking.project import Project
 from mcl.tracking.store import Store
 
 OPTIONAL = [
@@ -72,7 +73,7 @@ def everywhere(
         desk.ask("select", sweep_id),
     )
     (counted,) = desk.ask("trials")["places"]
-    promoted = promote.promote(winner, store=store, root=desk.root, gates=ONE_GATE)
+    promoted = promote.promote(winner, project=Project(desk.root, store), gates=ONE_GATE)
     (version,) = [
         entry for entry in desk.ask("registry")["versions"] if entry["version"] == promoted.version
     ]

@@ -44,7 +44,7 @@ def test_a_strong_edge_passes_and_everything_is_recorded(case: Case) -> None:
             "costs_doubled",
         )
     } == {"pass"}
-    child = case.store.run(done.run_id)
+    child = case.project.store.run(done.run_id)
     assert (child.parent, child.tags["mcl.kind"], child.tags["verdict"]) == (
         done.subject_id,
         "validation",
@@ -64,14 +64,13 @@ def test_each_look_at_the_holdout_is_counted_and_may_be_left_alone(case: Case) -
     quiet = validate.validate(
         case.sweep_id,
         SETTINGS.model_copy(update={"holdout": False}),
-        store=case.store,
-        root=case.root,
+        project=case.project,
     )
     row = next(r for r in quiet.rows if r.name == "holdout")
     assert (row.level, row.meaning) == (verdict.UNKNOWN, "left alone: validate.holdout=false")
-    before = len(looks(case.root))
-    again = validate.validate(case.sweep_id, SETTINGS, store=case.store, root=case.root)
-    assert len(looks(case.root)) == before + 1
+    before = len(looks(case.project.root))
+    again = validate.validate(case.sweep_id, SETTINGS, project=case.project)
+    assert len(looks(case.project.root)) == before + 1
     assert again.answers.look.number == before + 1
     counted = ("holdout", "deflated_sharpe", "history_ratio")  # more looks, more trials
     assert {r.name: r.value for r in again.rows if r.name not in counted} == pytest.approx(
@@ -174,8 +173,7 @@ def test_unknown_rules_are_refused_before_anything_runs(case: Case) -> None:
         validate.validate(
             case.sweep_id,
             SETTINGS.model_copy(update={"rules": {"pbi": (0.1, 0.5)}}),
-            store=case.store,
-            root=case.root,
+            project=case.project,
         )
 
 
@@ -204,7 +202,7 @@ def test_search_and_validation_never_see_what_lies_behind_the_fence(
     """The same market with another future gives the same search and, but for the hold-out row, the
     same validation.
     """
-    from mcl.tracking.store import Store
+    from mcl.tracking.project import Project
 
     other = tmp_path_factory.mktemp("other")
     frame = market()
@@ -214,9 +212,8 @@ def test_search_and_validation_never_see_what_lies_behind_the_fence(
     frame.to_csv(other / "market.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MCL_HOME", str(other))
-        store = Store(other)
-        swept = search.sweep(composition.compose("sweep", list(SWEEP)), store=store, root=other)
-        done = validate.validate(swept.sweep_id, SETTINGS, store=store, root=other)
+        swept = search.sweep(composition.compose("sweep", list(SWEEP)), project=Project.at(other))
+        done = validate.validate(swept.sweep_id, SETTINGS, project=Project.at(other))
     mine = {r.name: r.value for r in case.validated.rows}
     for row in done.rows:
         if row.name != "holdout":
@@ -225,10 +222,10 @@ def test_search_and_validation_never_see_what_lies_behind_the_fence(
 
 
 def test_no_part_of_the_subject_reaches_behind_the_fence(case: Case) -> None:
-    about = subject(case.sweep_id, case.store, case.root)
+    about = subject(case.sweep_id, case.project)
     fence = int(np.datetime64("2024-09-03", "D").astype(np.int64))
     assert about.bars.session.max() < fence
-    whole = load(about.run.data, case.root, holdout=True)
+    whole = load(about.run.data, case.project.root, holdout=True)
     assert whole.session.max() >= fence
     assert len(case.validated.answers.sample.returns) == len(np.unique(about.bars.session))
     assert backtest_run.trial_pool(about.run).market == "MCL csv market.csv"
@@ -239,9 +236,7 @@ def test_a_search_cannot_move_the_fence(case: Case) -> None:
     with pytest.raises(
         ConfigError, match=r"search\.space\.data\.holdout_start is the fence before the hold-out"
     ):
-        search.sweep(
-            composition.compose("sweep", [*SWEEP, moved]), store=case.store, root=case.root
-        )
+        search.sweep(composition.compose("sweep", [*SWEEP, moved]), project=case.project)
 
 
 def test_an_end_behind_the_fence_does_not_open_it(case: Case) -> None:
@@ -249,7 +244,7 @@ def test_an_end_behind_the_fence_does_not_open_it(case: Case) -> None:
         case.validated.answers.subject.raw
         | {"data": case.validated.answers.subject.raw["data"] | {"end": "2024-10-30"}}
     )
-    assert load(run.data, case.root).session.max() < int(
+    assert load(run.data, case.project.root).session.max() < int(
         np.datetime64("2024-09-03", "D").astype(np.int64)
     )
 
@@ -261,7 +256,7 @@ def test_the_page_shows_the_recorded_numbers_to_everybody(case: Case, browser: C
         "return [...document.querySelectorAll('#verdict tbody tr')].map(r =>"
         " [r.cells[0].textContent, r.cells[1].title])"
     )
-    recorded = json.loads(case.store.run(done.run_id).file("validation.json"))["rows"]
+    recorded = json.loads(case.project.store.run(done.run_id).file("validation.json"))["rows"]
     assert [name for name, _ in rows] == [row["label"] for row in recorded]
     shown, kept = (
         [float(value) for _, value in rows],
@@ -271,7 +266,7 @@ def test_the_page_shows_the_recorded_numbers_to_everybody(case: Case, browser: C
     own = "document.getElementById('chart-equity').data.find(t => t.name === 'The run')"
     days, growth = browser.run(f"return [{own}.x, {own}.y]")
     sessions = pd.read_parquet(
-        case.store.run(done.subject_id).artifacts / "data" / "sessions.parquet"
+        case.project.store.run(done.subject_id).artifacts / "data" / "sessions.parquet"
     )
     assert days == [f"{day:%Y-%m-%d}" for day in sessions["session"]]
     assert growth == pytest.approx(

@@ -31,6 +31,7 @@ from mcl.strategy import Strategy, build
 from mcl.tracking import provenance, urls
 from mcl.tracking.backtest_run import parquet
 from mcl.tracking.naming import EXPERIMENT, NOTE, RUN
+from mcl.tracking.project import Project
 from mcl.tracking.store import Record, Store
 
 STUDY = "live"
@@ -111,7 +112,7 @@ class RecordedSession:
     exact_prices: bool
 
 
-def audit_again(name: str, day: date, *, store: Store, root: Path) -> AuditedSession:
+def audit_again(name: str, day: date, *, project: Project) -> AuditedSession:
     """Audit the last session that `name` traded on this trade date once more, from its journal,
     with the version that traded it.
 
@@ -119,32 +120,30 @@ def audit_again(name: str, day: date, *, store: Store, root: Path) -> AuditedSes
     LiveError: there is no such journal, it is still being written, it does not say which version it
     was, or the vendor's bars have not arrived.
     """
-    folder = control_socket.folder_of(root, name)
+    folder = control_socket.folder_of(project.root, name)
     journal = _journal(folder, day)
-    if name in control_socket.running(root) and journal == max(
+    if name in control_socket.running(project.root) and journal == max(
         folder.glob("*.sqlite"), key=lambda p: p.stat().st_mtime
     ):
         raise LiveError(
             f"session {day} of {name!r} is still running", f"mcl stop {name}, or wait for its end"
         )
     began = time.perf_counter()
-    past = recorded_session(journal, name, day, store=store, root=root)
+    past = recorded_session(journal, name, day, project=project)
     seconds = time.perf_counter() - began
     return track_audit(
         journal,
         past.deployed,
         past.strategy,
         past.stage,
-        store,
+        project.store,
         where=past.where,
         exact_prices=past.exact_prices,
         seconds=seconds,
     )
 
 
-def recorded_session(
-    journal: Path, name: str, day: date, *, store: Store, root: Path
-) -> RecordedSession:
+def recorded_session(journal: Path, name: str, day: date, *, project: Project) -> RecordedSession:
     """The session of a journal, with the version that traded it and the stored bars before it.
     LiveError: it never began.
     """
@@ -154,10 +153,10 @@ def recorded_session(
             f"{journal} has no beginning: the session ended before both books were compared",
             "its last entry of kind state says why",
         )
-    deployed = of_version(name, int(begin["version"]), store, root)
+    deployed = of_version(name, int(begin["version"]), project)
     strategy = build(deployed.config.strategy)
     replayed = begin.get("broker", "sim") == "sim"
-    stage = _stage(deployed, day, strategy, root)
+    stage = _stage(deployed, day, strategy, project.root)
     stage = (
         stage
         if replayed

@@ -21,7 +21,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args
 
 from mcl.base.errors import LiveError, MclError, StoreError
@@ -32,7 +31,7 @@ from mcl.live.ops.history import record
 from mcl.live.ops.http import HttpReply, HttpRequest, as_json, serving
 from mcl.live.status import Command
 from mcl.report.dashboard import dashboard_page
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 ALLOWED: tuple[str, ...] = tuple(
     word for word in get_args(Command) if word not in ("kill", "adopt")
@@ -46,9 +45,8 @@ SHORTEST_TOKEN = 16
 class Dashboard:
     """Answers requests. Without a `token` nothing can be commanded."""
 
-    root: Path
+    project: Project
     name: str
-    store: Store
     token: str = ""
     _records: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -82,11 +80,12 @@ class Dashboard:
         )
 
     def _names(self) -> set[str]:
-        return {self.name, *control_socket.running(self.root), *journal_queries.aliases(self.root)}
+        root = self.project.root
+        return {self.name, *control_socket.running(root), *journal_queries.aliases(root)}
 
     async def _events(self, name: str) -> AsyncGenerator[bytes, None]:
         """Follow the session; between two, show what the last one left behind."""
-        folder, previous = control_socket.folder_of(self.root, name), b""
+        folder, previous = control_socket.folder_of(self.project.root, name), b""
         yield b"retry: 1000\n\n"
         while True:
             async with aclosing(control_socket.following(folder)) as lines:
@@ -104,7 +103,8 @@ class Dashboard:
 
     def _last(self, name: str) -> bytes:
         try:
-            status = journal_queries.last_status(journal_queries.last_journal(self.root, name))
+            journal = journal_queries.last_journal(self.project.root, name)
+            status = journal_queries.last_status(journal)
         except LiveError as error:
             status = {
                 "running": False,
@@ -127,7 +127,7 @@ class Dashboard:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            return record(self.root, name, self.store)
+            return record(self.project, name)
         except StoreError as error:
             return {
                 "names": [name],
@@ -172,7 +172,7 @@ class Dashboard:
     def _send_command(self, name: str, word: str, because: str) -> HttpReply:
         try:
             answer = control_socket.ask(
-                control_socket.folder_of(self.root, name),
+                control_socket.folder_of(self.project.root, name),
                 {"do": word, "who": "mcl dashboard", "why": because},
             )
         except MclError as error:

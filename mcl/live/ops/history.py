@@ -13,19 +13,20 @@ from mcl.base.terminal import plain
 from mcl.live import journal_queries
 from mcl.live.ops import control_socket
 from mcl.promotion.load import promoted
-from mcl.tracking.store import Store, StoredRun
+from mcl.tracking.project import Project
+from mcl.tracking.store import StoredRun
 
 STUDY = "live"
 BAND_SESSIONS = 260
 
 
-def record(root: Path, alias: str, store: Store) -> dict[str, Any]:
+def record(project: Project, alias: str) -> dict[str, Any]:
     """JSON-ready: `names` that can be shown, `audits` of all sessions, `sessions` and `band` of
     the version that is promoted now.
     """
-    if not store.exists:  # a look does not make a store
+    if not project.store.exists:  # a look does not make a store
         return {
-            "names": _names(root),
+            "names": _names(project.root),
             "audits": [],
             "sessions": [],
             "band": None,
@@ -33,14 +34,14 @@ def record(root: Path, alias: str, store: Store) -> dict[str, Any]:
         }
     runs = [
         run
-        for run in store.in_study(STUDY)
+        for run in project.store.in_study(STUDY)
         if run.tags.get("mcl.kind") == "session" and run.tags.get("mcl.alias") == alias
     ]
     audits = [_audit(run) for run in reversed(_last_of_each_session(runs))]
-    content, band, note = _expected(root, alias, store)
+    content, band, note = _expected(project, alias)
     answer: dict[str, Any] = plain(
         {
-            "names": _names(root),
+            "names": _names(project.root),
             "audits": audits,
             "sessions": [row for row in audits if row["content"] == content],
             "band": band,
@@ -89,10 +90,10 @@ def verdict(differences: float, unexplained: float) -> str:
     return f"{unexplained:g} unexplained" if unexplained else "explained"
 
 
-def _expected(root: Path, alias: str, store: Store) -> tuple[str, dict[str, Any] | None, str]:
+def _expected(project: Project, alias: str) -> tuple[str, dict[str, Any] | None, str]:
     """Content hash of the promoted version, the beginning of its band, and a sentence on it."""
     try:
-        deployed = promoted(alias, store, root)
+        deployed = promoted(alias, project)
         band = deployed.band()
     except MclError as error:
         return "", None, f"No band: {error.message}."

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
-from pathlib import Path
 
 from mcl.base.errors import StoreError
 from mcl.data.synthetic.generator import VERSION
 from mcl.ops.rerun.result import Again
-from mcl.tracking.store import Store, StoredRun
+from mcl.tracking.project import Project
+from mcl.tracking.store import StoredRun
 
 __all__ = ["KINDS", "Again", "rerun"]
 
@@ -36,11 +36,11 @@ KINDS = {
 }
 
 
-def rerun(run_id: str, store: Store, root: Path) -> Again:
+def rerun(run_id: str, project: Project) -> Again:
     """StoreError for a run that has nothing to be held against: it is still running, it failed, or
     it is not one of mcl's.
     """
-    stored = store.run(run_id)
+    stored = project.store.run(run_id)
     kind = stored.tags.get("mcl.kind", "")
     if kind not in KINDS:
         raise StoreError(
@@ -55,7 +55,7 @@ def rerun(run_id: str, store: Store, root: Path) -> Again:
         )
     _refuse_other_world(stored)
     module, function = where.split(":")
-    again: Again = getattr(import_module(f"mcl.ops.rerun.{module}"), function)(stored, store, root)
+    again: Again = getattr(import_module(f"mcl.ops.rerun.{module}"), function)(stored, project)
     return again
 
 

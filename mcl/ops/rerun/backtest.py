@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mcl.base import progress
 from mcl.base.errors import StoreError
 from mcl.ops.rerun.result import Again
 from mcl.promotion.reproduce import reproduce
-from mcl.tracking.store import Store, StoredRun
+from mcl.tracking.project import Project
+from mcl.tracking.store import StoredRun
 
 
-def run(stored: StoredRun, store: Store, root: Path) -> Again:
-    del store
-    verdict = reproduce(stored, root)
+def run(stored: StoredRun, project: Project) -> Again:
+    verdict = reproduce(stored, project.root)
     sentence = f"{len(stored.summary)} metrics bit-equal"
     return Again(
         stored.run_id, stored.tags["mcl.kind"], sentence, verdict.differing, verdict.causes
     )
 
 
-def grid(stored: StoredRun, store: Store, root: Path) -> Again:
+def grid(stored: StoredRun, project: Project) -> Again:
     jobs = [
         child
-        for child in store.children(stored.run_id)
+        for child in project.store.children(stored.run_id)
         if child.status == "FINISHED" and child.tags.get("mcl.kind") == "backtest"
     ]
     if not jobs:
         raise StoreError(
             f"no job of grid {stored.run_id} has finished", "mcl runs lists other runs"
         )
-    repeats = [run(job, store, root) for job in progress.each("making the runs again", jobs)]
+    repeats = [run(job, project) for job in progress.each("making the runs again", jobs)]
     differing = {
         f"{one.run_id[:12]} {name}": pair for one in repeats for name, pair in one.differing.items()
     }

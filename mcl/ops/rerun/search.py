@@ -35,7 +35,8 @@ from mcl.search.study import Study
 from mcl.search.trial import Objective, Outcome
 from mcl.search.trial_log import TrialLog
 from mcl.search.worker_pool import Inline
-from mcl.tracking.store import Store, StoredRun
+from mcl.tracking.project import Project
+from mcl.tracking.store import StoredRun
 
 OWN = (  # columns of no metric
     *("trial", "state", "reason", "detail", "value", "seconds", "run_id"),
@@ -89,9 +90,8 @@ class Searched:
         return dict(ranked[0].params) if ranked else {}
 
 
-def sweep(stored: StoredRun, store: Store, root: Path) -> Again:
-    del store
-    again = searched(stored, root)
+def sweep(stored: StoredRun, project: Project) -> Again:
+    again = searched(stored, project.root)
     return Again(
         stored.run_id,
         "sweep",
@@ -101,13 +101,15 @@ def sweep(stored: StoredRun, store: Store, root: Path) -> Again:
     )
 
 
-def walk(stored: StoredRun, store: Store, root: Path) -> Again:
+def walk(stored: StoredRun, project: Project) -> Again:
     """The winners of all parts, found again, and the metrics of the run that they are stitched
     to.
     """
-    snapshot = _search_state(stored, root)
+    snapshot = _search_state(stored, project.root)
     sweeps = {
-        int(run.tags["fold"]): run for run in store.children(stored.run_id) if "fold" in run.tags
+        int(run.tags["fold"]): run
+        for run in project.store.children(stored.run_id)
+        if "fold" in run.tags
     }
     differing: Differences = {}
     done, trials = [], 0
@@ -117,7 +119,7 @@ def walk(stored: StoredRun, store: Store, root: Path) -> Again:
                 f"the search of part {part.number} of {stored.run_id} is gone",
                 "mcl sweep resume makes it again",
             )
-        again = searched(sweeps[part.number], root)
+        again = searched(sweeps[part.number], project.root)
         trials += len(again.outcomes)
         differing |= {f"part {part.number} {name}": pair for name, pair in again.differing.items()}
         done.append(replace(part, best={"params": again.winner}))

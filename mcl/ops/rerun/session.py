@@ -19,10 +19,11 @@ from mcl.live.audit.record import FRAMES, recorded_session, session_facts
 from mcl.ops.rerun.result import Again
 from mcl.tracking import provenance
 from mcl.tracking.backtest_run import parquet
-from mcl.tracking.store import Store, StoredRun
+from mcl.tracking.project import Project
+from mcl.tracking.store import StoredRun
 
 
-def session(stored: StoredRun, store: Store, root: Path) -> Again:
+def session(stored: StoredRun, project: Project) -> Again:
     """Every table of the audit and every number, bit by bit. The market is not asked again: the
     journal has its answers.
     """
@@ -33,8 +34,7 @@ def session(stored: StoredRun, store: Store, root: Path) -> Again:
             journal,
             stored.tags["mcl.alias"],
             date.fromisoformat(stored.tags["session"]),
-            store=store,
-            root=root,
+            project=project,
         )
         audited = audit(journal, past.deployed, past.strategy, past.stage, past.exact_prices)
     facts = session_facts(past.deployed, past.stage, past.where, audited)

@@ -5,7 +5,6 @@ numbers and verdicts.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from mcl import composition
@@ -14,7 +13,8 @@ from mcl.base.errors import StoreError
 from mcl.config import schema
 from mcl.ops.rerun.result import Again
 from mcl.promotion.reproduce import moved
-from mcl.tracking.store import Store, StoredRun
+from mcl.tracking.project import Project
+from mcl.tracking.store import StoredRun
 from mcl.validation import holdout, verdict
 from mcl.validation.checks import ask, numbers
 from mcl.validation.subject import subject
@@ -25,7 +25,7 @@ OF_THE_LEDGER = ("deflated_sharpe", "history_ratio", "trials", "best_by_luck")
 OF_OLD = ("dsr_2014",)  # stored by version 0.1
 
 
-def validation(stored: StoredRun, store: Store, root: Path) -> Again:
+def validation(stored: StoredRun, project: Project) -> Again:
     """The hold-out is shown again where it was seen, which is no new look at it."""
     if not (stored.artifacts / "settings.json").is_file():
         raise StoreError(
@@ -35,9 +35,11 @@ def validation(stored: StoredRun, store: Store, root: Path) -> Again:
     settings = composition.validate(
         schema.Validation, json.loads(stored.file("settings.json")), "validate"
     )
-    about = subject(stored.tags["subject"], store, root)
+    about = subject(stored.tags["subject"], project)
     looks = int(stored.tags["holdout_looks"])
-    answers = ask(about, settings, root, lambda: holdout.again(about.run, looks, root))
+    answers = ask(
+        about, settings, project.root, lambda: holdout.again(about.run, looks, project.root)
+    )
     rows = verdict.table(numbers(answers, settings), settings.rules)
     grown = answers.tally.count - int(stored.metrics["validate_trials"])
     left = OF_THE_LEDGER if grown else ()
