@@ -103,7 +103,7 @@ def test_a_promotion_killed_at_any_step_leaves_one_truth(two: Path, tmp_path: Pa
         shop = copied(two, tmp_path / str(step))
         alive = killed_at(step, partial(frozen_again, shop.root, "third"))
         fresh = Store(shop.root)
-        loaded = promoted("paper", fresh, shop.root)  # the next command
+        loaded = promoted("paper", Project(shop.root, fresh))  # the next command
         history = aliases.history(fresh, "paper")
         assert loaded.version == fresh.version(MODEL, "paper").version == history[-1].version
         assert fresh.version(MODEL, PREVIOUS).version == loaded.version - 1
@@ -125,7 +125,7 @@ def test_a_rollback_killed_at_any_step_leaves_one_truth(two: Path, tmp_path: Pat
             partial(aliases.rollback, "paper", "it lost", project=Project.at(shop.root)),
         )
         fresh = Store(shop.root)
-        loaded = promoted("paper", fresh, shop.root)
+        loaded = promoted("paper", Project(shop.root, fresh))
         assert loaded.version == aliases.history(fresh, "paper")[-1].version
         assert aliases.stack("paper", fresh)[-1] == loaded.version
         seen.add(loaded.version)
@@ -162,7 +162,7 @@ def test_two_promotions_at_once_take_turns(two: Path, tmp_path: Path) -> None:
         children.append(child)
     assert [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
     fresh = Store(shop.root)
-    assert promoted("paper", fresh, shop.root).version == 5
+    assert promoted("paper", Project(shop.root, fresh)).version == 5
     history = aliases.history(fresh, "paper")
     assert [(m.before, m.version) for m in history] == [(None, 1), (1, 2), (2, 3), (3, 4), (4, 5)]
 
