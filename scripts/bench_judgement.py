@@ -33,7 +33,7 @@ import numpy as np
 
 from mcl.data.bars import Bars
 from mcl.data.table import PRICES
-from mcl.engine.account import Holding, Money
+from mcl.engine.account import FLAT, Money
 from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, TRADE, Result, changes
 from mcl.market.calendar import SESSIONS_PER_YEAR
@@ -80,7 +80,7 @@ def two_years() -> Result:
     fills["quantity"][::2], fills["quantity"][1::2], fills["position"][::2] = 1, -1, 1
     trades["gross_usd"] = rng.normal(0, 20, TRADES)
     closes = 7_000 + np.cumsum(rng.integers(-2, 3, BARS, dtype=np.int32), dtype=np.int32)
-    curve = Curve(closes, fills, Money(25_000.0, 1.0, 0.77, 1.0), Holding())
+    curve = Curve(closes, fills, Money(25_000.0, 1.0, 0.77, 1.0), FLAT)
     return Result(bars, 25_000.0, curve, changes(zero, zero, zero), fills, trades, 30_800.0)
 
 

@@ -5,12 +5,15 @@ Numba notices a change of the file that defines a function, not of the functions
 edit of `decide`, an old kernel would still decide the old way while live decides the new way.
 So the cache folder is named after a hash of all modules that hold compiled functions, and a stale
 kernel cannot be loaded.
+
+Compiled code changes records by name: `record._replace(field=value)` works in it as in Python.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import inspect
 import logging
 import os
 import sys
@@ -23,6 +26,14 @@ import numba
 import numba.core.config
 import numpy as np
 import numpy.typing as npt
+from numba.core import types
+from numba.core.imputils import impl_ret_borrowed, lower_builtin
+from numba.core.typing.templates import (
+    AttributeTemplate,
+    bound_function,
+    infer_getattr,
+    signature,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -127,3 +138,38 @@ def readonly(values: npt.ArrayLike, dtype: npt.DTypeLike = np.float64) -> npt.ND
     view = np.ascontiguousarray(values, dtype=dtype).view()
     view.flags.writeable = False
     return view
+
+
+class _RecordAttributes(AttributeTemplate):
+    """Type `record._replace(**changes)` of a named tuple: what is not named stays."""
+
+    @bound_function("record._replace")
+    def resolve__replace(self, record: Any, args: Any, changes: dict[str, Any]) -> Any:
+        if args or not changes.keys() <= set(record.fields):
+            return None
+        names = [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+            for name in record.fields
+        ]
+        values = [changes.get(name, types.Omitted(None)) for name in record.fields]
+        typed = signature(record, *values, recvr=record)
+        return typed.replace(pysig=inspect.Signature(names))
+
+
+for _kind in (types.NamedTuple, types.NamedUniTuple):
+    infer_getattr(type(_kind.__name__, (_RecordAttributes,), {"key": _kind}))
+
+
+@lower_builtin("record._replace", types.BaseNamedTuple, types.VarArg(types.Any))
+def _lower_replace(context: Any, builder: Any, typed: Any, arguments: Any) -> Any:
+    """Each value is cast to the type of its field, so that a record keeps its type in a loop."""
+    record, *changes = arguments
+    of, *kinds = typed.args
+    values = [
+        builder.extract_value(record, k)
+        if isinstance(kind, types.Omitted)
+        else context.cast(builder, value, kind, of[k])
+        for k, (kind, value) in enumerate(zip(kinds, changes, strict=True))
+    ]
+    made = context.make_tuple(builder, typed.return_type, values)
+    return impl_ret_borrowed(context, builder, typed.return_type, made)

@@ -2,7 +2,7 @@
 late, repeated or invented.
 
 Positions and protective levels use the arithmetic of the simulation engine
-(`mcl.engine.account.filled`).
+(`mcl.engine.account.holding_after_fill`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 from mcl.base.errors import Uncertain
 from mcl.broker.protocol import Fill, FillReason, TargetSpec
-from mcl.engine.account import Holding, filled
+from mcl.engine.account import FLAT, Holding, exact, holding_after_fill
+from mcl.engine.decision import NO_BRACKET
 
 # What follows the reference of a decision on orders made for it.
 STOP, TAKE_PROFIT, FLATTEN, MARKET, CLOSE = "/stop", "/take", "/flat", "/mkt", "/close"
@@ -59,7 +60,7 @@ class FillLedger:
 
     def open(self, con_id: int, position: int, entry_ticks: float) -> None:
         """Take the position that the broker held when the session began."""
-        self._holdings[con_id] = Holding(
+        self._holdings[con_id] = FLAT._replace(
             position=position, entry_ticks=entry_ticks if position else math.nan
         )
 
@@ -101,12 +102,8 @@ class FillLedger:
         """
         holding = self._holdings[con_id]
         if holding.position and math.isnan(holding.stop_at) and math.isnan(holding.take_profit_at):
-            opened = filled(
-                Holding(),
-                holding.position,
-                holding.entry_ticks,
-                float(goal.stop_ticks),
-                float(goal.take_profit_ticks),
+            opened = holding_after_fill(
+                FLAT, holding.position, holding.entry_ticks, exact(goal.bracket)
             )
             holding = holding._replace(stop_at=opened.stop_at, take_profit_at=opened.take_profit_at)
             self._holdings[con_id] = holding
@@ -127,11 +124,10 @@ class FillLedger:
         self._rows[root] = len(self.fills)
         self.fills.append(fill)
         goal = self._goals.get(fill.ref)
-        stop, take = (goal.stop_ticks, goal.take_profit_ticks) if goal else (math.nan, math.nan)
-        holding = self._holdings.setdefault(con_id, Holding())
-        ticks = round(fill.price / tick_size, 6)
-        self._holdings[con_id] = filled(
-            holding, fill.quantity, float(ticks), float(stop), float(take)
+        bracket = exact(goal.bracket) if goal else NO_BRACKET
+        ticks = float(round(fill.price / tick_size, 6))
+        self._holdings[con_id] = holding_after_fill(
+            self._holdings.get(con_id, FLAT), fill.quantity, ticks, bracket
         )
         return True
 

@@ -18,7 +18,7 @@ from mcl.broker.order_port import DONE, WORKING, OrderPort, Ticket, price_of, re
 from mcl.broker.protocol import QualifiedContract, TargetSpec
 from mcl.broker.request_gate import RequestGate
 from mcl.config import schema
-from mcl.engine.account import Holding, filled
+from mcl.engine.account import FLAT, Holding, exact, holding_after_fill
 from mcl.engine.decision import sign
 
 ACCEPT_SEC = 3.0  # so long a position may stand without an answer to its protective orders
@@ -50,14 +50,8 @@ class ProtectiveOrders:
         if math.isnan(price):
             return []
         ticks = round(price / pinned.instrument.tick_size, 6)
-        opened = filled(
-            Holding(),
-            goal.position,
-            float(ticks),
-            float(goal.stop_ticks),
-            float(goal.take_profit_ticks),
-        )
-        return self.legs(opened)
+        bracket = exact(goal.bracket)
+        return self.legs(holding_after_fill(FLAT, goal.position, float(ticks), bracket))
 
     def legs(self, holding: Holding) -> list[Leg]:
         """Suffix, kind and level in ticks of every protective order that a holding needs."""

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from mcl.engine.account import Holding
+from mcl.engine.decision import Bracket
 from mcl.market.instruments import Contract, Instrument
 
 # foreign: an order that no call of ours has sent
@@ -132,16 +133,12 @@ class BrokerAccount(NamedTuple):
 
 
 class TargetSpec(Protocol):
-    """The position to hold, with its protection; `mcl.engine.decision.Target` is one. Distances in
-    ticks from the fill price, NaN for none.
-    """
+    """The position to hold, with its protection; `mcl.engine.decision.Target` is one."""
 
     @property
     def position(self) -> int: ...
     @property
-    def stop_ticks(self) -> float: ...
-    @property
-    def take_profit_ticks(self) -> float: ...
+    def bracket(self) -> Bracket: ...
 
 
 Begin = Callable[[], Awaitable[None]]

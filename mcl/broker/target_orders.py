@@ -24,7 +24,7 @@ from mcl.broker.protection import ACCEPT_SEC, Leg, ProtectiveOrders
 from mcl.broker.protocol import Fill, QualifiedContract, TargetSpec
 from mcl.broker.request_gate import RequestGate
 from mcl.config import schema
-from mcl.engine.decision import sign
+from mcl.engine.decision import NO_BRACKET, Bracket, sign
 
 COMMISSION_WAIT_SEC = 2.0
 # so long the rest of an order that opens may keep working when a part of it has filled
@@ -121,9 +121,7 @@ class TargetOrders:
             "marketable_limit": style.collar_ticks,
             "limit": style.offset_ticks,
         }[style.kind]
-        furthest = max(
-            [entry, *(d for d in (goal.stop_ticks, goal.take_profit_ticks) if math.isfinite(d))]
-        )
+        furthest = max([entry, *(distance for distance in goal.bracket if math.isfinite(distance))])
         last = self._port.last_price(pinned)
         proposal = OrderProposal(
             pinned,
@@ -485,5 +483,4 @@ class _Flat(NamedTuple):
     """The goal of an order that closes."""
 
     position: int = 0
-    stop_ticks: float = math.nan
-    take_profit_ticks: float = math.nan
+    bracket: Bracket = NO_BRACKET

@@ -11,10 +11,13 @@ order in which fills are added:
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from functools import cache
+from typing import NamedTuple, TypeVar, get_type_hints
 
 from mcl.base.jit import inline, njit
-from mcl.engine.decision import Account, Target, sign
+from mcl.engine.decision import NO_BRACKET, Account, Bracket, Target, sign
+
+R = TypeVar("R", bound=NamedTuple)
 
 
 class Money(NamedTuple):
@@ -31,14 +34,25 @@ class Money(NamedTuple):
 class Holding(NamedTuple):
     """The position and what protects it."""
 
-    position: int = 0  # contracts, long > 0
-    cash_ticks: float = 0.0  # minus what was paid, plus what was received
-    sides: int = 0  # contracts bought or sold so far: what commission is counted on
+    position: int  # contracts, long > 0
+    cash_ticks: float  # minus what was paid, plus what was received
+    sides: int  # contracts bought or sold so far: what commission is counted on
     # average entry, in prices of the contract held now; NaN when flat
-    entry_ticks: float = math.nan
-    stop_at: float = math.nan  # protective levels in ticks, NaN for none
-    take_profit_at: float = math.nan
-    trail_ticks: float = math.nan  # at every close the stop follows at this distance; NaN for none
+    entry_ticks: float
+    stop_at: float  # protective levels in ticks, NaN for none
+    take_profit_at: float
+    trail_ticks: float  # at every close the stop follows at this distance; NaN for none
+
+
+FLAT = Holding(
+    position=0,
+    cash_ticks=0.0,
+    sides=0,
+    entry_ticks=math.nan,
+    stop_at=math.nan,
+    take_profit_at=math.nan,
+    trail_ticks=math.nan,
+)
 
 
 class Guard(NamedTuple):
@@ -46,80 +60,140 @@ class Guard(NamedTuple):
 
     session_start_usd: float
     peak_usd: float
-    trades: int = 0
-    locked: bool = False
-    halted: bool = False
-    stopped: int = 0
-    orders: int = 0
-    aim: int = 0  # position of the last target
-    losses: int = 0
-    since_loss: int = 0
+    trades: int
+    locked: bool
+    halted: bool
+    stopped: int
+    orders: int
+    aim: int  # position of the last target
+    losses: int
+    since_loss: int
     # equity when the last round trip ended: what the open one is measured from; NaN before the
     # first fill
-    flat_usd: float = math.nan
+    flat_usd: float
 
 
-@inline
-def filled(
-    holding: Holding, quantity: int, price: float, stop_ticks: float, take_profit_ticks: float
-) -> Holding:
-    """After a fill. Opening or adding sets the levels at these distances from the (average) entry;
-    reducing leaves them alone.
-    """
-    open_position = holding.position
-    position = open_position + quantity
-    entry, stop_at, take_profit_at = holding.entry_ticks, holding.stop_at, holding.take_profit_at
-    if position == 0:
-        entry, stop_at, take_profit_at = math.nan, math.nan, math.nan
-    elif adds_risk(open_position, quantity):
-        entry = (
-            price
-            if sign(open_position) != sign(position)
-            else (entry * open_position + price * quantity) / position
-        )
-        stop_at = float(round(entry - sign(position) * stop_ticks)) if stop_ticks > 0 else math.nan
-        take_profit_at = (
-            float(round(entry + sign(position) * take_profit_ticks))
-            if take_profit_ticks > 0
-            else math.nan
-        )
-    cash, sides = holding.cash_ticks - quantity * price, holding.sides + abs(quantity)
-    return Holding(
-        position,
-        cash,
-        sides,
-        entry,
-        stop_at,
-        take_profit_at,
-        holding.trail_ticks if position != 0 else math.nan,
+def initial_guard(equity_usd: float) -> Guard:
+    """The guard of an account that has not traded."""
+    return Guard(
+        session_start_usd=equity_usd,
+        peak_usd=equity_usd,
+        trades=0,
+        locked=False,
+        halted=False,
+        stopped=0,
+        orders=0,
+        aim=0,
+        losses=0,
+        since_loss=0,
+        flat_usd=math.nan,
     )
 
 
+def exact(record: R) -> R:
+    """The record with each value in the type of its field: the types are part of the compiled
+    signature.
+    """
+    kinds = _kinds(type(record))
+    return record._replace(**{name: kind(getattr(record, name)) for name, kind in kinds.items()})
+
+
+@cache
+def _kinds(record: type) -> dict[str, type]:
+    return get_type_hints(record)
+
+
+# ------------------------------------------------------------------------------------------- a fill
+
+
+@inline
+def after_fill(
+    holding: Holding, guard: Guard, quantity: int, price: float, bracket: Bracket, money: Money
+) -> tuple[Holding, Guard]:
+    """The account after a fill of an order for a target with this bracket; bought > 0. The kernel
+    and the ledger of a session change by a fill here and nowhere else.
+    """
+    return (
+        holding_after_fill(holding, quantity, price, bracket),
+        guard_after_fill(guard, holding, quantity, price, money),
+    )
+
+
+@inline
+def after_exit(
+    holding: Holding, guard: Guard, quantity: int, price: float, money: Money
+) -> tuple[Holding, Guard]:
+    """The account after a fill of a protective order. `decide` waits until the signal has left the
+    side that it closed.
+    """
+    after = guard_after_fill(guard, holding, quantity, price, money)
+    return (
+        holding_after_fill(holding, quantity, price, NO_BRACKET),
+        after._replace(stopped=sign(holding.position)),
+    )
+
+
+@inline
+def holding_after_fill(holding: Holding, quantity: int, price: float, bracket: Bracket) -> Holding:
+    """The part of `after_fill` that fills alone tell: what the broker's executions and the curves
+    of a report are added up with.
+
+    Opening or adding sets the levels at the distances of the bracket from the (average) entry;
+    reducing leaves them alone.
+    """
+    open_position, position = holding.position, holding.position + quantity
+    after = holding._replace(
+        position=position,
+        cash_ticks=holding.cash_ticks - quantity * price,
+        sides=holding.sides + abs(quantity),
+    )
+    if position == 0:
+        return after._replace(
+            entry_ticks=math.nan,
+            stop_at=math.nan,
+            take_profit_at=math.nan,
+            trail_ticks=math.nan,
+        )
+    if not adds_risk(open_position, quantity):
+        return after
+    side, entry = sign(position), price
+    if sign(open_position) == side:
+        entry = (holding.entry_ticks * open_position + price * quantity) / position
+    stop_at, take_profit_at = math.nan, math.nan
+    if bracket.stop_ticks > 0:
+        stop_at = float(round(entry - side * bracket.stop_ticks))
+    if bracket.take_profit_ticks > 0:
+        take_profit_at = float(round(entry + side * bracket.take_profit_ticks))
+    opened = after._replace(
+        entry_ticks=entry,
+        stop_at=stop_at,
+        take_profit_at=take_profit_at,
+        trail_ticks=bracket.trail_ticks,
+    )
+    return _trailing(holding, opened) if bracket.trail_ticks > 0 else opened
+
+
 @njit
-def trailing(before: Holding, holding: Holding, trail_ticks: float) -> Holding:
+def _trailing(before: Holding, holding: Holding) -> Holding:
     """After a fill that opened or added: the stop follows from the entry on, where that is nearer
     than the fixed one.
 
     `before` is what was held: what its stop had reached is kept when it was of the same side.
     """
-    h, side = holding, sign(holding.position)
-    started = Holding(
-        h.position, h.cash_ticks, h.sides, h.entry_ticks, h.stop_at, h.take_profit_at, trail_ticks
-    )
+    side = sign(holding.position)
     reached = before.stop_at if sign(before.position) == side else math.nan
-    return ratcheted(ratcheted(started, float(round(h.entry_ticks))), reached + side * trail_ticks)
+    started = ratcheted(holding, float(round(holding.entry_ticks)))
+    return ratcheted(started, reached + side * holding.trail_ticks)
 
 
 @inline
 def ratcheted(holding: Holding, price: float) -> Holding:
     """The trailing stop drawn after a price; it never moves back."""
-    h, side = holding, sign(holding.position)
-    level = price - side * h.trail_ticks
-    if math.isnan(level) or side * (level - h.stop_at) <= 0:
-        return h
-    return Holding(
-        h.position, h.cash_ticks, h.sides, h.entry_ticks, level, h.take_profit_at, h.trail_ticks
-    )
+    side = sign(holding.position)
+    level = price - side * holding.trail_ticks
+    if math.isnan(level) or side * (level - holding.stop_at) <= 0:
+        return holding
+    return holding._replace(stop_at=level)
 
 
 @inline
@@ -128,15 +202,12 @@ def rolled(holding: Holding, sold: float, bought: float, gap: float) -> Holding:
     the gap between the contracts.
     """
     h = holding
-    cash, sides = h.cash_ticks + h.position * (sold - bought), h.sides + 2 * abs(h.position)
-    return Holding(
-        h.position,
-        cash,
-        sides,
-        h.entry_ticks + gap,
-        h.stop_at + gap,
-        h.take_profit_at + gap,
-        h.trail_ticks,
+    return h._replace(
+        cash_ticks=h.cash_ticks + h.position * (sold - bought),
+        sides=h.sides + 2 * abs(h.position),
+        entry_ticks=h.entry_ticks + gap,
+        stop_at=h.stop_at + gap,
+        take_profit_at=h.take_profit_at + gap,
     )
 
 
@@ -156,25 +227,15 @@ def equity_usd(holding: Holding, close: float, money: Money) -> float:
     return money.capital_usd + ticks * money.tick_value_usd - holding.sides * money.commission_usd
 
 
+# --------------------------------------------------------------------------------------- the guard
+
+
 @inline
 def guard_at_open(guard: Guard, equity: float) -> Guard:
     """A new session: the day's loss, trades and orders count from here, a lock is lifted, a halt is
     not.
     """
-    g = guard
-    return Guard(
-        equity,
-        g.peak_usd,
-        0,
-        False,
-        g.halted,
-        g.stopped,
-        0,
-        g.aim,
-        g.losses,
-        g.since_loss,
-        g.flat_usd,
-    )
+    return guard._replace(session_start_usd=equity, trades=0, locked=False, orders=0)
 
 
 @inline
@@ -184,77 +245,57 @@ def guard_after_fill(
     """For a fill that is not yet in `holding`: a trade if it opens, adds or changes sides; the end
     of a round trip if it closes.
     """
-    g, open_position = guard, holding.position
-    trades = g.trades + 1 if adds_risk(open_position, quantity) else g.trades
-    losses, since, flat = g.losses, g.since_loss, g.flat_usd
+    open_position = holding.position
+    trades = guard.trades + 1 if adds_risk(open_position, quantity) else guard.trades
+    losses, since, flat = guard.losses, guard.since_loss, guard.flat_usd
     if open_position == 0:
         flat = equity_usd(holding, price, money)
     elif sign(open_position + quantity) != sign(open_position):
         ended = equity_usd(holding, price, money) - abs(open_position) * money.commission_usd
         losses, since = (losses + 1, 0) if ended < flat else (0, since)
         flat = ended
-    return Guard(
-        g.session_start_usd,
-        g.peak_usd,
-        trades,
-        g.locked,
-        g.halted,
-        g.stopped,
-        g.orders,
-        g.aim,
-        losses,
-        since,
-        flat,
-    )
-
-
-@inline
-def guard_after_stop(guard: Guard, side: int) -> Guard:
-    """A protective order closed this side: `decide` waits until the signal has left it."""
-    g = guard
-    return Guard(
-        g.session_start_usd,
-        g.peak_usd,
-        g.trades,
-        g.locked,
-        g.halted,
-        side,
-        g.orders,
-        g.aim,
-        g.losses,
-        g.since_loss,
-        g.flat_usd,
-    )
+    return guard._replace(trades=trades, losses=losses, since_loss=since, flat_usd=flat)
 
 
 @inline
 def account_at_close(holding: Holding, guard: Guard, equity: float, to_close_sec: int) -> Account:
     """Return the account that `decide` gets. The peak includes this close."""
-    g, position = guard, holding.position
-    peak = max(g.peak_usd, equity)
-    open_usd = equity - g.flat_usd if position != 0 else 0.0
-    since, own = g.session_start_usd, (g.orders, g.losses, g.since_loss, open_usd)
     return Account(
-        position, equity, since, peak, g.trades, g.locked, g.halted, g.stopped, to_close_sec, *own
+        position=holding.position,
+        equity_usd=equity,
+        session_start_usd=guard.session_start_usd,
+        peak_usd=max(guard.peak_usd, equity),
+        trades=guard.trades,
+        locked=guard.locked,
+        halted=guard.halted,
+        stopped=guard.stopped,
+        to_close_sec=to_close_sec,
+        orders=guard.orders,
+        losses=guard.losses,
+        since_loss=guard.since_loss,
+        trade_usd=equity - guard.flat_usd if holding.position != 0 else 0.0,
     )
 
 
 @inline
 def guard_after(guard: Guard, account: Account, target: Target) -> Guard:
     """Return the guard that the decision leaves for the next one."""
-    a, t = account, target
-    ordered = t.position not in (a.position, guard.aim)
-    orders = a.orders + 1 if ordered else a.orders
-    day = (a.session_start_usd, a.peak_usd, a.trades, t.locked, t.halted, t.stopped)
-    return Guard(*day, orders, t.position, a.losses, a.since_loss + 1, guard.flat_usd)
+    ordered = target.position not in (account.position, guard.aim)
+    return guard._replace(
+        peak_usd=account.peak_usd,
+        locked=target.locked,
+        halted=target.halted,
+        stopped=target.stopped,
+        orders=account.orders + 1 if ordered else account.orders,
+        aim=target.position,
+        since_loss=account.since_loss + 1,
+    )
 
 
 @inline
 def guard_after_more(guard: Guard, peak_usd: float, decisions: int) -> Guard:
     """After so many more decisions that changed nothing, and the highest equity at any of them."""
-    g = guard
-    day = (g.session_start_usd, peak_usd, g.trades, g.locked, g.halted, g.stopped)
-    return Guard(*day, g.orders, g.aim, g.losses, g.since_loss + decisions, g.flat_usd)
+    return guard._replace(peak_usd=peak_usd, since_loss=guard.since_loss + decisions)
 
 
 class Ledger:
@@ -273,28 +314,25 @@ class Ledger:
         guard: Guard | None = None,
         equity: float | None = None,
     ) -> None:
-        self.money = Money(*map(float, money))
-        self.holding = Holding() if holding is None else holding
+        self.money = exact(money)
+        self.holding = FLAT if holding is None else holding
         self.equity = self.money.capital_usd if equity is None else equity
-        self.guard = Guard(self.equity, self.equity) if guard is None else guard
+        self.guard = initial_guard(self.equity) if guard is None else guard
 
     def open_session(self) -> None:
         self.guard = guard_at_open(self.guard, self.equity)
 
-    def fill(self, quantity: int, price_ticks: float, target: Target) -> None:
-        """A fill of an order for `target`; bought > 0."""
-        self.guard = guard_after_fill(
-            self.guard, self.holding, quantity, float(price_ticks), self.money
-        )
-        self.holding = filled(
-            self.holding, quantity, float(price_ticks), target.stop_ticks, target.take_profit_ticks
+    def fill(self, quantity: int, price_ticks: float, bracket: Bracket) -> None:
+        """A fill of an order for a target with this bracket; bought > 0."""
+        self.holding, self.guard = after_fill(
+            self.holding, self.guard, quantity, float(price_ticks), bracket, self.money
         )
 
     def stop_out(self, quantity: int, price_ticks: float) -> None:
         """A fill of the protective stop or take-profit."""
-        guard = guard_after_fill(self.guard, self.holding, quantity, float(price_ticks), self.money)
-        self.guard = guard_after_stop(guard, sign(self.holding.position))
-        self.holding = filled(self.holding, quantity, float(price_ticks), math.nan, math.nan)
+        self.holding, self.guard = after_exit(
+            self.holding, self.guard, quantity, float(price_ticks), self.money
+        )
 
     def correct(self, quantity: int, was_ticks: float, now_ticks: float) -> None:
         """A fill of before had another price. What is still held of it has another entry; levels

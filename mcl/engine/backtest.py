@@ -12,7 +12,7 @@ from mcl.base.jit import readonly
 from mcl.config import schema
 from mcl.data.bars import COLUMNS, Bars, Floats, Inside
 from mcl.engine import kernel
-from mcl.engine.account import Holding, Ledger, Money
+from mcl.engine.account import Holding, Ledger, Money, exact
 from mcl.engine.curve import Curve
 from mcl.engine.kernel import Fills
 from mcl.engine.orders import QUANTA, execution_record
@@ -58,11 +58,13 @@ def simulate(
             f"execution.participation_frac={execution.participation_frac} needs volumes, and these"
             " bars have none"
         )
-    money = Money(
-        float(capital_usd),
-        bars.instrument.tick_value_usd,
-        float(costs.side_usd),
-        float(costs.slippage_ticks),
+    money = exact(
+        Money(
+            capital_usd=capital_usd,
+            tick_value_usd=bars.instrument.tick_value_usd,
+            commission_usd=costs.side_usd,
+            slippage_ticks=costs.slippage_ticks,
+        )
     )
     record = limits_record(limits, bars.interval, execution.latency_bars)
     variant = kernel_variant(plan, limits, costs, execution)
@@ -98,18 +100,11 @@ def _since_entry(holding: Holding, fills: Fills) -> Fills:
     """With what was held before the first bar as a fill of that bar: a round trip has an entry."""
     if not holding.position:
         return fills
-    h = holding
-    entry = (
-        0,
-        0,
-        h.position,
-        h.entry_ticks,
-        0.0,
-        0,
-        h.position,
-        distance(h.entry_ticks, h.stop_at),
-    )
-    return np.concatenate([np.array([entry], FILL), fills])
+    entry = np.zeros(1, FILL)
+    entry["quantity"] = entry["position"] = holding.position
+    entry["price_ticks"] = holding.entry_ticks
+    entry["risk_ticks"] = distance(holding.entry_ticks, holding.stop_at)
+    return np.concatenate([entry, fills])
 
 
 def backtest(config: schema.Config, bars: Bars) -> Result:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.base.jit import njit, readonly
-from mcl.engine.account import Holding, Money, equity_usd
+from mcl.engine.account import FLAT, Holding, Money, equity_usd, exact, holding_after_fill, rolled
+from mcl.engine.decision import NO_BRACKET
 from mcl.engine.result import FILL_REASONS
 
 ROLL = FILL_REASONS.index("roll")
@@ -59,9 +60,13 @@ class Curve:
     def at(self, rows: npt.NDArray[np.int64]) -> Floats:
         """Those of some bars."""
         s, k = self._steps, np.searchsorted(self._steps.first, rows, "right") - 1
-        holding: Any = Holding(s.position[k], s.cash_ticks[k], s.sides[k])  # type: ignore[arg-type]
+        held: dict[str, Any] = {
+            "position": s.position[k],
+            "cash_ticks": s.cash_ticks[k],
+            "sides": s.sides[k],
+        }
         ticks = self.close[rows].astype(np.float64)
-        picked: Floats = equity_usd.py_func(holding, ticks, self.money)  # type: ignore[attr-defined]
+        picked: Floats = equity_usd.py_func(FLAT._replace(**held), ticks, self.money)  # type: ignore[attr-defined]
         return picked
 
     def drawdown_summary(self, capital_usd: float) -> DrawdownSummary:
@@ -74,30 +79,40 @@ class Curve:
 
     @cached_property
     def _steps(self) -> Steps:
-        """In the arithmetic of `account.filled` and `account.rolled`: the two legs of a roll are
-        one sum.
-        """
-        f, before = self.fills, self.before
-        quantity, price, legs = (
-            f["quantity"],
-            f["price_ticks"].copy(),
-            np.flatnonzero(f["reason"] == ROLL),
+        """The kernel's own steps, repeated over its fills."""
+        rows = len(self.fills) + 1
+        steps = Steps(
+            first=np.zeros(rows, np.int64),
+            position=np.empty(rows, np.int64),
+            cash_ticks=np.empty(rows),
+            sides=np.empty(rows, np.int64),
         )
-        price[legs[::2]] -= price[legs[1::2]]
-        price[legs[1::2]] = 0.0
-        return Steps(
-            np.append(0, f["bar"]),
-            np.append(before.position, f["position"]),
-            np.cumsum(np.append(before.cash_ticks, -quantity * price)),
-            np.cumsum(np.append(before.sides, np.abs(quantity))),
-        )
+        _replay(self.fills, exact(self.before), steps)
+        return steps
+
+
+@njit
+def _replay(fills: npt.NDArray[np.void], before: Holding, steps: Steps) -> None:
+    """Fill in `steps`. The two legs of a roll are one step: the first of them lasts no bar."""
+    holding = before
+    for k in range(len(fills) + 1):
+        if k > 0:
+            fill: Any = fills[k - 1]
+            steps.first[k] = fill.bar
+            if fill.reason != ROLL:
+                holding = holding_after_fill(holding, fill.quantity, fill.price_ticks, NO_BRACKET)
+            elif fill.position != 0:
+                out: Any = fills[k - 2]
+                holding = rolled(holding, out.price_ticks, fill.price_ticks, 0.0)
+        steps.position[k] = holding.position
+        steps.cash_ticks[k], steps.sides[k] = holding.cash_ticks, holding.sides
 
 
 @njit
 def _spread(closes: Ticks, steps: Steps, money: Money, out: Floats) -> None:
     first, position, cash, sides = steps
     for k in range(len(first)):
-        holding = Holding(position[k], cash[k], sides[k])
+        holding = FLAT._replace(position=position[k], cash_ticks=cash[k], sides=sides[k])
         for i in range(
             np.uint64(first[k]), np.uint64(first[k + 1] if k + 1 < len(first) else len(closes))
         ):
@@ -119,7 +134,7 @@ def _drawdown_summary(closes: Ticks, steps: Steps, money: Money, capital: float)
         )
         if start >= stop:
             continue
-        holding = Holding(position[k], cash[k], sides[k])
+        holding = FLAT._replace(position=position[k], cash_ticks=cash[k], sides=sides[k])
         lowest, highest, ticks = closes[start], closes[start], np.int64(0)
         for i in range(start, stop):
             lowest, highest, ticks = (

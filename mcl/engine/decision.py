@@ -32,17 +32,26 @@ REDUCING, STOPPED = int(TradingState.REDUCE_ONLY), int(TradingState.HALTED)
 FORCED = SESSION_END
 
 
+class Bracket(NamedTuple):
+    """Distances from the price of a fill to what protects it, in ticks; NaN for none."""
+
+    stop_ticks: float
+    take_profit_ticks: float
+    trail_ticks: float  # at every close the stop follows at this distance
+
+
+NO_BRACKET = Bracket(stop_ticks=math.nan, take_profit_ticks=math.nan, trail_ticks=math.nan)
+
+
 class Intent(NamedTuple):
     """The wish of the strategy at the close of a bar, from the bars alone."""
 
     wanted: float  # contracts, real; NaN means flat
     # contracts that the position may be away from `wanted` before it is traded; 0 for none
-    buffer: float = 0.0
-    stop_ticks: float = math.nan  # protective distances from the fill price, NaN for none
-    take_profit_ticks: float = math.nan
-    trail_ticks: float = math.nan
+    buffer: float
+    bracket: Bracket
     # the block that the clock, the contract or the market puts on this bar, a `risk.Block`
-    gate: int = NONE
+    gate: int
 
 
 class Account(NamedTuple):
@@ -61,10 +70,10 @@ class Account(NamedTuple):
     stopped: int
     to_close_sec: int  # seconds from the close of the bar to the end of the session
     # of this session: targets that differed from the position and from the target before
-    orders: int = 0
-    losses: int = 0  # round trips in a row that lost money
-    since_loss: int = 0  # decisions since the last of them
-    trade_usd: float = 0.0  # result of the open round trip, costs so far included; 0 when flat
+    orders: int
+    losses: int  # round trips in a row that lost money
+    since_loss: int  # decisions since the last of them
+    trade_usd: float  # result of the open round trip, costs so far included; 0 when flat
 
 
 class Target(NamedTuple):
@@ -73,12 +82,16 @@ class Target(NamedTuple):
     """
 
     position: int  # contracts, to be traded at the next open
-    stop_ticks: float  # distance from the fill price; NaN for none
-    take_profit_ticks: float
+    bracket: Bracket
     block: int  # the rule that changed the wanted position, a `risk.Block`; 0 for none
     locked: bool
     halted: bool
     stopped: int
+
+
+NO_TARGET = Target(
+    position=0, bracket=NO_BRACKET, block=NONE, locked=False, halted=False, stopped=0
+)
 
 
 @inline
@@ -226,13 +239,18 @@ def decide(intent: Intent, account: Account, limits: LimitsRecord) -> Target:
         if flat != NONE:
             position, block = 0, flat
     return Target(
-        position, intent.stop_ticks, intent.take_profit_ticks, block, locked, halted, stopped
+        position=position,
+        bracket=intent.bracket,
+        block=block,
+        locked=locked,
+        halted=halted,
+        stopped=stopped,
     )
 
 
 @inline
 def same(target: Target, other: Target) -> bool:
-    """Do two decisions say and remember the same? Their distances are not compared."""
+    """Do two decisions say and remember the same? Their brackets are not compared."""
     same_flags = (
         target.locked == other.locked
         and target.halted == other.halted

@@ -31,24 +31,24 @@ from mcl.engine.account import (
     Holding,
     Money,
     account_at_close,
-    adds_risk,
+    after_exit,
+    after_fill,
     equity_usd,
-    filled,
+    exact,
     guard_after,
-    guard_after_fill,
     guard_after_more,
-    guard_after_stop,
     guard_at_open,
     ratcheted,
     rolled,
-    trailing,
 )
 from mcl.engine.decision import (
     FORCED,
     MAX_POSITION,
+    NO_TARGET,
     NONE,
     STOPPED_OUT,
     Account,
+    Bracket,
     Intent,
     Target,
     decide,
@@ -57,6 +57,7 @@ from mcl.engine.decision import (
     without_new_risk,
 )
 from mcl.engine.orders import (
+    NO_ORDER,
     ExecutionRecord,
     Waiting,
     fill_attempt,
@@ -143,24 +144,17 @@ def initial_state(holding: Holding, guard: Guard, equity: float) -> KernelState:
     """Return the state before the first bar: this position and no order. The types are part of the
     compiled signature.
     """
-    h, g = holding, guard
-    initial_holding = Holding(
-        int(h.position), float(h.cash_ticks), int(h.sides), *map(float, h[3:])
+    return KernelState(
+        bar=0,
+        holding=exact(holding),
+        guard=exact(guard),
+        target=NO_TARGET._replace(position=int(holding.position)),
+        waiting=NO_ORDER,
+        equity=float(equity),
+        valid=0,
+        fills=0,
+        changes=0,
     )
-    day = (int(g.trades), bool(g.locked), bool(g.halted), int(g.stopped))
-    initial_guard = Guard(
-        float(g.session_start_usd),
-        float(g.peak_usd),
-        *day,
-        int(g.orders),
-        int(g.aim),
-        int(g.losses),
-        int(g.since_loss),
-        float(g.flat_usd),
-    )
-    target = Target(initial_holding.position, math.nan, math.nan, NONE, False, False, 0)
-    waiting = Waiting(0, 0, 0, math.nan, math.nan, 0)
-    return KernelState(0, initial_holding, initial_guard, target, waiting, float(equity), 0, 0, 0)
 
 
 def run(
@@ -275,7 +269,7 @@ def _advance(  # noqa: PLR0912, PLR0915
     gated = ruled and len(gates) > 0
     skips_quiet_bars = not (full or (ruled and len(buffers) > 0))
     order = target.position - holding.position
-    within, collared, base, trail = False, False, money.slippage_ticks, math.nan
+    within, collared, base = False, False, money.slippage_ticks
     contract, following, last = (
         contracts[max(start - 1, 0)],
         opens[start],
@@ -291,7 +285,7 @@ def _advance(  # noqa: PLR0912, PLR0915
             if len(slippages) > 0:
                 base = slippages[i]
         if events[i] != 0:
-            waiting = _none()
+            waiting = NO_ORDER
             if events[i] & NEW_SESSION:
                 guard = guard_at_open(guard, equity)
             if events[i] & NEW_CONTRACT and holding.position != 0:
@@ -317,20 +311,19 @@ def _advance(  # noqa: PLR0912, PLR0915
                 order, waiting = order_entry(
                     waiting, execution, holding.position, goal, decided_at, volumes[i], signed(i), k
                 )
-                trail = trails[k] if len(trails) > 0 else math.nan
-                target = Target(
-                    goal, _at(stops, k), _at(take_profits, k), signed(blocks[k]), False, False, 0
+                target = target._replace(
+                    position=goal,
+                    bracket=Bracket(
+                        stop_ticks=_at(stops, k),
+                        take_profit_ticks=_at(take_profits, k),
+                        trail_ticks=_at(trails, k),
+                    ),
+                    block=signed(blocks[k]),
                 )
         if order != 0:
             paid = slippage(base, order, volumes[i], execution) if full else base
             price = opening + sign(order) * paid
-            guard = guard_after_fill(guard, holding, order, price, money)
-            before, holding = (
-                holding,
-                filled(holding, order, price, target.stop_ticks, target.take_profit_ticks),
-            )
-            if full and adds_risk(before.position, order):
-                holding = trailing(before, holding, trail)
+            holding, guard = after_fill(holding, guard, order, price, target.bracket, money)
             reason = RISK if target.block >= FORCED else TARGET
             count = _write(
                 fills,
@@ -351,12 +344,12 @@ def _advance(  # noqa: PLR0912, PLR0915
             )
             if part != 0 and not stopped_before(holding, touch):
                 within = not touch.at_open
-                guard = guard_after_fill(guard, holding, part, touch.price, money)
-                holding = trailing(
-                    holding,
-                    filled(holding, part, touch.price, _at(stops, k), _at(take_profits, k)),
-                    _at(trails, k),
+                bracket = Bracket(
+                    stop_ticks=_at(stops, k),
+                    take_profit_ticks=_at(take_profits, k),
+                    trail_ticks=_at(trails, k),
                 )
+                holding, guard = after_fill(holding, guard, part, touch.price, bracket, money)
                 count = _write(
                     fills,
                     count,
@@ -395,11 +388,8 @@ def _advance(  # noqa: PLR0912, PLR0915
                 position = holding.position
                 paid = slippage(base, position, volumes[i], execution) if full else base
                 price = level - sign(position) * paid
-                guard = guard_after_stop(
-                    guard_after_fill(guard, holding, -position, price, money), sign(position)
-                )
-                holding = filled(holding, -position, price, math.nan, math.nan)
-                waiting, valid = _none(), signed(i)
+                holding, guard = after_exit(holding, guard, -position, price, money)
+                waiting, valid = NO_ORDER, signed(i)
                 count = _write(
                     fills, count, i, contract, -position, price, paid, reason, 0, math.nan
                 )
@@ -409,7 +399,16 @@ def _advance(  # noqa: PLR0912, PLR0915
         account = account_at_close(holding, guard, equity, signed(to_close[i]))
         buffer = buffers[i] if ruled and len(buffers) > 0 else 0.0
         gate = signed(gates[i]) if gated else NONE
-        intent = Intent(wanted[i], buffer, _at(stops, i), _at(take_profits, i), math.nan, gate)
+        intent = Intent(
+            wanted=wanted[i],
+            buffer=buffer,
+            bracket=Bracket(
+                stop_ticks=_at(stops, i),
+                take_profit_ticks=_at(take_profits, i),
+                trail_ticks=math.nan,
+            ),
+            gate=gate,
+        )
         target = decide(intent, account, limits)
         guard = guard_after(guard, account, target)
         order = target.position - holding.position
@@ -462,7 +461,15 @@ def _advance(  # noqa: PLR0912, PLR0915
         guard = guard_after_more(guard, account.peak_usd, signed(i) - signed(first))
     guard = guard if ruled else _forgotten(guard)
     return KernelState(
-        signed(i), holding, guard, target, waiting, equity, valid, count, change_count
+        bar=signed(i),
+        holding=holding,
+        guard=guard,
+        target=target,
+        waiting=waiting,
+        equity=equity,
+        valid=valid,
+        fills=count,
+        changes=change_count,
     )
 
 
@@ -484,36 +491,23 @@ def _basic(limits: LimitsRecord) -> LimitsRecord:
     """The same limits in a plain run, where the rest is off: constants, so that the compiler leaves
     out what never happens.
     """
-    b, never = limits, math.inf
-    days = (
-        b.max_trades_per_session,
-        b.max_daily_loss_usd,
-        b.max_drawdown_frac,
-        b.no_entry_before_close_sec,
-        b.flatten_when_sec,
-    )
-    return LimitsRecord(
-        b.max_position, b.max_order, *days, OFF, never, OFF, 1, 0.0, 0.0, 1.0, never, 0
+    return limits._replace(
+        max_orders_per_session=OFF,
+        max_loss_per_trade_usd=math.inf,
+        max_consecutive_losses=OFF,
+        cool_down_bars=1,
+        initial_margin_usd=0.0,
+        maintenance_margin_usd=0.0,
+        max_margin_frac=1.0,
+        price_collar_ticks=math.inf,
+        state=0,
     )
 
 
 @inline
 def _forgotten(guard: Guard) -> Guard:
     """Without what only the limits that a plain run has not look at."""
-    g = guard
-    return Guard(
-        g.session_start_usd,
-        g.peak_usd,
-        g.trades,
-        g.locked,
-        g.halted,
-        g.stopped,
-        0,
-        0,
-        0,
-        0,
-        math.nan,
-    )
+    return guard._replace(orders=0, aim=0, losses=0, since_loss=0, flat_usd=math.nan)
 
 
 @inline
@@ -538,11 +532,6 @@ def _admitted(goal: int, open_position: int, guard: Guard, collared: bool, terms
     if collared or (terms.execution.latency_bars > 0 and forbidden):
         return without_new_risk(goal, open_position)
     return goal
-
-
-@inline
-def _none() -> Waiting:
-    return Waiting(0, 0, 0, math.nan, math.nan, 0)
 
 
 @inline

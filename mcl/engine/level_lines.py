@@ -12,7 +12,8 @@ import numpy as np
 from mcl.base.jit import njit, readonly
 from mcl.config import schema
 from mcl.data.bars import Floats
-from mcl.engine.account import Holding, adds_risk, filled, ratcheted, rolled, trailing
+from mcl.engine.account import FLAT, holding_after_fill, ratcheted, rolled
+from mcl.engine.decision import Bracket
 from mcl.engine.kernel import ROLL, Fills, signed
 from mcl.engine.plan import Plan
 from mcl.engine.result import Result
@@ -61,23 +62,20 @@ class DistanceArrays(NamedTuple):
 def _replayed(
     fills: Fills, shifts: LevelShifts, distances: DistanceArrays, stop: Floats, take_profit: Floats
 ) -> None:
-    holding = Holding(0, 0.0, 0, math.nan, math.nan, math.nan, math.nan)
-    k = 0
+    holding, k = FLAT, 0
     for i in range(len(shifts.close)):
         row = max(0, i - shifts.late)
         while k < len(fills) and fills[k].bar == i:
             fill: Any = fills[k]
             if fill.reason != ROLL:
-                before, quantity = holding, signed(fill.quantity)
-                holding = filled(
-                    before,
-                    quantity,
-                    fill.price_ticks,
-                    _at(distances.stop, row),
-                    _at(distances.take_profit, row),
+                bracket = Bracket(
+                    stop_ticks=_at(distances.stop, row),
+                    take_profit_ticks=_at(distances.take_profit, row),
+                    trail_ticks=_at(distances.trail, row),
                 )
-                if len(distances.trail) > 0 and adds_risk(before.position, quantity):
-                    holding = trailing(before, holding, distances.trail[row])
+                holding = holding_after_fill(
+                    holding, signed(fill.quantity), fill.price_ticks, bracket
+                )
             elif fill.position != 0:
                 holding = rolled(holding, 0.0, 0.0, shifts.gap[i])
             k += 1

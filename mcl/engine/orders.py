@@ -42,12 +42,15 @@ class Waiting(NamedTuple):
     run out and is not renewed.
     """
 
-    quantity: int = 0  # contracts that remain, bought > 0
-    goal: int = 0  # position of the target that it belongs to
-    expires: int = 0  # last bar in which it can fill
-    stop: float = math.nan  # trigger, NaN for a limit or once triggered
-    limit: float = math.nan  # worst price, NaN for a stop
-    decided: int = 0  # bar of the decision
+    quantity: int  # contracts that remain, bought > 0
+    goal: int  # position of the target that it belongs to
+    expires: int  # last bar in which it can fill
+    stop: float  # trigger, NaN for a limit or once triggered
+    limit: float  # worst price, NaN for a stop
+    decided: int  # bar of the decision
+
+
+NO_ORDER = Waiting(quantity=0, goal=0, expires=0, stop=math.nan, limit=math.nan, decided=0)
 
 
 class Touch(NamedTuple):
@@ -57,6 +60,9 @@ class Touch(NamedTuple):
     slippage: float
     at_open: bool  # else somewhere within the bar
     triggered: bool  # a stop-limit whose stop was reached
+
+
+NO_TOUCH = Touch(price=math.nan, slippage=0.0, at_open=False, triggered=False)
 
 
 def execution_record(execution: schema.Execution, costs: schema.Costs) -> ExecutionRecord:
@@ -174,12 +180,12 @@ def order_entry(
     at_market = goal if execution.entry == MARKET else without_new_risk(goal, open_position)
     part = takes(at_market - open_position, volume, execution)
     if at_market == goal or open_position + part != at_market:
-        return part, _nothing()
+        return part, NO_ORDER
     w = waiting
     if w.goal == goal and (w.quantity == 0 or bar <= w.expires):
         return part, w
     if w.goal == goal and not execution.renew:
-        return part, Waiting(0, goal, w.expires, math.nan, math.nan, w.decided)
+        return part, w._replace(quantity=0, stop=math.nan, limit=math.nan)
     return part, entry_order(execution, goal - at_market, goal, decided_at, bar, decided)
 
 
@@ -209,18 +215,8 @@ def fill_attempt(
     stop = w.stop
     if touch.triggered:
         stop = -sign(w.quantity) * math.inf if math.isnan(w.limit) else math.nan
-    return (
-        Waiting(
-            w.quantity - part,
-            w.goal if w.quantity != part else 0,
-            w.expires,
-            stop,
-            w.limit,
-            w.decided,
-        ),
-        part,
-        touch,
-    )
+    left = w.quantity - part
+    return w._replace(quantity=left, goal=w.goal if left != 0 else 0, stop=stop), part, touch
 
 
 @inline
@@ -232,11 +228,6 @@ def stopped_before(holding: Holding, touch: Touch) -> bool:
     return side * (touch.price - holding.stop_at) - touch.slippage <= 0
 
 
-@inline
-def _nothing() -> Waiting:
-    return Waiting(0, 0, 0, math.nan, math.nan, 0)
-
-
 @njit
 def entry_order(
     execution: ExecutionRecord, quantity: int, goal: int, close: float, bar: int, decided: int
@@ -245,14 +236,19 @@ def entry_order(
     bar.
     """
     side = sign(quantity)
-    expires = min(bar + execution.ttl_bars - 1, OFF)
+    trigger, worst = close + side * execution.offset_ticks, math.nan
     if execution.entry == LIMIT:
-        return Waiting(
-            quantity, goal, expires, math.nan, close - side * execution.offset_ticks, decided
-        )
-    trigger = close + side * execution.offset_ticks
-    worst = trigger + side * execution.limit_ticks if execution.entry == STOP_LIMIT else math.nan
-    return Waiting(quantity, goal, expires, trigger, worst, decided)
+        trigger, worst = math.nan, close - side * execution.offset_ticks
+    elif execution.entry == STOP_LIMIT:
+        worst = trigger + side * execution.limit_ticks
+    return Waiting(
+        quantity=quantity,
+        goal=goal,
+        expires=min(bar + execution.ttl_bars - 1, OFF),
+        stop=trigger,
+        limit=worst,
+        decided=decided,
+    )
 
 
 @njit
@@ -271,14 +267,14 @@ def reached(
     start, at_open = opening, True  # where the order first meets the market
     if not math.isnan(order.stop):
         if side * (worst - order.stop) < 0:
-            return Touch(math.nan, 0.0, False, False)
+            return NO_TOUCH
         at_open = side * (opening - order.stop) >= 0
         start = opening if at_open else order.stop
         if math.isnan(order.limit):
-            return Touch(start + side * base, base, at_open, True)
+            return Touch(price=start + side * base, slippage=base, at_open=at_open, triggered=True)
     beyond = side * (order.limit - start)
     if beyond > 0 or (beyond == 0 and (through == 0.0 or not math.isnan(order.stop))):
         paid = min(base, beyond)
-        return Touch(start + side * paid, paid, at_open, True)
+        return Touch(price=start + side * paid, slippage=paid, at_open=at_open, triggered=True)
     waited = order.limit if side * (best - order.limit) <= -through else math.nan
-    return Touch(waited, 0.0, False, True)
+    return Touch(price=waited, slippage=0.0, at_open=False, triggered=True)

@@ -14,7 +14,7 @@ import numpy as np
 from mcl.base.errors import EngineError
 from mcl.config import schema
 from mcl.data.bars import Bars, Floats
-from mcl.engine.decision import Intent
+from mcl.engine.decision import Bracket, Intent
 from mcl.risk.gates import Gates, gates
 from mcl.risk.protection import protection
 from mcl.risk.sizing import buffer, scale
@@ -55,10 +55,14 @@ class Plan:
 
     def row(self, i: int) -> Intent:
         """Return the intent at row i, as `decide` gets it."""
-        wanted, stop, take_profit, trail, buffer, gate = (
-            _at(getattr(self, name), i, NOTHING[name]) for name in VECTORS[:6]
+        value = {name: _at(getattr(self, name), i, NOTHING[name]) for name in VECTORS}
+        bracket = Bracket(**{name: value[name] for name in Bracket._fields})
+        return Intent(
+            wanted=value["wanted"],
+            buffer=value["buffer"],
+            bracket=bracket,
+            gate=int(value["gate"]),
         )
-        return Intent(wanted, buffer, stop, take_profit, trail, int(gate))
 
 
 def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) -> Plan:

@@ -159,7 +159,7 @@ def adopted(book: SessionBook, error: Unexplained, stage: Stage, price: float) -
     )
     ticks = round(price / book.tick_size, 6)
     if delta := theirs - book.ledger.holding.position:
-        book.ledger.fill(delta, ticks, book.target)
+        book.ledger.fill(delta, ticks, book.target.bracket)
     body: dict[str, Any] = {
         "ledger": book.ledger.state(),
         "positions": error.snapshot.positions,

@@ -12,10 +12,10 @@ takes its protection along. When a leg is refused the session is HALTED and name
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING
 
 from mcl.base.errors import GuardError, Halt, Rejected
+from mcl.engine.decision import NO_BRACKET
 from mcl.live.journal import Draft
 from mcl.live.roll_state import IN, OUT, PendingRoll
 
@@ -74,9 +74,7 @@ async def _both_legs(runner: Runner, pending_roll: PendingRoll) -> None:
     try:
         await runner.broker.admit(
             runner.pinned,
-            runner.book.target._replace(
-                position=position, stop_ticks=math.nan, take_profit_ticks=math.nan
-            ),
+            runner.book.target._replace(position=position, bracket=NO_BRACKET),
             ref + IN,
         )
         await _leave(runner, pending_roll, ref + OUT)
@@ -114,8 +112,8 @@ async def _enter(runner: Runner, pending_roll: PendingRoll, ref: str) -> None:
     if book.pending_roll is None:
         return  # the stop of the old contract was first
     holding = book.ledger.holding
-    stop, take = pending_roll.distances(holding, book.ledger.money.slippage_ticks)
-    goal = book.target._replace(position=holding.position, stop_ticks=stop, take_profit_ticks=take)
+    bracket = pending_roll.bracket(holding, book.ledger.money.slippage_ticks)
+    goal = book.target._replace(position=holding.position, bracket=bracket)
     await runner.broker.trade_to(runner.pinned, goal, ref, admitted=True)
     await runner.account_for_fills()
     runner.broker.resume(runner.pinned, book.ledger.holding, book.refs)

@@ -21,8 +21,8 @@ from mcl.base.instants import NS
 from mcl.broker.fills import decision_of
 from mcl.broker.protocol import Fill
 from mcl.data.bars import Bars
-from mcl.engine.account import Holding, Ledger, rolled
-from mcl.engine.decision import Target, sign
+from mcl.engine.account import FLAT, Holding, Ledger, rolled
+from mcl.engine.decision import NO_BRACKET, Bracket, sign
 from mcl.market import calendar
 from mcl.market.instruments import Contract
 
@@ -148,7 +148,7 @@ class PendingRoll:
         new = rolled(holding, 0.0, 0.0, self.gap_ticks)
         return _of(holding, left), _of(new, moved)
 
-    def distances(self, holding: Holding, slippage_ticks: float) -> tuple[float, float]:
+    def bracket(self, holding: Holding, slippage_ticks: float) -> Bracket:
         """From the fill in the new contract to the stop and to the take-profit, so that both move
         by the gap of the market. Ticks, at least one: a level that the market has passed is moved
         to its place when the fill is known.
@@ -156,9 +156,11 @@ class PendingRoll:
         side, sold = sign(holding.position), self.price(self.outgoing)
         stop = side * (sold - holding.stop_at) + 2 * slippage_ticks
         take = side * (holding.take_profit_at - sold) - 2 * slippage_ticks
-        return tuple(
-            distance if math.isnan(distance) else max(1.0, distance) for distance in (stop, take)
-        )  # type: ignore[return-value]
+        return Bracket(
+            stop_ticks=_at_least_one(stop),
+            take_profit_ticks=_at_least_one(take),
+            trail_ticks=holding.trail_ticks,
+        )
 
     def give_up(self, ledger: Ledger) -> None:
         """A person ends it half way: what was closed and not opened again was closed for good, the
@@ -166,14 +168,14 @@ class PendingRoll:
         """
         closed, opened = -self.quantity[self.outgoing], self.quantity[self.incoming]
         if closed != opened:
-            ledger.fill(
-                opened - closed,
-                self.price(self.outgoing),
-                Target(0, math.nan, math.nan, 0, False, False, 0),
-            )
+            ledger.fill(opened - closed, self.price(self.outgoing), NO_BRACKET)
         if opened:
             self.settle(ledger)
 
 
 def _of(holding: Holding, position: int) -> Holding:
-    return holding._replace(position=position) if position else Holding()
+    return holding._replace(position=position) if position else FLAT
+
+
+def _at_least_one(ticks: float) -> float:
+    return ticks if math.isnan(ticks) else max(1.0, ticks)

@@ -27,7 +27,7 @@ from mcl.broker.protocol import QUIET_NS, Bar, Broker, BrokerAccount, Fill, Qual
 from mcl.config import schema
 from mcl.engine.account import Holding, Money
 from mcl.engine.backtest import plan
-from mcl.engine.decision import Account, Intent, Target, decide
+from mcl.engine.decision import NO_BRACKET, Account, Intent, Target, decide
 from mcl.live.bar_window import Window
 from mcl.live.journal import Draft, Journal
 from mcl.live.roll_orders import execute_roll
@@ -90,10 +90,10 @@ class SessionConfig:
         of = INSTRUMENTS[config.data.instrument]
         return (
             Money(
-                config.capital_usd,
-                of.tick_value_usd,
-                config.costs.side_usd,
-                config.costs.slippage_ticks,
+                capital_usd=config.capital_usd,
+                tick_value_usd=of.tick_value_usd,
+                commission_usd=config.costs.side_usd,
+                slippage_ticks=config.costs.slippage_ticks,
             ),
             of.tick_size,
         )
@@ -129,7 +129,8 @@ class Runner:
         self.waiting: Bar | None = None  # closed while nobody was there, and still fresh
         self._after_waiting: list[Fill] = []  # fills later than the waiting bar
         # of the last decision; signal and scale
-        self.intent, self.factors = Intent(0.0), (0.0, 0.0)
+        self.intent = Intent(wanted=0.0, buffer=0.0, bracket=NO_BRACKET, gate=0)
+        self.factors = 0.0, 0.0
         for bar in self.book.bars:
             self.window.append(bar)
             self.bars += 1
@@ -552,4 +553,4 @@ def reference(deployed: Deployable, stage: Stage, close_time: int) -> str:
 
 
 def _distances(target: Target) -> dict[str, float]:
-    return {"stop_ticks": target.stop_ticks, "take_profit_ticks": target.take_profit_ticks}
+    return target.bracket._asdict()

@@ -19,7 +19,7 @@ from mcl.broker.fills import decision_of, execution_root
 from mcl.broker.guards import GateHistory
 from mcl.broker.protocol import Bar, Fill
 from mcl.engine.account import Guard, Holding, Ledger, Money
-from mcl.engine.decision import Target
+from mcl.engine.decision import NO_TARGET, Bracket, Target
 from mcl.live.journal import Entry, read
 from mcl.live.roll_state import PendingRoll
 from mcl.live.status import Mode
@@ -29,7 +29,6 @@ from mcl.live.status import Mode
 MOST_CARRIED = 2000
 # so long an order that nobody has answered may still reach the broker on a connection that is gone
 IN_FLIGHT_SEC = 3.0
-NO_TARGET = Target(0, math.nan, math.nan, 0, False, False, 0)
 MODES = {  # what a command makes of a session from the moment it is written down
     "pause": Mode.PAUSED,
     "resume": Mode.NORMAL,
@@ -86,7 +85,7 @@ class SessionBook:
         if self.pending_roll is not None and self.pending_roll.explains(fill):
             self.pending_roll.take(fill, ticks)
         elif fill.reason == "target":
-            self.ledger.fill(fill.quantity, ticks, self.target)
+            self.ledger.fill(fill.quantity, ticks, self.target.bracket)
         else:
             self.ledger.stop_out(fill.quantity, ticks)
         self._arrived()
@@ -181,13 +180,14 @@ def carried(path: Path, money: Money, tick_size: float, chain: Chain) -> Session
     book = empty_book(money, tick_size)
     _read_into(book, read(earlier))
     book.ledger.open_session()
-    carried_fields = (book.positions, book.refs, book.executions, book.adopted)
     return SessionBook(
-        book.ledger,
-        tick_size,
-        book.target,
-        [],
-        *carried_fields,
+        ledger=book.ledger,
+        tick_size=tick_size,
+        target=book.target,
+        positions=book.positions,
+        refs=book.refs,
+        executions=book.executions,
+        adopted=book.adopted,
         carried=True,
         closing=book.closing,
         pending_roll=book.pending_roll,
@@ -264,9 +264,15 @@ def _decision(book: SessionBook, entry: Entry) -> None:
     body = entry.body
     if "ledger" not in body:
         return
-    distances = (_nan(body["stop_ticks"]), _nan(body["take_profit_ticks"]))
+    # version 0.1 has written no `trail_ticks`
+    bracket = Bracket(**{name: _nan(body.get(name)) for name in Bracket._fields})
     book.target = Target(
-        body["target"], *distances, body["block"], body["locked"], body["halted"], body["stopped"]
+        position=body["target"],
+        bracket=bracket,
+        block=body["block"],
+        locked=body["locked"],
+        halted=body["halted"],
+        stopped=body["stopped"],
     )
     _snapshot(book, body)
 

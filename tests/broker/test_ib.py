@@ -32,7 +32,7 @@ from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
-from mcl.engine.decision import Target, decide
+from mcl.engine.decision import NO_TARGET, decide
 from mcl.engine.result import FILL_REASONS
 from mcl.market import calendar
 from mcl.market.instruments import CL, MCL
@@ -753,7 +753,7 @@ class Trader:
         self.ledger = Ledger(
             Money(25_000.0, MCL.tick_value_usd, costs.commission_usd, costs.slippage_ticks)
         )
-        self.target = Target(0, math.nan, math.nan, 0, False, False, 0)
+        self.target = NO_TARGET
         # as the kernel writes them: bar, quantity, price in ticks, reason
         self.fills: list[tuple[int, int, float, str]] = []
         self.seen, self.half = 0, ""
@@ -785,7 +785,7 @@ class Trader:
                 self.fills.append((row, fill.quantity, ticks, fill.reason))
             self.half = fill.ref.removesuffix("/close") if fill.ref.endswith("/close") else ""
             if fill.reason == "target":
-                self.ledger.fill(fill.quantity, ticks, self.target)
+                self.ledger.fill(fill.quantity, ticks, self.target.bracket)
             else:
                 self.ledger.stop_out(fill.quantity, ticks)
 

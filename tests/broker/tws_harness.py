@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mcl.engine.decision import NO_BRACKET, Bracket
 from mcl.market import calendar
 from mcl.market.instruments import MCL
 from mcl.simulators.tws import Tape, framing
@@ -30,6 +31,12 @@ class Goal(NamedTuple):
     position: int
     stop_ticks: float = math.nan
     take_profit_ticks: float = math.nan
+
+    @property
+    def bracket(self) -> Bracket:
+        return NO_BRACKET._replace(
+            stop_ticks=float(self.stop_ticks), take_profit_ticks=float(self.take_profit_ticks)
+        )
 
 
 def run(main: Coroutine[Any, Any, Any], seconds: float = 60) -> Any:

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 
 from mcl.engine import backtest as engine
 from mcl.engine import kernel
-from mcl.engine.account import Guard, Holding, Ledger, Money
-from mcl.engine.decision import Target
+from mcl.engine.account import FLAT, Ledger, Money, initial_guard
+from mcl.engine.decision import NO_BRACKET
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.metrics.performance import drawdown
 
 ROLL = FILL_REASONS.index("roll")
-NOWHERE = Target(0, math.nan, math.nan, 0, False, False, 0)
 
 
 @st.composite
@@ -41,10 +40,15 @@ def carried(draw: Any) -> tuple[Flow, Ledger]:
     position = draw(st.integers(-2, 2))
     entry = float(flow.bars.ticks["open"][0] + draw(st.integers(-30, 30))) if position else math.nan
     cash = draw(st.sampled_from([0.0, 17.3])) - (position * entry if position else 0.0)
-    holding = Holding(position, cash, draw(st.integers(abs(position), 9)), entry)
+    holding = FLAT._replace(
+        position=position,
+        cash_ticks=cash,
+        sides=draw(st.integers(abs(position), 9)),
+        entry_ticks=entry,
+    )
     ledger = Ledger(money, holding)
     ledger.mark(float(flow.bars.ticks["open"][0]))
-    ledger.guard = Guard(ledger.equity, max(CAPITAL, ledger.equity))
+    ledger.guard = initial_guard(ledger.equity)._replace(peak_usd=max(CAPITAL, ledger.equity))
     return flow._replace(costs=costs), ledger
 
 
@@ -76,7 +80,7 @@ def test_the_curve_is_that_of_a_ledger_kept_bar_by_bar(told: tuple[Flow, Ledger]
         if len(rolls):
             ledger.roll(rolls[0]["price_ticks"], rolls[1]["price_ticks"], 0.0)
         for fill in others:
-            ledger.fill(int(fill["quantity"]), fill["price_ticks"], NOWHERE)
+            ledger.fill(int(fill["quantity"]), fill["price_ticks"], NO_BRACKET)
         marks.append(ledger.mark(close))
     assert digest(result.equity) == digest(np.array(marks))
 

@@ -11,10 +11,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcl.config import schema
-from mcl.engine.decision import FORCED, Account, Intent, Target, decide, whole_contracts
+from mcl.engine.decision import (
+    FORCED,
+    NO_BRACKET,
+    Account,
+    Bracket,
+    Intent,
+    Target,
+    decide,
+    whole_contracts,
+)
 from mcl.risk.limits import Block, LimitsRecord, limits_record
 
-QUIET = Account(0, 10_000.0, 10_000.0, 10_000.0, 0, False, False, 0, 3_600)
+QUIET = Account(
+    position=0,
+    equity_usd=10_000.0,
+    session_start_usd=10_000.0,
+    peak_usd=10_000.0,
+    trades=0,
+    locked=False,
+    halted=False,
+    stopped=0,
+    to_close_sec=3_600,
+    orders=0,
+    losses=0,
+    since_loss=0,
+    trade_usd=0.0,
+)
+WISH = Intent(wanted=0.0, buffer=0.0, bracket=NO_BRACKET, gate=0)
 ALL = schema.Limits(
     max_position=2,
     max_order=2,
@@ -28,7 +52,7 @@ RECORD = limits_record(ALL, "1m")
 
 
 def target(wanted: float, limits: LimitsRecord = RECORD, **changes: object) -> Target:
-    return decide(Intent(wanted), QUIET._replace(**changes), limits)  # type: ignore[arg-type]
+    return decide(WISH._replace(wanted=wanted), QUIET._replace(**changes), limits)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -107,14 +131,15 @@ accounts = st.builds(
 @given(wanted=st.floats(-9, 9), account=accounts)
 def test_no_state_lets_a_limit_be_broken(wanted: float, account: Account) -> None:
     position = account.position
-    decision = decide(Intent(wanted, 0.0, 5.0, 9.0), account, RECORD)
+    bracket = Bracket(stop_ticks=5.0, take_profit_ticks=9.0, trail_ticks=3.0)
+    decision = decide(WISH._replace(wanted=wanted, bracket=bracket), account, RECORD)
     assert abs(decision.position) <= ALL.max_position
     assert decision.position == 0 or abs(decision.position - position) <= ALL.max_order
     assert (
         not (account.locked or account.halted or account.equity_usd <= 9_500.0)
         or decision.position == 0
     )
-    assert (decision.stop_ticks, decision.take_profit_ticks) == (5.0, 9.0)
+    assert decision.bracket == bracket
     adds = decision.position != 0 and (
         decision.position * position <= 0 or abs(decision.position) > abs(position)
     )

@@ -15,9 +15,9 @@ from walks import make_bars
 
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.engine.account import Holding, Ledger, Money
+from mcl.engine.account import FLAT, Ledger, Money
 from mcl.engine.backtest import Plan, simulate
-from mcl.engine.decision import Target, decide
+from mcl.engine.decision import NO_TARGET, Target, decide
 from mcl.engine.result import FILL_REASONS
 from mcl.risk.limits import limits_record
 
@@ -33,7 +33,7 @@ def test_ledger_and_decide_repeat_the_kernel(flow: Flow) -> None:
     result = flow.run()
     record = limits_record(limits, bars.interval)
     money = Money(CAPITAL, bars.instrument.tick_value_usd, costs.side_usd, costs.slippage_ticks)
-    ledger, target = Ledger(money), Target(0, math.nan, math.nan, 0, False, False, 0)
+    ledger, target = Ledger(money), NO_TARGET
     for i in range(len(bars)):
         if i and bars.session[i] != bars.session[i - 1]:
             ledger.open_session()
@@ -57,7 +57,7 @@ def _replay_fills(ledger: Ledger, target: Target, fills: np.ndarray, bars: Bars,
     for fill in fills[fills["reason"] != ROLL]:
         quantity, price = int(fill["quantity"]), float(fill["price_ticks"])
         if fill["reason"] in (TARGET, RISK):
-            ledger.fill(quantity, price, target)
+            ledger.fill(quantity, price, target.bracket)
             continue
         level = ledger.holding.stop_at if fill["reason"] == STOP else ledger.holding.take_profit_at
         raw = price - math.copysign(fill["slippage_ticks"], quantity)
@@ -74,7 +74,10 @@ def test_a_run_goes_on_from_what_was_held_over_a_roll_at_its_first_bar() -> None
         make_bars(prices), roll=np.array([True, False, False]), left_at=np.array([69.50])
     )
     money = Money(CAPITAL, 1.0, 0.5, 1.0)
-    ledger = Ledger(money, Holding(2, -2 * 6_980.0, 2, 6_980.0, 6_900.0, math.nan))
+    held = FLAT._replace(
+        position=2, cash_ticks=-2 * 6_980.0, sides=2, entry_ticks=6_980.0, stop_at=6_900.0
+    )
+    ledger = Ledger(money, held)
     wanted = Plan(np.full(3, 2.0), np.full(3, 80.0), np.empty(0))
     costs = schema.Costs(
         slippage_ticks=1.0, commission_usd=0.5, exchange_usd=0.0, regulatory_usd=0.0

@@ -22,7 +22,7 @@ from mcl.data.bars import ROLL_COLUMNS, Bars
 from mcl.data.truncation import MadeOf
 from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
-from mcl.engine.decision import Target
+from mcl.engine.decision import NO_BRACKET
 from mcl.engine.result import Result
 from mcl.risk.gates import gates
 from mcl.risk.limits import Block
@@ -401,7 +401,7 @@ def test_no_contract_is_added_beyond_the_stop_of_those_held(opening: int) -> Non
     plan = Plan(np.array([1.0, 1.0, 2.0, 2.0]), np.full(4, 5.0), np.empty(0))
     execution = schema.Execution(entry="limit", offset_ticks=7, fill="touch")
     ledger = Ledger(Money(CAPITAL, 1.0, 0.77, 0.0))
-    ledger.fill(1, 7000, Target(1, 5.0, np.nan, 0, False, False, 0))
+    ledger.fill(1, 7000, NO_BRACKET._replace(stop_ticks=5.0))
     result = simulate(
         bars,
         plan,

@@ -25,7 +25,7 @@ from mcl.broker.guards import OrderProposal, PreTradeGate, out_by
 from mcl.broker.ib import IBBroker
 from mcl.broker.protocol import Fill, QualifiedContract
 from mcl.config import schema
-from mcl.engine.account import Holding, Ledger, Money
+from mcl.engine.account import FLAT, Ledger, Money
 from mcl.live import journal_queries
 from mcl.live import session_setup as staging
 from mcl.live.journal import Journal, read
@@ -369,12 +369,20 @@ def test_the_stop_of_the_old_contract_may_be_first(bench: RollBench) -> None:
 def test_the_legs_of_a_short_settle_without_their_slippage() -> None:
     """Bought back at 6,001 for 6,000, sold at 6,036 for 6,037: the levels move by 37 ticks."""
     ledger = Ledger(
-        Money(25_000.0, 1.0, 0.5, 1.0), Holding(-1, 6_050.0, 1, 6_050.0, 6_100.0, 5_900.0)
+        Money(25_000.0, 1.0, 0.5, 1.0),
+        FLAT._replace(
+            position=-1,
+            cash_ticks=6_050.0,
+            sides=1,
+            entry_ticks=6_050.0,
+            stop_at=6_100.0,
+            take_profit_at=5_900.0,
+        ),
     )
     move = PendingRoll(OLD, NEW, 30.0, {"a"})
     move.take(Fill("1", 0, OLD, 1, 60.01, 0.5, "target", "a/out"), 6_001.0)
-    assert move.parts(ledger.holding) == (Holding(), Holding())
-    assert move.distances(ledger.holding, 1.0) == (101.0, 99.0)  # 6,137 - 6,036 and 6,036 - 5,937
+    assert move.parts(ledger.holding) == (FLAT, FLAT)
+    assert move.bracket(ledger.holding, 1.0)[:2] == (101.0, 99.0)  # 6,137 - 6,036 and 6,036 - 5,937
     move.take(Fill("2", 0, NEW, -1, 60.36, 0.5, "target", "a/in"), 6_036.0)
     assert move.whole(-1)
     assert PendingRoll.of(json.loads(json.dumps(move.state()))) == move

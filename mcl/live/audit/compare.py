@@ -198,10 +198,10 @@ def _limits(deployed: Deployable, begins: list[Entry]) -> schema.Limits:
 def _money(deployed: Deployable, bars: Bars) -> Money:
     config = deployed.config
     return Money(
-        config.capital_usd,
-        bars.instrument.tick_value_usd,
-        config.costs.side_usd,
-        config.costs.slippage_ticks,
+        capital_usd=config.capital_usd,
+        tick_value_usd=bars.instrument.tick_value_usd,
+        commission_usd=config.costs.side_usd,
+        slippage_ticks=config.costs.slippage_ticks,
     )
 
 

@@ -57,8 +57,8 @@ def replay_decisions(
                     account.position,
                     target.position,
                     target.block,
-                    target.stop_ticks,
-                    target.take_profit_ticks,
+                    target.bracket.stop_ticks,
+                    target.bracket.take_profit_ticks,
                     account.equity_usd,
                 )
             )

@@ -1,5 +1,8 @@
 """The simulated account: holdings at average cost, cash, margin, and the values that a TWS reports
 about them.
+
+This is a second arithmetic on purpose, in USD and by average cost, without `mcl.engine`: a session
+compares its book with this account, and a shared line would make both wrong together.
 """
 
 from __future__ import annotations
