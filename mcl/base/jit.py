@@ -171,5 +171,5 @@ def _lower_replace(context: Any, builder: Any, typed: Any, arguments: Any) -> An
         else context.cast(builder, value, kind, of[k])
         for k, (kind, value) in enumerate(zip(kinds, changes, strict=True))
     ]
-    made = context.make_tuple(builder, typed.return_type, values)
-    return impl_ret_borrowed(context, builder, typed.return_type, made)
+    changed = context.make_tuple(builder, typed.return_type, values)
+    return impl_ret_borrowed(context, builder, typed.return_type, changed)

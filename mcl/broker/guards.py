@@ -314,12 +314,10 @@ class GateHistory:
     fills: Counter[str] = field(default_factory=Counter)  # executions by reference
     unknown: str = ""
 
-    def ordered(self, ref: str, body: dict[str, Any]) -> None:
+    def ordered(self, ref: str, before: int, after: int, clock: int | None) -> None:
         """Written down, and perhaps sent: a reversal is two orders."""
-        clock = body.get("clock")
-        self.sent[ref] = (
-            () if clock is None else (int(clock),) * (2 if body["from"] * body["to"] < 0 else 1)
-        )
+        orders = 2 if before * after < 0 else 1
+        self.sent[ref] = () if clock is None else (clock,) * orders
 
     def refused(self, ref: str) -> None:
         """Only the half that closes was sent, if there was one."""

@@ -298,6 +298,14 @@ def guard_after_more(guard: Guard, peak_usd: float, decisions: int) -> Guard:
     return guard._replace(peak_usd=peak_usd, since_loss=guard.since_loss + decisions)
 
 
+class LedgerState(NamedTuple):
+    """Everything of a `Ledger` that a restart needs."""
+
+    holding: Holding
+    guard: Guard
+    equity: float
+
+
 class Ledger:
     """The same account kept outside the kernel, from fills and marks as they come; live journals
     `state()` and restarts from it.
@@ -361,15 +369,11 @@ class Ledger:
     def adopt(self, account: Account, target: Target) -> None:
         self.guard = guard_after(self.guard, account, target)
 
-    def state(self) -> dict[str, object]:
-        """Everything that a restart needs, as plain values."""
-        return {
-            "holding": self.holding._asdict(),
-            "guard": self.guard._asdict(),
-            "equity": self.equity,
-        }
+    def state(self) -> LedgerState:
+        """Everything that a restart needs."""
+        return LedgerState(holding=self.holding, guard=self.guard, equity=self.equity)
 
     @classmethod
-    def restored(cls, money: Money, state: dict[str, object]) -> Ledger:
-        """The ledger that wrote this `state()`."""
-        return cls(money, Holding(**state["holding"]), Guard(**state["guard"]), state["equity"])  # type: ignore[arg-type]
+    def restored(cls, money: Money, state: LedgerState) -> Ledger:
+        """The ledger that has this `state()`."""
+        return cls(money, state.holding, state.guard, state.equity)

@@ -7,6 +7,8 @@ Triggers refuse every change of what is written. An `order` entry is written bef
 sent, under a reference that is unique. A `fill` is unique by its execution id. After a crash the
 file is readable up to its last entry.
 
+The bodies are the records of `mcl.live.journal_records`.
+
 Kinds: `begin` (version, contract, account, what was carried over), `bar` (what was decided on),
 `decision` (with the ledger after it), `armed` (the reference that the next order will have),
 `order` (intent, before the send), `sent` (how fast it left), `protect` (an order that no decision
@@ -106,15 +108,15 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def arm(self, ref: str, bar: int) -> None:
+    def arm(self, draft: Draft) -> None:
         """Put the reference of the next order on the disk ahead of time, so that the order itself
         need not wait for the disk.
 
         After a power failure the order is then known by its reference: what it was for, the
         broker's executions say.
         """
-        self.append(Draft("armed", {"bar": bar}, ref))
-        self._armed = ref
+        self.append(draft)
+        self._armed = draft.key or ""
 
     def append(self, *drafts: Draft) -> None:
         """Write the entries as one transaction and return when they are safe. LiveError: none of

@@ -27,11 +27,12 @@ from mcl.broker.protocol import Bar, Broker, BrokerSnapshot, Fill, QualifiedCont
 from mcl.data.roll import gap
 from mcl.data.synthetic.watermark import watermark
 from mcl.live.journal import Draft, Journal
+from mcl.live.journal_records import SessionBegin, StateAdopted
 from mcl.live.roll_orders import declare
 from mcl.live.roll_state import ContractRoll
 from mcl.live.runner import Runner, SessionConfig
 from mcl.live.session_setup import Stage, stage_after_roll, with_history
-from mcl.live.session_state import SessionBook, book_of, carried_over
+from mcl.live.session_state import MOST_CARRIED, SessionBook, book_of
 from mcl.live.status_board import StatusBoard
 from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC
@@ -127,13 +128,15 @@ async def reconcile(
     book = book_of(journal.path, *session.terms, session.chain)
     clock = await broker.heartbeat()
     missed: list[Bar] = []
-    facts: dict[str, Any] = {}
+    compared: tuple[int, int] | None = None
     if not closing:
-        stage, missed, facts = await _history(broker, pinned, stage, book, session.tolerance, clock)
+        stage, missed, compared = await _history(
+            broker, pinned, stage, book, session.tolerance, clock
+        )
     snapshot = await _agreed(session, broker, book)
     leaving = await _leaving(broker, stage, book, pinned)
     if not book.started:
-        journal.append(Draft("begin", _facts(session, stage, pinned, broker, book, clock) | facts))
+        journal.append(_begin(session, stage, pinned, broker, book, clock, compared).draft())
         book.started = True
     status_board.mode = book.mode
     runner = Runner(session, broker, pinned, stage, journal, status_board, book, tell, leaving)
@@ -160,16 +163,14 @@ def adopted(book: SessionBook, error: Unexplained, stage: Stage, price: float) -
     ticks = round(price / book.tick_size, 6)
     if delta := theirs - book.ledger.holding.position:
         book.ledger.fill(delta, ticks, book.target.bracket)
-    body: dict[str, Any] = {
-        "ledger": book.ledger.state(),
-        "positions": error.snapshot.positions,
-        "executions": sorted(
-            {execution_root(fill.execution_id) for fill in error.snapshot.executions}
-        ),
-        "orders": [order.permanent_id for order in error.unknown.orders],
-        "what": error.unknown.report(),
-    }
-    return Draft("adopt", body)
+    roots = {execution_root(fill.execution_id) for fill in error.snapshot.executions}
+    return StateAdopted(
+        ledger=book.ledger.state(),
+        positions=error.snapshot.positions,
+        executions=tuple(sorted(roots)),
+        orders=tuple(order.permanent_id for order in error.unknown.orders),
+        what=error.unknown.report(),
+    ).draft()
 
 
 async def _leaving(
@@ -259,36 +260,45 @@ def _not_flat(session: SessionConfig, unknown: Unknown) -> LiveError:
     )
 
 
-def _facts(
+def _begin(
     session: SessionConfig,
     stage: Stage,
     pinned: QualifiedContract,
     broker: Broker,
     book: SessionBook,
     clock: int,
-) -> dict[str, Any]:
-    deployed = session.deployed
-    return {
-        "alias": deployed.alias,
-        "version": deployed.version,
-        "run_id": deployed.run_id,
-        "content_sha256": deployed.content_sha256,
-        "session": str(stage.date),
-        "contract": pinned.local_symbol,
-        "con_id": pinned.con_id,
-        "broker": session.broker.kind,
-        "account": session.broker.account,
-        "simulated": broker.simulated,
-        "max_position": session.limits.max_position,
-        "max_contracts": session.broker.max_contracts,
-        "guards_sha256": hashlib.sha256(
-            session.broker.guards.model_dump_json().encode()
-        ).hexdigest(),
-        "broker_equity_usd": broker.equity_usd(),
-        "broker_clock_ns": clock,
-        "warmup_rows": len(stage.warmup),
-        "synthetic": watermark(stage.warmup) or None,
-    } | carried_over(book)
+    compared: tuple[int, int] | None,
+) -> SessionBegin:
+    """`compared`: closes that both sides have, and those of them that differ."""
+    deployed, (common, differing) = session.deployed, compared or (None, None)
+    guards = session.broker.guards.model_dump_json().encode()
+    return SessionBegin(
+        broker=session.broker.kind,
+        account=session.broker.account,
+        alias=deployed.alias,
+        version=deployed.version,
+        run_id=deployed.run_id,
+        content_sha256=deployed.content_sha256,
+        session=str(stage.date),
+        contract=pinned.local_symbol,
+        con_id=pinned.con_id,
+        simulated=broker.simulated,
+        max_position=session.limits.max_position,
+        max_contracts=session.broker.max_contracts,
+        guards_sha256=hashlib.sha256(guards).hexdigest(),
+        broker_equity_usd=broker.equity_usd(),
+        broker_clock_ns=clock,
+        warmup_rows=len(stage.warmup),
+        synthetic=watermark(stage.warmup) or None,
+        history_bars=common,
+        history_differing=differing,
+        ledger=book.ledger.state(),
+        positions=book.open_positions,
+        refs=tuple(sorted(book.refs)[-MOST_CARRIED:]),
+        executions=tuple(sorted(book.executions)[-MOST_CARRIED:]),
+        adopted=tuple(sorted(book.adopted)),
+        move=book.pending_roll.state() if book.pending_roll else None,
+    )
 
 
 # ------------------------------------------------------------------------------------------ history
@@ -301,12 +311,12 @@ async def _history(
     book: SessionBook,
     tolerance: float,
     clock: int,
-) -> tuple[Stage, list[Bar], dict[str, Any]]:
+) -> tuple[Stage, list[Bar], tuple[int, int]]:
     """Compare the broker's closes with the stored ones of the same contract, then take what has
     closed since.
 
     Returns the stage whose warm-up has no gap, the bars that closed since the last one in the
-    journal, and facts for the journal.
+    journal, and how many closes were compared and differ.
     """
     warmup, interval = stage.warmup, stage.warmup.interval
     last = int(warmup.close_time[-1])
@@ -335,7 +345,7 @@ async def _history(
         )
     last_close = book.bars[-1].close_time if book.bars else int(stage.warmup.close_time[-1])
     missed = [bar for bar in history if last_close < bar.close_time <= min(clock, stage.close_ns)]
-    return stage, missed, {"history_held": compared, "history_differing": different}
+    return stage, missed, (compared, different)
 
 
 def _agreeing(stage: Stage, history: tuple[Bar, ...], tolerance: float) -> tuple[int, int]:

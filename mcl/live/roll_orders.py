@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mcl.base.errors import GuardError, Halt, Rejected
 from mcl.engine.decision import NO_BRACKET
-from mcl.live.journal import Draft
+from mcl.live.journal_records import RollBegun
 from mcl.live.roll_state import IN, OUT, PendingRoll
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def declare(runner: Runner) -> None:
     ref = runner.reference(f"roll{book.repairs}")
     pending_roll.refs.add(ref)
     runner.journal.append(
-        Draft(
-            "roll",
-            {"bar": runner.bars, "position": book.ledger.holding.position, **pending_roll.state()},
-            ref,
-        )
+        RollBegun(
+            bar=runner.bars,
+            position=book.ledger.holding.position,
+            **pending_roll.state()._asdict(),
+        ).draft(ref)
     )
     book.refs.add(ref)
     book.pending_roll = pending_roll

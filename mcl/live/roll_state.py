@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from mcl.broker.protocol import Fill
 from mcl.data.bars import Bars
 from mcl.engine.account import FLAT, Holding, Ledger, rolled
 from mcl.engine.decision import NO_BRACKET, Bracket, sign
+from mcl.live.journal_records import RollState
 from mcl.market import calendar
 from mcl.market.instruments import Contract
 
@@ -76,31 +76,29 @@ class PendingRoll:
     last: dict[str, int] = field(default_factory=dict)  # time of its last fill, ns
 
     @classmethod
-    def of(cls, state: dict[str, Any]) -> PendingRoll:
-        """From the entry of a journal."""
-        counted, worth = (
-            Counter({str(s): int(q) for s, q in state["quantity"].items()}),
-            dict(state["worth"]),
-        )
+    def of(cls, state: RollState) -> PendingRoll:
+        """From the record of a journal."""
         return cls(
-            state["from"],
-            state["to"],
-            float(state["gap_ticks"]),
-            set(state["refs"]),
-            counted,
-            worth,
-            dict(state["last"]),
+            outgoing=state.outgoing,
+            incoming=state.incoming,
+            gap_ticks=state.gap_ticks,
+            refs=set(state.refs),
+            quantity=Counter(state.quantity),
+            worth=dict(state.worth),
+            last=dict(state.last),
         )
 
-    def state(self) -> dict[str, Any]:
-        """Plain values for a journal."""
-        fields = {
-            "from": self.outgoing,
-            "to": self.incoming,
-            "gap_ticks": self.gap_ticks,
-            "refs": sorted(self.refs),
-        }
-        return fields | {"quantity": dict(self.quantity), "worth": self.worth, "last": self.last}
+    def state(self) -> RollState:
+        """For a record of the journal."""
+        return RollState(
+            outgoing=self.outgoing,
+            incoming=self.incoming,
+            gap_ticks=self.gap_ticks,
+            refs=tuple(sorted(self.refs)),
+            quantity=dict(self.quantity),
+            worth=dict(self.worth),
+            last=dict(self.last),
+        )
 
     @property
     def has_filled(self) -> bool:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,20 @@ from mcl.engine.account import Holding, Money
 from mcl.engine.backtest import plan
 from mcl.engine.decision import NO_BRACKET, Account, Intent, Target, decide
 from mcl.live.bar_window import Window
-from mcl.live.journal import Draft, Journal
+from mcl.live.journal import Journal
+from mcl.live.journal_records import (
+    BarClosed,
+    Decided,
+    FillBooked,
+    FillCorrected,
+    OrderIntent,
+    OrderRefused,
+    OrderTimed,
+    ProtectiveIntent,
+    ReferenceAnswered,
+    ReferenceArmed,
+    RollGivenUp,
+)
 from mcl.live.roll_orders import execute_roll
 from mcl.live.session_setup import Stage
 from mcl.live.session_state import Chain, SessionBook, give_up
@@ -230,10 +242,9 @@ class Runner:
             self._show(bar)
             self.status_board.account = self._agreed(await self.broker.account(self.pinned))
             if not self.session.replay or self.session.broker.replay.speed:
-                self.journal.arm(
-                    reference(self.session.deployed, self.stage, bar.close_time + self.interval_ns),
-                    self.bars,
-                )
+                following = bar.close_time + self.interval_ns
+                ref = reference(self.session.deployed, self.stage, following)
+                self.journal.arm(ReferenceArmed(bar=self.bars).draft(ref))
         self.tell(self.bars)
 
     def _decide(self, bar: Bar, act: bool) -> tuple[Target, str]:
@@ -249,19 +260,19 @@ class Runner:
         why = self._held_back(bar, account, target, act)
         ledger.adopt(account, target)
         drafts = [
-            Draft("bar", bar._asdict(), str(bar.close_time)),
-            self._decision(bar, account, target, why),
+            BarClosed(**bar._asdict()).draft(str(bar.close_time)),
+            self._decision(bar, account, target, why).draft(str(bar.close_time)),
         ]
         ref = "" if why else reference(self.session.deployed, self.stage, bar.close_time)
         if ref:
-            body = {
-                "bar": self.bars,
-                "from": account.position,
-                "to": target.position,
-                "clock": self.broker.now(),
-                **_distances(target),
-            }
-            drafts.append(Draft("order", body, ref))
+            order = OrderIntent(
+                bar=self.bars,
+                before=account.position,
+                after=target.position,
+                clock=self.broker.now(),
+                **target.bracket._asdict(),
+            )
+            drafts.append(order.draft(ref))
             self.book.refs.add(ref)
         self.journal.append(*drafts)
         self.book.target, self.bars = target, self.bars + 1
@@ -304,26 +315,7 @@ class Runner:
             return f"late: known {(self.broker.now() - bar.close_time) / NS:.0f} s after its close"
         return "paused" if self.status_board.mode is Mode.PAUSED else ""
 
-    def _decision(self, bar: Bar, account: Account, target: Target, why: str) -> Draft:
-        body: dict[str, Any] = {
-            "bar": self.bars,
-            "position": account.position,
-            "equity_usd": account.equity_usd,
-        }
-        body |= {"wanted": finite(self.intent.wanted)}
-        body |= dict(zip(("signal", "scale"), self.factors, strict=True)) | {
-            "target": target.position,
-            "block": target.block,
-            **_distances(target),
-        }
-        body |= {"close_delay_sec": finite(self.broker.timing.close_delay_sec)}
-        body |= {
-            "locked": target.locked,
-            "halted": target.halted,
-            "stopped": target.stopped,
-            "mode": self.status_board.mode,
-            "held_back": why,
-        }
+    def _decision(self, bar: Bar, account: Account, target: Target, why: str) -> Decided:
         row = {
             "time": bar.close_time,
             "close": bar.close,
@@ -334,7 +326,25 @@ class Runner:
         self.status_board.decisions.append(
             row | {"target": target.position, "block": block, "reason": why or "sent"}
         )
-        return Draft("decision", body | {"ledger": self.book.ledger.state()}, str(bar.close_time))
+        signal, scale = self.factors
+        return Decided(
+            bar=self.bars,
+            position=account.position,
+            equity_usd=account.equity_usd,
+            wanted=self.intent.wanted,
+            signal=signal,
+            scale=scale,
+            target=target.position,
+            block=target.block,
+            **target.bracket._asdict(),
+            close_delay_sec=self.broker.timing.close_delay_sec,
+            locked=target.locked,
+            halted=target.halted,
+            stopped=target.stopped,
+            mode=self.status_board.mode,
+            held_back=why,
+            ledger=self.book.ledger.state(),
+        )
 
     def _show(self, bar: Bar) -> None:
         status, ledger = self.status_board, self.book.ledger
@@ -364,9 +374,7 @@ class Runner:
             await self.broker.trade_to(self.pinned, target, ref)
         except GuardError as refusal:
             self.status_board.counters["refused"] += 1
-            self.journal.append(
-                Draft("refused", {"bar": self.bars - 1, "why": refusal.message}, ref)
-            )
+            self.journal.append(OrderRefused(bar=self.bars - 1, why=refusal.message).draft(ref))
             self.status_board.alert("warning", "GUARD", refusal.message)
             await self.account_for_fills()  # a reversal has closed what was held
             return
@@ -378,24 +386,19 @@ class Runner:
     def _timed(self, ref: str) -> None:
         if self.broker.timing.reaction_ms == self.broker.timing.reaction_ms:
             self.status_board.latencies_ms.append(self.broker.timing.reaction_ms)
-            self.journal.append(
-                Draft(
-                    "sent",
-                    {"bar": self.bars - 1, "latency_ms": self.broker.timing.reaction_ms},
-                    ref,
-                )
-            )
+            latency_ms = self.broker.timing.reaction_ms
+            self.journal.append(OrderTimed(bar=self.bars - 1, latency_ms=latency_ms).draft(ref))
 
     async def secure(self, contract: QualifiedContract, holding: Holding) -> None:
         """Make sure that the holding has its protection, and that nothing else of ours works."""
         if not self.broker.protected(contract):
-            ref = self.repair("protect", {"position": holding.position})
+            ref = self.repair("protect", position=holding.position)
             await self.broker.protect(contract, ref)
             self.answered(ref)
 
     def answered(self, ref: str) -> None:
         """Nothing that was sent under this reference is on its way any more."""
-        self.journal.append(Draft("answered", {"bar": self.bars}, ref))
+        self.journal.append(ReferenceAnswered(bar=self.bars).draft(ref))
 
     async def flatten(self, word: str) -> str:
         """End with nothing held and no own order; returns the sentence that says so. BrokerError:
@@ -418,7 +421,7 @@ class Runner:
 
     async def _close_out(self, pinned: QualifiedContract, word: str) -> str:
         position = self.book.positions[pinned.local_symbol]
-        ref = self.repair(word, {"from": position, "to": 0, "symbol": pinned.local_symbol})
+        ref = self.repair(word, before=position, after=0, symbol=pinned.local_symbol)
         cancelled = await self.broker.close_out(pinned, ref)
         await self.account_for_fills()
         self.answered(ref)
@@ -455,18 +458,28 @@ class Runner:
     def _give_up(self, word: str) -> None:
         """A roll of which something has filled is not finished: a person wants to be flat."""
         if self.book.pending_roll is not None and self.book.pending_roll.has_filled:
-            self.journal.append(Draft("roll", {"bar": self.bars, "given_up": word}))
+            self.journal.append(RollGivenUp(bar=self.bars, command=word).draft())
             give_up(self.book)
 
     def reference(self, what: str) -> str:
         """Of an order of this session that no decision asked for."""
         return f"{prefix(self.session.deployed, self.stage)}-{what}"
 
-    def repair(self, word: str, body: dict[str, Any]) -> str:
+    def repair(
+        self,
+        word: str,
+        position: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        symbol: str | None = None,
+    ) -> str:
         """Write down an order that no decision asked for; returns its reference."""
         self.book.repairs += 1
         ref = self.reference(f"{word}{self.book.repairs}")
-        self.journal.append(Draft("protect", {"bar": self.bars, "why": word} | body, ref))
+        intent = ProtectiveIntent(
+            bar=self.bars, why=word, position=position, before=before, after=after, symbol=symbol
+        )
+        self.journal.append(intent.draft(ref))
         self.book.refs.add(ref)
         return ref
 
@@ -506,9 +519,8 @@ class Runner:
                     f" {fill.price} ({fill.execution_id})"
                 )
                 raise Uncertain(sentence)
-            self.journal.append(
-                Draft("fill", fill._asdict() | {"bar": self.bars}, fill.execution_id)
-            )
+            booked = FillBooked(**fill._asdict(), bar=self.bars)
+            self.journal.append(booked.draft(fill.execution_id))
             self.book.take(fill)
             self.status_board.fills.append(fill)
             self.status_board.counters["fills"] += 1
@@ -519,9 +531,8 @@ class Runner:
         was = self.book.correction(fill)
         if was is None:
             return
-        self.journal.append(
-            Draft("correct", fill._asdict() | {"bar": self.bars, "was": was}, fill.execution_id)
-        )
+        corrected = FillCorrected(**fill._asdict(), bar=self.bars, was=was)
+        self.journal.append(corrected.draft(fill.execution_id))
         self.book.correct(fill, was)
         self.status_board.alert(
             "warning",
@@ -550,7 +561,3 @@ def reference(deployed: Deployable, stage: Stage, close_time: int) -> str:
     """
     minute = np.datetime64(close_time, "ns").astype("datetime64[m]").item()
     return f"{prefix(deployed, stage)}-{minute:%d%H%M}"
-
-
-def _distances(target: Target) -> dict[str, float]:
-    return target.bracket._asdict()

@@ -8,9 +8,8 @@ server is a world of its own and carries nothing.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,9 +17,10 @@ from typing import Any, Literal, NamedTuple
 from mcl.broker.fills import decision_of, execution_root
 from mcl.broker.guards import GateHistory
 from mcl.broker.protocol import Bar, Fill
-from mcl.engine.account import Guard, Holding, Ledger, Money
-from mcl.engine.decision import NO_TARGET, Bracket, Target
+from mcl.engine.account import Ledger, Money
+from mcl.engine.decision import NO_TARGET, Target
 from mcl.live.journal import Entry, read
+from mcl.live.journal_records import RollGivenUp, ledger_state, record_of
 from mcl.live.roll_state import PendingRoll
 from mcl.live.status import Mode
 
@@ -213,18 +213,6 @@ def chain_of(path: Path) -> Chain | None:
     return (body.get("broker"), body.get("account")) if entries else None
 
 
-def carried_over(book: SessionBook) -> dict[str, Any]:
-    """The state with which a journal begins: enough to need no other file."""
-    return {
-        "ledger": book.ledger.state(),
-        "positions": book.open_positions,
-        "refs": sorted(book.refs)[-MOST_CARRIED:],
-        "executions": sorted(book.executions)[-MOST_CARRIED:],
-        "adopted": sorted(book.adopted),
-        **({"move": book.pending_roll.state()} if book.pending_roll else {}),
-    }
-
-
 def _read_into(book: SessionBook, entries: Iterable[Entry]) -> None:
     for entry in entries:
         read_into(book, entry)
@@ -237,72 +225,65 @@ def empty_book(money: Money, tick_size: float) -> SessionBook:
 
 def read_into(book: SessionBook, entry: Entry) -> None:
     """Add one entry of a journal to the book."""
-    _READERS.get(entry.kind, _skip)(book, entry)
+    reader = _READERS.get(entry.kind)
+    # a decision that no ledger follows is one of a journal written by hand
+    if reader is not None and not (entry.kind == "decision" and "ledger" not in entry.body):
+        reader(book, record_of(entry), entry)
 
 
-def _skip(_book: SessionBook, _entry: Entry) -> None: ...
-
-
-def _begin(book: SessionBook, entry: Entry) -> None:
+def _begin(book: SessionBook, begin: Any, _entry: Entry) -> None:
     if not book.started:
-        book.history = GateHistory(start_usd=_nan(entry.body.get("broker_equity_usd")))
+        book.history = GateHistory(start_usd=begin.broker_equity_usd)
         book.unanswered.clear()
-    if not book.started and "ledger" in entry.body:
-        _snapshot(book, entry.body)
-        book.positions = Counter(entry.body["positions"])
-        book.refs, book.executions = set(entry.body["refs"]), set(entry.body["executions"])
-        book.adopted = set(entry.body["adopted"])
-        book.pending_roll = PendingRoll.of(entry.body["move"]) if "move" in entry.body else None
+    if not book.started and begin.ledger is not None:
+        book.ledger = Ledger.restored(book.ledger.money, begin.ledger)
+        book.positions = Counter(begin.positions)
+        book.refs, book.executions = set(begin.refs), set(begin.executions)
+        book.adopted = set(begin.adopted)
+        book.pending_roll = PendingRoll.of(begin.move) if begin.move is not None else None
     book.started = True
 
 
-def _bar(book: SessionBook, entry: Entry) -> None:
-    book.bars.append(Bar(**entry.body))
+def _bar(book: SessionBook, closed: Any, _entry: Entry) -> None:
+    book.bars.append(closed.bar)
 
 
-def _decision(book: SessionBook, entry: Entry) -> None:
-    body = entry.body
-    if "ledger" not in body:
-        return
-    # version 0.1 has written no `trail_ticks`
-    bracket = Bracket(**{name: _nan(body.get(name)) for name in Bracket._fields})
-    book.target = Target(
-        position=body["target"],
-        bracket=bracket,
-        block=body["block"],
-        locked=body["locked"],
-        halted=body["halted"],
-        stopped=body["stopped"],
-    )
-    _snapshot(book, body)
+def _decision(book: SessionBook, decided: Any, _entry: Entry) -> None:
+    book.target = decided.decision
+    book.ledger = Ledger.restored(book.ledger.money, decided.ledger)
 
 
-def _snapshot(book: SessionBook, body: dict[str, Any]) -> None:
-    book.ledger = ledger_from(book.ledger.money, body["ledger"])
+def _armed(book: SessionBook, _armed: Any, entry: Entry) -> None:
+    book.refs.add(decision_of(str(entry.key)))
 
 
-def _order(book: SessionBook, entry: Entry) -> None:
+def _order(book: SessionBook, order: Any, entry: Entry) -> None:
+    ref = _sent(book, entry, order.after - order.before)
+    book.history.ordered(ref, order.before, order.after, order.clock)
+
+
+def _protect(book: SessionBook, order: Any, entry: Entry) -> None:
+    book.repairs += 1
+    closes = order.before is not None and order.after is not None
+    _sent(book, entry, order.after - order.before if closes else None)
+
+
+def _sent(book: SessionBook, entry: Entry, quantity: int | None) -> str:
+    """From here on orders of this reference may be at the broker."""
     ref = decision_of(str(entry.key))
     book.refs.add(ref)
-    book.repairs += entry.kind in ("protect", "roll")
-    if entry.kind != "armed":
-        has_quantity = "from" in entry.body and "to" in entry.body and entry.kind != "roll"
-        book.unanswered[ref] = Sent(
-            entry.at_ns, entry.body["to"] - entry.body["from"] if has_quantity else None
-        )
-    if entry.kind == "order":
-        book.history.ordered(ref, entry.body)
-    if "ledger" in entry.body:
-        _snapshot(book, entry.body)
+    book.unanswered[ref] = Sent(entry.at_ns, quantity)
+    return ref
 
 
-def _roll(book: SessionBook, entry: Entry) -> None:
+def _roll(book: SessionBook, roll: Any, entry: Entry) -> None:
     """Read a roll as written before its first leg left, or that a person ended it half way."""
-    if "given_up" in entry.body:
+    if isinstance(roll, RollGivenUp):
         give_up(book)
         return
-    _order(book, entry)
-    book.pending_roll = PendingRoll.of(entry.body)
+    book.repairs += 1
+    _sent(book, entry, None)
+    book.pending_roll = PendingRoll.of(roll.roll)
 
 
 def give_up(book: SessionBook) -> None:
@@ -311,59 +292,52 @@ def give_up(book: SessionBook) -> None:
         book.pending_roll = None
 
 
-def _fill(book: SessionBook, entry: Entry) -> None:
-    fill = _fill_of(entry)
-    book.history.filled(fill.ref)
-    book.take(fill)
+def _fill(book: SessionBook, booked: Any, _entry: Entry) -> None:
+    book.history.filled(booked.ref)
+    book.take(booked.fill)
 
 
-def _fill_of(entry: Entry) -> Fill:
-    body = {name: entry.body[name] for name in Fill._fields}
-    return Fill(**body | {"commission_usd": _nan(body["commission_usd"])})
-
-
-def _adopt(book: SessionBook, entry: Entry) -> None:
-    _snapshot(book, entry.body)
-    book.positions = Counter(entry.body["positions"])
-    book.executions |= set(entry.body["executions"])
-    book.adopted |= set(entry.body["orders"])
+def _adopt(book: SessionBook, adopted: Any, _entry: Entry) -> None:
+    book.ledger = Ledger.restored(book.ledger.money, adopted.ledger)
+    book.positions = Counter(adopted.positions)
+    book.executions |= set(adopted.executions)
+    book.adopted |= set(adopted.orders)
     book.pending_roll = None  # its state is what was taken over
 
 
-def _command(book: SessionBook, entry: Entry) -> None:
-    word = entry.body["word"]
-    book.mode = MODES.get(word, book.mode)
-    book.closing = word if word in CLOSING else book.closing
+def _command(book: SessionBook, command: Any, _entry: Entry) -> None:
+    book.mode = MODES.get(command.word, book.mode)
+    book.closing = command.word if command.word in CLOSING else book.closing
 
 
-def _answered(book: SessionBook, entry: Entry) -> None:
+def _answered(book: SessionBook, _answer: Any, entry: Entry) -> None:
     book.unanswered.pop(str(entry.key), None)
 
 
-def _refused(book: SessionBook, entry: Entry) -> None:
-    _answered(book, entry)
+def _refused(book: SessionBook, refusal: Any, entry: Entry) -> None:
+    _answered(book, refusal, entry)
     book.history.refused(str(entry.key))
 
 
-def _reject(book: SessionBook, _entry: Entry) -> None:
+def _reject(book: SessionBook, _reject: Any, _entry: Entry) -> None:
     book.history.rejects += 1
 
 
-def _flat(book: SessionBook, _entry: Entry) -> None:
+def _flat(book: SessionBook, _done: Any, _entry: Entry) -> None:
     book.closing = ""
 
 
-def _correct(book: SessionBook, entry: Entry) -> None:
-    book.correct(_fill_of(entry), float(entry.body["was"]))
+def _correct(book: SessionBook, corrected: Any, _entry: Entry) -> None:
+    book.correct(corrected.fill, corrected.was)
 
 
-_READERS = {
+_READERS: dict[str, Callable[[SessionBook, Any, Entry], None]] = {
     "begin": _begin,
     "bar": _bar,
     "decision": _decision,
-    "armed": _order,
+    "armed": _armed,
     "order": _order,
-    "protect": _order,
+    "protect": _protect,
     "roll": _roll,
     "answered": _answered,
     "refused": _refused,
@@ -376,13 +350,6 @@ _READERS = {
 }
 
 
-def ledger_from(money: Money, state: dict[str, Any]) -> Ledger:
+def ledger_from(money: Money, body: dict[str, Any]) -> Ledger:
     """The ledger that wrote this state into a journal, where null means NaN."""
-    holding, guard = (
-        {name: _nan(value) for name, value in state[part].items()} for part in ("holding", "guard")
-    )
-    return Ledger(money, Holding(**holding), Guard(**guard), float(state["equity"]))
-
-
-def _nan(value: Any) -> Any:
-    return math.nan if value is None else value
+    return Ledger.restored(money, ledger_state(body))

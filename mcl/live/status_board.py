@@ -15,7 +15,8 @@ from mcl.base.alert import Alert, Severity
 from mcl.broker.protocol import BrokerAccount, Fill, WorkingOrder
 from mcl.config import schema
 from mcl.data.synthetic.watermark import watermark
-from mcl.live.journal import Draft, Journal
+from mcl.live.journal import Journal
+from mcl.live.journal_records import AlertRaised, StateEntered
 from mcl.live.session_setup import Stage
 from mcl.live.status import Mode, State, Status
 from mcl.promotion.load import Deployable
@@ -65,7 +66,9 @@ class StatusBoard:
             return
         changed, self.state, self.why = state is not self.state, state, why
         if changed:
-            self.journal.append(Draft("state", {"state": state.lower(), "why": why}))
+            self.journal.append(
+                StateEntered(state=state.lower(), why=why, bars=None, ledger=None).draft()
+            )
             log.info("%s: %s", state, why)
         if state is State.HALTED:
             self.alert("critical", "HALTED", why)
@@ -76,9 +79,7 @@ class StatusBoard:
         alert = Alert(time.time_ns(), severity, code, sentence)
         self.alerts.append(alert)
         self.counters["alerts"] += 1
-        self.journal.append(
-            Draft("alert", {"severity": severity, "code": code, "sentence": sentence})
-        )
+        self.journal.append(AlertRaised(severity=severity, code=code, sentence=sentence).draft())
         for watcher in self.watchers:
             try:
                 watcher(alert)

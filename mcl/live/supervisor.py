@@ -43,7 +43,15 @@ from mcl.base.errors import (
 from mcl.broker.guards import PreTradeGate, expected_downtime
 from mcl.broker.protocol import Broker
 from mcl.live.health import HealthMonitor
-from mcl.live.journal import Draft, Journal
+from mcl.live.journal import Journal
+from mcl.live.journal_records import (
+    CloseDone,
+    CommandAccepted,
+    MarginAnswer,
+    OrderRejected,
+    StateEntered,
+    begin_of_account,
+)
 from mcl.live.pending_requests import PendingRequests
 from mcl.live.reconcile import Unexplained, adopted, reconcile
 from mcl.live.runner import Runner, SessionConfig
@@ -110,7 +118,7 @@ class Supervisor:
         self.gate = gate or gate_of(session)
         self._wait = wait
         self._health = HealthMonitor(session, self.gate, self.status_board)
-        self.gate.rejecting = lambda message: journal.append(Draft("reject", {"said": message}))
+        self.gate.rejecting = lambda message: journal.append(OrderRejected(message=message).draft())
         self.gate.weighing = self._margin
         self._requests = PendingRequests()
         self._closing: asyncio.Future[None] | None = None  # while a position is being closed
@@ -131,7 +139,7 @@ class Supervisor:
 
     def _margin(self, what_if: dict[str, Any]) -> None:
         """Write down what the broker says that an order would need, whether it is sent or not."""
-        self._journal.append(Draft("margin", what_if))
+        self._journal.append(MarginAnswer.of(what_if).draft())
         figures = (what_if[name] for name in ("initial_usd", "maintenance_usd", "equity_usd"))
         log.info(
             "margin after %s, in USD: initial %.2f, maintenance %.2f, equity %.2f",
@@ -156,7 +164,7 @@ class Supervisor:
                 f"there is nothing to adopt: the session is {status.state}",
                 "adopt answers a session that is HALTED",
             )
-        self._journal.append(Draft("command", {"word": word, "who": who, "why": why}))
+        self._journal.append(CommandAccepted(word=word, who=who, why=why).draft())
         status.alert("info", "COMMAND", f"{who} said {word}: {why}")
         # at once, and in the order in which it was said: a bar may be waiting for its turn
         status.mode = MODES.get(word, status.mode)
@@ -174,7 +182,7 @@ class Supervisor:
 
     def request(self, word: Command, who: str) -> None:
         """The same from a signal handler: nothing is awaited."""
-        self._journal.append(Draft("command", {"word": word, "who": who, "why": "signal"}))
+        self._journal.append(CommandAccepted(word=word, who=who, why="signal").draft())
         self.status_board.mode = MODES.get(word, self.status_board.mode)
         if word == "kill" and not self.kill_file.exists():
             self.kill_file.write_text(f"{who}\n")
@@ -229,10 +237,9 @@ class Supervisor:
                 self.request("kill", "the file KILL")
 
     def _end(self, why: str, state: str) -> None:
-        ledger = {"ledger": self._runner.book.ledger.state()} if self._runner else {}
-        self._journal.append(
-            Draft("state", {"state": state, "why": why, "bars": self.status_board.bars} | ledger)
-        )
+        ledger = self._runner.book.ledger.state() if self._runner else None
+        bars = self.status_board.bars
+        self._journal.append(StateEntered(state=state, why=why, bars=bars, ledger=ledger).draft())
         self.status_board.state, self.status_board.why, self.status_board.connected = (
             State.STOPPED,
             why,
@@ -426,10 +433,7 @@ class Supervisor:
         book = book_of(self._journal.path, *self.session.terms, self.session.chain)
         if not book.started:
             self._journal.append(
-                Draft(
-                    "begin",
-                    {"broker": self.session.broker.kind, "account": self.session.broker.account},
-                )
+                begin_of_account(self.session.broker.kind, self.session.broker.account).draft()
             )
         prices = [fill.price for fill in error.unknown.executions]
         price = (
@@ -476,7 +480,7 @@ class Supervisor:
             self._closing = None
             closing.set_result(None)
         self._failures = 0
-        self._journal.append(Draft("flat", {"word": word, "said": message}))
+        self._journal.append(CloseDone(word=word, message=message).draft())
         if self._requests.word == "kill":
             raise LiveError(f"killed: {message}", f"remove {self.kill_file} to trade again")
         then = "; paused until resume" if self.status_board.mode is Mode.PAUSED else ""
@@ -526,9 +530,7 @@ class Supervisor:
         if sentence and "loss" not in self._health.warned:
             self._health.warned.add("loss")
             self.status_board.alert("critical", "SESSION_LOSS", sentence)
-            self._journal.append(
-                Draft("command", {"word": "flatten", "who": "guard", "why": sentence})
-            )
+            self._journal.append(CommandAccepted(word="flatten", who="guard", why=sentence).draft())
             self.status_board.mode = MODES["flatten"]
             self._requests.add("flatten")
 

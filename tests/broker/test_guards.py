@@ -248,10 +248,10 @@ def test_the_start_refuses_limits_under_which_nothing_could_turn_around() -> Non
 
 def test_what_the_guards_count_goes_on_from_a_journal() -> None:
     history = GateHistory(start_usd=1000.0, rejects=1)
-    history.ordered("a", {"from": 1, "to": -1, "clock": NOON})
-    history.ordered("b", {"from": -1, "to": 1, "clock": NOON})
+    history.ordered("a", before=1, after=-1, clock=NOON)
+    history.ordered("b", before=-1, after=1, clock=NOON)
     history.refused("b")
-    history.ordered("c", {"from": 0, "to": 1, "clock": NOON})
+    history.ordered("c", before=0, after=1, clock=NOON)
     history.refused("c")
     judge = gate(max_orders_per_hour=3, max_rejects=2, max_session_loss_usd=100.0)
     judge.resume(history)

@@ -4,7 +4,6 @@ what the kernel decided.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 
@@ -45,7 +44,7 @@ def test_ledger_and_decide_repeat_the_kernel(flow: Flow) -> None:
         assert (ledger.equity, ledger.holding.position) == (result.equity[i], result.position[i])
         assert (target.position, target.block) == (result.target[i], result.block[i])
         # as after a crash at any bar
-        ledger = Ledger.restored(money, json.loads(json.dumps(ledger.state())))
+        ledger = Ledger.restored(money, ledger.state())
     assert len(decide.signatures) == 1  # live and every test above ran the one compiled function
 
 

@@ -5,7 +5,6 @@ levels of the backtest.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -385,7 +384,7 @@ def test_the_legs_of_a_short_settle_without_their_slippage() -> None:
     assert move.bracket(ledger.holding, 1.0)[:2] == (101.0, 99.0)  # 6,137 - 6,036 and 6,036 - 5,937
     move.take(Fill("2", 0, NEW, -1, 60.36, 0.5, "target", "a/in"), 6_036.0)
     assert move.whole(-1)
-    assert PendingRoll.of(json.loads(json.dumps(move.state()))) == move
+    assert PendingRoll.of(move.state()) == move
     move.settle(ledger)
     assert ledger.holding[:6] == (-1, 6_050.0 - 6_001.0 + 6_036.0, 3, 6_087.0, 6_137.0, 5_937.0)
 
