@@ -62,7 +62,7 @@ class RollState(NamedTuple):
     last: dict[str, int]
 
 
-JSON_NAMES = {RollState: {"outgoing": "from", "incoming": "to"}}
+JSON_NAMES: dict[type, dict[str, str]] = {RollState: {"outgoing": "from", "incoming": "to"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionBegin(Record):
+class SessionStart(Record):
     """The version, the contract and the account of a session, and what it took over."""
 
     kind = "begin"
@@ -126,13 +126,13 @@ class SessionBegin(Record):
     move: Annotated[RollState | None, LACKED]
 
 
-def begin_of_account(broker: str, account: str) -> SessionBegin:
+def start_of_account(broker: str, account: str) -> SessionStart:
     """The begin of a session whose state a person is about to take over."""
-    return SessionBegin.of({"broker": broker, "account": account})
+    return SessionStart.of({"broker": broker, "account": account})
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarClosed(Record):
+class BarRecord(Record):
     """A bar that was decided on."""
 
     kind = "bar"
@@ -149,7 +149,7 @@ class BarClosed(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decided(Record):
+class DecisionRecord(Record):
     """A decision, the account that it was made of, and the ledger after it."""
 
     kind = "decision"
@@ -185,7 +185,7 @@ class Decided(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceArmed(Record):
+class ArmedReference(Record):
     """The reference that the next order will have."""
 
     kind = "armed"
@@ -222,7 +222,7 @@ class ProtectiveIntent(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrderTimed(Record):
+class OrderTiming(Record):
     """How fast an order left."""
 
     kind = "sent"
@@ -231,7 +231,7 @@ class OrderTimed(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceAnswered(Record):
+class ReferenceAnswer(Record):
     """Nothing that was sent under this reference is on its way any more."""
 
     kind = "answered"
@@ -254,7 +254,7 @@ class MarginAnswer(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrderRefused(Record):
+class OrderRefusal(Record):
     """A guard let nothing be opened."""
 
     kind = "refused"
@@ -263,7 +263,7 @@ class OrderRefused(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrderRejected(Record):
+class OrderRejection(Record):
     """The broker refused an order."""
 
     kind = "reject"
@@ -271,10 +271,7 @@ class OrderRejected(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillBooked(Record):
-    """An execution that is part of the account from here on."""
-
-    kind = "fill"
+class _Execution(Record):
     execution_id: str
     time: int
     symbol: str
@@ -291,7 +288,14 @@ class FillBooked(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillCorrected(FillBooked):
+class FillRecord(_Execution):
+    """An execution that is part of the account from here on."""
+
+    kind = "fill"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillCorrection(_Execution):
     """The exchange has changed the price of an execution that is part of the account."""
 
     kind = "correct"
@@ -299,7 +303,7 @@ class FillCorrected(FillBooked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollBegun(Record):
+class RollStart(Record):
     """A roll before its first leg leaves, by every attempt anew."""
 
     kind = "roll"
@@ -319,7 +323,7 @@ class RollBegun(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollGivenUp(Record):
+class RollEnd(Record):
     """A person has ended a roll half way; the command that did."""
 
     kind = "roll"
@@ -328,7 +332,7 @@ class RollGivenUp(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StateAdopted(Record):
+class Adoption(Record):
     """What an operator took over from the broker."""
 
     kind = "adopt"
@@ -340,7 +344,7 @@ class StateAdopted(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommandAccepted(Record):
+class CommandRecord(Record):
     """A command, before it acts."""
 
     kind = "command"
@@ -350,7 +354,7 @@ class CommandAccepted(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CloseDone(Record):
+class CloseOutcome(Record):
     """The outcome of a command to close."""
 
     kind = "flat"
@@ -359,7 +363,7 @@ class CloseDone(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StateEntered(Record):
+class StateChange(Record):
     """The state of the session, with the reason; at its end with the number of bars and the
     ledger.
     """
@@ -372,7 +376,7 @@ class StateEntered(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlertRaised(Record):
+class AlertRecord(Record):
     """An alert, as it was told to every channel."""
 
     kind = "alert"
@@ -381,11 +385,13 @@ class AlertRaised(Record):
     sentence: str
 
 
-def _subclasses(record: type[Record]) -> list[type[Record]]:
-    return [each for child in record.__subclasses__() for each in (child, *_subclasses(child))]
+def _shapes(record: type[Record]) -> list[type[Record]]:
+    """All classes below it that have a kind."""
+    below = [shape for child in record.__subclasses__() for shape in _shapes(child)]
+    return [record, *below] if "kind" in vars(record) else below
 
 
-RECORDS: tuple[type[Record], ...] = tuple(_subclasses(Record))
+RECORDS: tuple[type[Record], ...] = tuple(_shapes(Record))
 
 
 def ledger_state(body: Mapping[str, Any]) -> LedgerState:
@@ -406,9 +412,18 @@ def record_of(entry: Entry) -> Record:
     return shape.of(entry.body)
 
 
-@cache
-def _layout(record: type[Record]) -> tuple[tuple[str, str, Any, bool], ...]:
+Layout = tuple[tuple[str, str, Any, bool], ...]
+_LAYOUTS: dict[str, Layout] = {}
+
+
+def _layout(record: type[Record]) -> Layout:
     """Name, JSON name, type, and whether a body may lack it, of each field."""
+    if record.__name__ not in _LAYOUTS:
+        _LAYOUTS[record.__name__] = _layout_of(record)
+    return _LAYOUTS[record.__name__]
+
+
+def _layout_of(record: type[Record]) -> Layout:
     hints, layout = get_type_hints(record, include_extras=True), []
     for each in fields(record):
         hint, key = hints[each.name], Key()
@@ -418,9 +433,8 @@ def _layout(record: type[Record]) -> tuple[tuple[str, str, Any, bool], ...]:
     return tuple(layout)
 
 
-@cache
-def _required(record: type[Record]) -> frozenset[str]:
-    return frozenset(key for _, key, _, may_lack in _layout(record) if not may_lack)
+def _required(record: type[Record]) -> set[str]:
+    return {key for _, key, _, may_lack in _layout(record) if not may_lack}
 
 
 @cache

@@ -27,7 +27,7 @@ from mcl.broker.protocol import Bar, Broker, BrokerSnapshot, Fill, QualifiedCont
 from mcl.data.roll import gap
 from mcl.data.synthetic.watermark import watermark
 from mcl.live.journal import Draft, Journal
-from mcl.live.journal_records import SessionBegin, StateAdopted
+from mcl.live.journal_records import Adoption, SessionStart
 from mcl.live.roll_orders import declare
 from mcl.live.roll_state import ContractRoll
 from mcl.live.runner import Runner, SessionConfig
@@ -164,7 +164,7 @@ def adopted(book: SessionBook, error: Unexplained, stage: Stage, price: float) -
     if delta := theirs - book.ledger.holding.position:
         book.ledger.fill(delta, ticks, book.target.bracket)
     roots = {execution_root(fill.execution_id) for fill in error.snapshot.executions}
-    return StateAdopted(
+    return Adoption(
         ledger=book.ledger.state(),
         positions=error.snapshot.positions,
         executions=tuple(sorted(roots)),
@@ -268,11 +268,11 @@ def _begin(
     book: SessionBook,
     clock: int,
     compared: tuple[int, int] | None,
-) -> SessionBegin:
+) -> SessionStart:
     """`compared`: closes that both sides have, and those of them that differ."""
     deployed, (common, differing) = session.deployed, compared or (None, None)
     guards = session.broker.guards.model_dump_json().encode()
-    return SessionBegin(
+    return SessionStart(
         broker=session.broker.kind,
         account=session.broker.account,
         alias=deployed.alias,

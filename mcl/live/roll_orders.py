@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mcl.base.errors import GuardError, Halt, Rejected
 from mcl.engine.decision import NO_BRACKET
-from mcl.live.journal_records import RollBegun
+from mcl.live.journal_records import RollStart
 from mcl.live.roll_state import IN, OUT, PendingRoll
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def declare(runner: Runner) -> None:
     ref = runner.reference(f"roll{book.repairs}")
     pending_roll.refs.add(ref)
     runner.journal.append(
-        RollBegun(
+        RollStart(
             bar=runner.bars,
             position=book.ledger.holding.position,
             **pending_roll.state()._asdict(),

@@ -30,17 +30,17 @@ from mcl.engine.decision import NO_BRACKET, Account, Intent, Target, decide
 from mcl.live.bar_window import Window
 from mcl.live.journal import Journal
 from mcl.live.journal_records import (
-    BarClosed,
-    Decided,
-    FillBooked,
-    FillCorrected,
+    ArmedReference,
+    BarRecord,
+    DecisionRecord,
+    FillCorrection,
+    FillRecord,
     OrderIntent,
-    OrderRefused,
-    OrderTimed,
+    OrderRefusal,
+    OrderTiming,
     ProtectiveIntent,
-    ReferenceAnswered,
-    ReferenceArmed,
-    RollGivenUp,
+    ReferenceAnswer,
+    RollEnd,
 )
 from mcl.live.roll_orders import execute_roll
 from mcl.live.session_setup import Stage
@@ -244,7 +244,7 @@ class Runner:
             if not self.session.replay or self.session.broker.replay.speed:
                 following = bar.close_time + self.interval_ns
                 ref = reference(self.session.deployed, self.stage, following)
-                self.journal.arm(ReferenceArmed(bar=self.bars).draft(ref))
+                self.journal.arm(ArmedReference(bar=self.bars).draft(ref))
         self.tell(self.bars)
 
     def _decide(self, bar: Bar, act: bool) -> tuple[Target, str]:
@@ -260,7 +260,7 @@ class Runner:
         why = self._held_back(bar, account, target, act)
         ledger.adopt(account, target)
         drafts = [
-            BarClosed(**bar._asdict()).draft(str(bar.close_time)),
+            BarRecord(**bar._asdict()).draft(str(bar.close_time)),
             self._decision(bar, account, target, why).draft(str(bar.close_time)),
         ]
         ref = "" if why else reference(self.session.deployed, self.stage, bar.close_time)
@@ -315,7 +315,7 @@ class Runner:
             return f"late: known {(self.broker.now() - bar.close_time) / NS:.0f} s after its close"
         return "paused" if self.status_board.mode is Mode.PAUSED else ""
 
-    def _decision(self, bar: Bar, account: Account, target: Target, why: str) -> Decided:
+    def _decision(self, bar: Bar, account: Account, target: Target, why: str) -> DecisionRecord:
         row = {
             "time": bar.close_time,
             "close": bar.close,
@@ -327,7 +327,7 @@ class Runner:
             row | {"target": target.position, "block": block, "reason": why or "sent"}
         )
         signal, scale = self.factors
-        return Decided(
+        return DecisionRecord(
             bar=self.bars,
             position=account.position,
             equity_usd=account.equity_usd,
@@ -374,7 +374,7 @@ class Runner:
             await self.broker.trade_to(self.pinned, target, ref)
         except GuardError as refusal:
             self.status_board.counters["refused"] += 1
-            self.journal.append(OrderRefused(bar=self.bars - 1, why=refusal.message).draft(ref))
+            self.journal.append(OrderRefusal(bar=self.bars - 1, why=refusal.message).draft(ref))
             self.status_board.alert("warning", "GUARD", refusal.message)
             await self.account_for_fills()  # a reversal has closed what was held
             return
@@ -387,7 +387,7 @@ class Runner:
         if self.broker.timing.reaction_ms == self.broker.timing.reaction_ms:
             self.status_board.latencies_ms.append(self.broker.timing.reaction_ms)
             latency_ms = self.broker.timing.reaction_ms
-            self.journal.append(OrderTimed(bar=self.bars - 1, latency_ms=latency_ms).draft(ref))
+            self.journal.append(OrderTiming(bar=self.bars - 1, latency_ms=latency_ms).draft(ref))
 
     async def secure(self, contract: QualifiedContract, holding: Holding) -> None:
         """Make sure that the holding has its protection, and that nothing else of ours works."""
@@ -398,7 +398,7 @@ class Runner:
 
     def answered(self, ref: str) -> None:
         """Nothing that was sent under this reference is on its way any more."""
-        self.journal.append(ReferenceAnswered(bar=self.bars).draft(ref))
+        self.journal.append(ReferenceAnswer(bar=self.bars).draft(ref))
 
     async def flatten(self, word: str) -> str:
         """End with nothing held and no own order; returns the sentence that says so. BrokerError:
@@ -458,7 +458,7 @@ class Runner:
     def _give_up(self, word: str) -> None:
         """A roll of which something has filled is not finished: a person wants to be flat."""
         if self.book.pending_roll is not None and self.book.pending_roll.has_filled:
-            self.journal.append(RollGivenUp(bar=self.bars, command=word).draft())
+            self.journal.append(RollEnd(bar=self.bars, command=word).draft())
             give_up(self.book)
 
     def reference(self, what: str) -> str:
@@ -519,7 +519,7 @@ class Runner:
                     f" {fill.price} ({fill.execution_id})"
                 )
                 raise Uncertain(sentence)
-            booked = FillBooked(**fill._asdict(), bar=self.bars)
+            booked = FillRecord(**fill._asdict(), bar=self.bars)
             self.journal.append(booked.draft(fill.execution_id))
             self.book.take(fill)
             self.status_board.fills.append(fill)
@@ -531,7 +531,7 @@ class Runner:
         was = self.book.correction(fill)
         if was is None:
             return
-        corrected = FillCorrected(**fill._asdict(), bar=self.bars, was=was)
+        corrected = FillCorrection(**fill._asdict(), bar=self.bars, was=was)
         self.journal.append(corrected.draft(fill.execution_id))
         self.book.correct(fill, was)
         self.status_board.alert(

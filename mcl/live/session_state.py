@@ -20,7 +20,7 @@ from mcl.broker.protocol import Bar, Fill
 from mcl.engine.account import Ledger, Money
 from mcl.engine.decision import NO_TARGET, Target
 from mcl.live.journal import Entry, read
-from mcl.live.journal_records import RollGivenUp, ledger_state, record_of
+from mcl.live.journal_records import RollEnd, ledger_state, record_of
 from mcl.live.roll_state import PendingRoll
 from mcl.live.status import Mode
 
@@ -278,7 +278,7 @@ def _sent(book: SessionBook, entry: Entry, quantity: int | None) -> str:
 
 def _roll(book: SessionBook, roll: Any, entry: Entry) -> None:
     """Read a roll as written before its first leg left, or that a person ended it half way."""
-    if isinstance(roll, RollGivenUp):
+    if isinstance(roll, RollEnd):
         give_up(book)
         return
     book.repairs += 1

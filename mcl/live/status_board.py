@@ -16,7 +16,7 @@ from mcl.broker.protocol import BrokerAccount, Fill, WorkingOrder
 from mcl.config import schema
 from mcl.data.synthetic.watermark import watermark
 from mcl.live.journal import Journal
-from mcl.live.journal_records import AlertRaised, StateEntered
+from mcl.live.journal_records import AlertRecord, StateChange
 from mcl.live.session_setup import Stage
 from mcl.live.status import Mode, State, Status
 from mcl.promotion.load import Deployable
@@ -67,7 +67,7 @@ class StatusBoard:
         changed, self.state, self.why = state is not self.state, state, why
         if changed:
             self.journal.append(
-                StateEntered(state=state.lower(), why=why, bars=None, ledger=None).draft()
+                StateChange(state=state.lower(), why=why, bars=None, ledger=None).draft()
             )
             log.info("%s: %s", state, why)
         if state is State.HALTED:
@@ -79,7 +79,7 @@ class StatusBoard:
         alert = Alert(time.time_ns(), severity, code, sentence)
         self.alerts.append(alert)
         self.counters["alerts"] += 1
-        self.journal.append(AlertRaised(severity=severity, code=code, sentence=sentence).draft())
+        self.journal.append(AlertRecord(severity=severity, code=code, sentence=sentence).draft())
         for watcher in self.watchers:
             try:
                 watcher(alert)

@@ -45,12 +45,12 @@ from mcl.broker.protocol import Broker
 from mcl.live.health import HealthMonitor
 from mcl.live.journal import Journal
 from mcl.live.journal_records import (
-    CloseDone,
-    CommandAccepted,
+    CloseOutcome,
+    CommandRecord,
     MarginAnswer,
-    OrderRejected,
-    StateEntered,
-    begin_of_account,
+    OrderRejection,
+    StateChange,
+    start_of_account,
 )
 from mcl.live.pending_requests import PendingRequests
 from mcl.live.reconcile import Unexplained, adopted, reconcile
@@ -118,7 +118,9 @@ class Supervisor:
         self.gate = gate or gate_of(session)
         self._wait = wait
         self._health = HealthMonitor(session, self.gate, self.status_board)
-        self.gate.rejecting = lambda message: journal.append(OrderRejected(message=message).draft())
+        self.gate.rejecting = lambda message: journal.append(
+            OrderRejection(message=message).draft()
+        )
         self.gate.weighing = self._margin
         self._requests = PendingRequests()
         self._closing: asyncio.Future[None] | None = None  # while a position is being closed
@@ -164,7 +166,7 @@ class Supervisor:
                 f"there is nothing to adopt: the session is {status.state}",
                 "adopt answers a session that is HALTED",
             )
-        self._journal.append(CommandAccepted(word=word, who=who, why=why).draft())
+        self._journal.append(CommandRecord(word=word, who=who, why=why).draft())
         status.alert("info", "COMMAND", f"{who} said {word}: {why}")
         # at once, and in the order in which it was said: a bar may be waiting for its turn
         status.mode = MODES.get(word, status.mode)
@@ -182,7 +184,7 @@ class Supervisor:
 
     def request(self, word: Command, who: str) -> None:
         """The same from a signal handler: nothing is awaited."""
-        self._journal.append(CommandAccepted(word=word, who=who, why="signal").draft())
+        self._journal.append(CommandRecord(word=word, who=who, why="signal").draft())
         self.status_board.mode = MODES.get(word, self.status_board.mode)
         if word == "kill" and not self.kill_file.exists():
             self.kill_file.write_text(f"{who}\n")
@@ -239,7 +241,7 @@ class Supervisor:
     def _end(self, why: str, state: str) -> None:
         ledger = self._runner.book.ledger.state() if self._runner else None
         bars = self.status_board.bars
-        self._journal.append(StateEntered(state=state, why=why, bars=bars, ledger=ledger).draft())
+        self._journal.append(StateChange(state=state, why=why, bars=bars, ledger=ledger).draft())
         self.status_board.state, self.status_board.why, self.status_board.connected = (
             State.STOPPED,
             why,
@@ -433,7 +435,7 @@ class Supervisor:
         book = book_of(self._journal.path, *self.session.terms, self.session.chain)
         if not book.started:
             self._journal.append(
-                begin_of_account(self.session.broker.kind, self.session.broker.account).draft()
+                start_of_account(self.session.broker.kind, self.session.broker.account).draft()
             )
         prices = [fill.price for fill in error.unknown.executions]
         price = (
@@ -480,7 +482,7 @@ class Supervisor:
             self._closing = None
             closing.set_result(None)
         self._failures = 0
-        self._journal.append(CloseDone(word=word, message=message).draft())
+        self._journal.append(CloseOutcome(word=word, message=message).draft())
         if self._requests.word == "kill":
             raise LiveError(f"killed: {message}", f"remove {self.kill_file} to trade again")
         then = "; paused until resume" if self.status_board.mode is Mode.PAUSED else ""
@@ -530,7 +532,7 @@ class Supervisor:
         if sentence and "loss" not in self._health.warned:
             self._health.warned.add("loss")
             self.status_board.alert("critical", "SESSION_LOSS", sentence)
-            self._journal.append(CommandAccepted(word="flatten", who="guard", why=sentence).draft())
+            self._journal.append(CommandRecord(word="flatten", who="guard", why=sentence).draft())
             self.status_board.mode = MODES["flatten"]
             self._requests.add("flatten")
 

@@ -19,10 +19,10 @@ from mcl.live import journal
 from mcl.live.journal import Entry, Journal, read
 from mcl.live.journal_records import (
     RECORDS,
-    Decided,
+    DecisionRecord,
     OrderIntent,
     Record,
-    SessionBegin,
+    SessionStart,
     record_of,
 )
 
@@ -98,7 +98,7 @@ def test_what_version_01_wrote_is_read() -> None:
             **{"mode": "NORMAL", "held_back": "", "ledger": ledger},
         )
     )
-    assert isinstance(decided, Decided)
+    assert isinstance(decided, DecisionRecord)
     held = Holding(
         position=1,
         cash_ticks=-6000.0,
@@ -116,7 +116,7 @@ def test_what_version_01_wrote_is_read() -> None:
     assert isinstance(intent, OrderIntent)
     assert (intent.before, intent.after, intent.clock) == (0, 1, None)
     begin = record_of(entry("begin", broker="sim", account="DU1"))
-    assert isinstance(begin, SessionBegin)
+    assert isinstance(begin, SessionStart)
     assert (begin.ledger, begin.move) == (None, None)
 
 
