@@ -60,13 +60,13 @@ class Curve:
     def at(self, rows: npt.NDArray[np.int64]) -> Floats:
         """Those of some bars."""
         s, k = self._steps, np.searchsorted(self._steps.first, rows, "right") - 1
-        held: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "position": s.position[k],
             "cash_ticks": s.cash_ticks[k],
             "sides": s.sides[k],
         }
         ticks = self.close[rows].astype(np.float64)
-        picked: Floats = equity_usd.py_func(FLAT._replace(**held), ticks, self.money)  # type: ignore[attr-defined]
+        picked: Floats = equity_usd.py_func(FLAT._replace(**fields), ticks, self.money)  # type: ignore[attr-defined]
         return picked
 
     def drawdown_summary(self, capital_usd: float) -> DrawdownSummary:
