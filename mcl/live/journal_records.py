@@ -41,7 +41,7 @@ EARLIER: dict[type, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Key:
-    """How a field stands in the JSON body, where it is not its own name, always there."""
+    """The place of a field in the JSON body, where it is not its own name, always there."""
 
     name: str = ""
     may_lack: bool = False
@@ -51,7 +51,7 @@ LACKED = Key(may_lack=True)
 
 
 class RollState(NamedTuple):
-    """How far a roll has come: `PendingRoll` in plain values, by the broker's symbols."""
+    """A roll on its way: `PendingRoll` in plain values, by the broker's symbols."""
 
     outgoing: str
     incoming: str
@@ -66,7 +66,7 @@ JSON_NAMES: dict[type, dict[str, str]] = {RollState: {"outgoing": "from", "incom
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class JournalRecord:
     """The body of an entry."""
 
     kind: ClassVar[Kind]
@@ -95,7 +95,7 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionStart(Record):
+class SessionStart(JournalRecord):
     """The version, the contract and the account of a session, and what it took over."""
 
     kind = "begin"
@@ -132,7 +132,7 @@ def start_of_account(broker: str, account: str) -> SessionStart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarRecord(Record):
+class BarRecord(JournalRecord):
     """A bar that was decided on."""
 
     kind = "bar"
@@ -149,7 +149,7 @@ class BarRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecisionRecord(Record):
+class DecisionRecord(JournalRecord):
     """A decision, the account that it was made of, and the ledger after it."""
 
     kind = "decision"
@@ -185,7 +185,7 @@ class DecisionRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmedReference(Record):
+class ArmedReference(JournalRecord):
     """The reference that the next order will have."""
 
     kind = "armed"
@@ -193,7 +193,7 @@ class ArmedReference(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrderIntent(Record):
+class OrderIntent(JournalRecord):
     """An order of a decision, before it is sent."""
 
     kind = "order"
@@ -207,7 +207,7 @@ class OrderIntent(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProtectiveIntent(Record):
+class ProtectiveIntent(JournalRecord):
     """An order that no decision asked for: protection placed again (`position`), or a position
     closed (`before`, `after`, `symbol`).
     """
@@ -222,8 +222,8 @@ class ProtectiveIntent(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrderTiming(Record):
-    """How fast an order left."""
+class OrderTiming(JournalRecord):
+    """The time that an order took to leave."""
 
     kind = "sent"
     bar: int
@@ -231,7 +231,7 @@ class OrderTiming(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceAnswer(Record):
+class ReferenceAnswer(JournalRecord):
     """Nothing that was sent under this reference is on its way any more."""
 
     kind = "answered"
@@ -239,7 +239,7 @@ class ReferenceAnswer(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MarginAnswer(Record):
+class MarginAnswer(JournalRecord):
     """The answer of the broker's what-if to an order, sent or not."""
 
     kind = "margin"
@@ -254,7 +254,7 @@ class MarginAnswer(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrderRefusal(Record):
+class OrderRefusal(JournalRecord):
     """A guard let nothing be opened."""
 
     kind = "refused"
@@ -263,7 +263,7 @@ class OrderRefusal(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrderRejection(Record):
+class OrderRejection(JournalRecord):
     """The broker refused an order."""
 
     kind = "reject"
@@ -271,7 +271,7 @@ class OrderRejection(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Execution(Record):
+class _Execution(JournalRecord):
     execution_id: str
     time: int
     symbol: str
@@ -303,7 +303,7 @@ class FillCorrection(_Execution):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollStart(Record):
+class RollStart(JournalRecord):
     """A roll before its first leg leaves, by every attempt anew."""
 
     kind = "roll"
@@ -323,7 +323,7 @@ class RollStart(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollEnd(Record):
+class RollEnd(JournalRecord):
     """A person has ended a roll half way; the command that did."""
 
     kind = "roll"
@@ -332,8 +332,8 @@ class RollEnd(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adoption(Record):
-    """What an operator took over from the broker."""
+class Adoption(JournalRecord):
+    """The state that an operator took over from the broker."""
 
     kind = "adopt"
     ledger: LedgerState
@@ -344,7 +344,7 @@ class Adoption(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommandRecord(Record):
+class CommandRecord(JournalRecord):
     """A command, before it acts."""
 
     kind = "command"
@@ -354,7 +354,7 @@ class CommandRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CloseOutcome(Record):
+class CloseOutcome(JournalRecord):
     """The outcome of a command to close."""
 
     kind = "flat"
@@ -363,7 +363,7 @@ class CloseOutcome(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StateChange(Record):
+class StateChange(JournalRecord):
     """The state of the session, with the reason; at its end with the number of bars and the
     ledger.
     """
@@ -376,7 +376,7 @@ class StateChange(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlertRecord(Record):
+class AlertRecord(JournalRecord):
     """An alert, as it was told to every channel."""
 
     kind = "alert"
@@ -385,13 +385,13 @@ class AlertRecord(Record):
     sentence: str
 
 
-def _shapes(record: type[Record]) -> list[type[Record]]:
+def _shapes(record: type[JournalRecord]) -> list[type[JournalRecord]]:
     """All classes below it that have a kind."""
     below = [shape for child in record.__subclasses__() for shape in _shapes(child)]
     return [record, *below] if "kind" in vars(record) else below
 
 
-RECORDS: tuple[type[Record], ...] = tuple(_shapes(Record))
+RECORDS: tuple[type[JournalRecord], ...] = tuple(_shapes(JournalRecord))
 
 
 def ledger_state(body: Mapping[str, Any]) -> LedgerState:
@@ -400,7 +400,7 @@ def ledger_state(body: Mapping[str, Any]) -> LedgerState:
     return state
 
 
-def record_of(entry: Entry) -> Record:
+def record_of(entry: Entry) -> JournalRecord:
     """The record that wrote this entry; of several of its kind the one whose keys the body has.
 
     LiveError: no version of this package has written it.
@@ -416,14 +416,14 @@ Layout = tuple[tuple[str, str, Any, bool], ...]
 _LAYOUTS: dict[str, Layout] = {}
 
 
-def _layout(record: type[Record]) -> Layout:
+def _layout(record: type[JournalRecord]) -> Layout:
     """Name, JSON name, type, and whether a body may lack it, of each field."""
     if record.__name__ not in _LAYOUTS:
         _LAYOUTS[record.__name__] = _layout_of(record)
     return _LAYOUTS[record.__name__]
 
 
-def _layout_of(record: type[Record]) -> Layout:
+def _layout_of(record: type[JournalRecord]) -> Layout:
     hints, layout = get_type_hints(record, include_extras=True), []
     for each in fields(record):
         hint, key = hints[each.name], Key()
@@ -433,7 +433,7 @@ def _layout_of(record: type[Record]) -> Layout:
     return tuple(layout)
 
 
-def _required(record: type[Record]) -> set[str]:
+def _required(record: type[JournalRecord]) -> set[str]:
     return {key for _, key, _, may_lack in _layout(record) if not may_lack}
 
 

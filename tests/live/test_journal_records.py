@@ -21,7 +21,7 @@ from mcl.live.journal_records import (
     RECORDS,
     DecisionRecord,
     OrderIntent,
-    Record,
+    JournalRecord,
     SessionStart,
     record_of,
 )
@@ -49,7 +49,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     return plain[hint]
 
 
-def records(shape: type[Record]) -> st.SearchStrategy[Record]:
+def records(shape: type[JournalRecord]) -> st.SearchStrategy[JournalRecord]:
     hints = get_type_hints(shape, include_extras=True)
     hints.pop("kind")
     return st.builds(shape, **{name: values(hint) for name, hint in hints.items()})
@@ -63,7 +63,7 @@ def test_every_kind_has_a_record() -> None:
 @given(data=st.data())
 @settings(max_examples=15, deadline=None)
 def test_a_record_comes_back_as_it_was(
-    shape: type[Record], tmp_path_factory: pytest.TempPathFactory, data: Any
+    shape: type[JournalRecord], tmp_path_factory: pytest.TempPathFactory, data: Any
 ) -> None:
     """Bit by bit: NaN included, which is null in the file."""
     drawn = data.draw(st.lists(records(shape), min_size=1, max_size=12))
