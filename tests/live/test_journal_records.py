@@ -20,8 +20,8 @@ from mcl.live.journal import Entry, Journal, read
 from mcl.live.journal_records import (
     RECORDS,
     DecisionRecord,
-    OrderIntent,
     JournalRecord,
+    OrderIntent,
     SessionStart,
     record_of,
 )
