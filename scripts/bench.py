@@ -87,7 +87,7 @@ def walk(n: int, seed: int = 1) -> Bars:
     little more than they do.
     """
     rng, last = np.random.default_rng(seed), 7_000
-    ticks = {f"{name}_ticks": np.empty(n, np.int32) for name in PRICES}
+    ticks: dict[str, Any] = {f"{name}_ticks": np.empty(n, np.int32) for name in PRICES}
     for start in range(0, n, SHORT):
         rows = slice(start, min(start + SHORT, n))
         size = rows.stop - rows.start
@@ -129,7 +129,16 @@ def walk(n: int, seed: int = 1) -> Bars:
 
 
 @njit
-def bare_w1(closes, opens_ticks, closes_ticks, fast, slow, slippage, commission, capital):
+def bare_w1(
+    closes: Any,
+    opens_ticks: Any,
+    closes_ticks: Any,
+    fast: int,
+    slow: int,
+    slippage: float,
+    commission: float,
+    capital: float,
+) -> Any:
     """Two seeded means, a flip at the next open, the cash: nothing else. Ticks of one dollar."""
     new_f, new_s = 2.0 / (fast + 1), 2.0 / (slow + 1)
     old_f, old_s = 1.0 - new_f, 1.0 - new_s

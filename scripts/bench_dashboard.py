@@ -23,9 +23,8 @@ from mcl.live.status_json import rank
 from mcl.tracking.store import Store
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "live"))
 from chromium import launched, programs
-from desks import AT, SmallDesk
+from live.desks import AT, SmallDesk
 
 NOTE = """
 window.waits = [];

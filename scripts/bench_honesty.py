@@ -199,7 +199,8 @@ def _noise(rng: np.random.Generator, kind: str, sessions: int) -> perf.Floats:
     for i, shock in enumerate(shocks):
         level = PERSISTENCE * level + shock
         levels[i] = level
-    return rng.normal(0.0, scale, n) * np.repeat(np.exp(levels - variance), BARS_A_SESSION)
+    shocks_of_bars = rng.normal(0.0, scale, n)
+    return np.asarray(shocks_of_bars * np.repeat(np.exp(levels - variance), BARS_A_SESSION))
 
 
 @numba.njit
@@ -266,7 +267,7 @@ def search(case: Case, family: str, bars: Bars, count: int) -> Found | None:
             break
     scored = [outcome for outcome in simulated_ones if outcome.state == "COMPLETE"]
     best = max(scored, key=lambda outcome: outcome.value, default=None)
-    return best and Found(family, simulated_ones, best, raw)
+    return Found(family, simulated_ones, best, raw) if best else None
 
 
 def _simulated(

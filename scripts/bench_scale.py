@@ -220,7 +220,8 @@ def asked(port: int, question: str, *, answer: bool = True) -> Any:
         f"postgresql://mcl@127.0.0.1:{port}/postgres", autocommit=True
     ) as connection:
         cursor = connection.execute(question.encode())
-        return cursor.fetchone()[0] if answer else None  # type: ignore[index]
+        row = cursor.fetchone() if answer else None
+        return row[0] if row else None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import ib_async
 import numpy as np
 import psutil
 
+from mcl.base.instants import NS
 from mcl.market import calendar
 from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS, Tape, render
@@ -42,11 +43,11 @@ def tape(sessions: int = 1) -> Tape:
     close = 6000 + np.cumsum(luck.integers(-3, 4, len(minute)))
     open_ = np.concatenate([[6000], close[:-1]])
     high, low = np.maximum(open_, close) + 2, np.minimum(open_, close) - 2
-    prices = {
+    prices: dict[str, Any] = {
         name: np.round(ticks * 0.01, 10)
         for name, ticks in (("open", open_), ("high", high), ("low", low), ("close", close))
     }
-    start = OPENS_NS + minute * 60 * calendar.NS
+    start = OPENS_NS + minute * 60 * NS
     contract = calendar.contract("MCL", int(MONTH[:4]), int(MONTH[4:]))
     return Tape(
         contract,
@@ -125,6 +126,7 @@ async def follow(port: int, kinds: tuple[str, ...] = (), every: int = 30) -> tup
     ib.client.MaxRequests = 0
     await ib.connectAsync("127.0.0.1", port, 1)
     [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", MONTH, "NYMEX"))
+    assert isinstance(contract, ib_async.Contract)
     bars = await ib.reqHistoricalDataAsync(
         contract, "", "3600 S", "1 min", "TRADES", False, 2, True
     )
@@ -195,10 +197,11 @@ class Books:
         rows = np.repeat(np.arange(bars.first, len(bars)), EVENTS // SESSION_BARS)
         luck = np.random.default_rng(2)
         ts = bars.start[rows] + np.tile(
-            np.arange(EVENTS // SESSION_BARS) * (60 * calendar.NS // (EVENTS // SESSION_BARS)),
+            np.arange(EVENTS // SESSION_BARS) * (60 * NS // (EVENTS // SESSION_BARS)),
             SESSION_BARS,
         )
-        bid = np.round(bars.open[rows] - 0.01 * luck.integers(0, 3, len(rows)), 10)[None]
+        below = luck.integers(0, 3, len(rows))
+        bid = np.round(bars.open[rows] - 0.01 * below, 10)[None].astype(np.float64)
         sizes = luck.integers(1, 40, (2, len(rows)))
         traded = np.where(np.arange(len(rows)) % 15 == 0, 1, 0)
         self.ticks = Ticks(ts, bid, np.round(bid + 0.01, 10), sizes[:1], sizes[1:], bid[0], traded)

@@ -79,6 +79,7 @@ def tampered(home: Path) -> int:
     sys.path.insert(0, str(home))
     from mcl.base.errors import LiveError
     from mcl.promotion.promote import promoted
+    from mcl.tracking.project import Project
     from mcl.tracking.store import Store
 
     store = Store(home)
@@ -89,7 +90,7 @@ def tampered(home: Path) -> int:
         before = target.read_bytes()
         target.write_bytes(before[:-1] + bytes([before[-1] ^ 1]) if before else b"x")
         try:
-            promoted("paper", store, home)
+            promoted("paper", Project(home, store))
             said = "was loaded"
         except LiveError as error:
             said = error.message
@@ -102,7 +103,7 @@ def tampered(home: Path) -> int:
         f"{len(names) - missed} of {len(names)} altered artifacts refused by name; mcl live says:"
         f" {refusal}"
     )
-    return missed + (promoted("paper", store, home).version != 1)
+    return missed + (promoted("paper", Project(home, store)).version != 1)
 
 
 def mcl_with_a_byte_changed(home: Path, target: Path) -> str:
@@ -136,9 +137,9 @@ def by_mlflow_alone(home: Path, scratch: Path) -> int:
     from mcl.engine.backtest import backtest
     from mcl.promotion import pyfunc_model
     from mcl.promotion.promote import promoted
-    from mcl.tracking.store import Store
+    from mcl.tracking.project import Project
 
-    deployed = promoted("paper", Store(home), home)
+    deployed = promoted("paper", Project.at(home))
     bars = load(deployed.config.data, home)
     pyfunc_model.frame(bars).to_parquet(scratch / "bars.parquet")
     env = {key: value for key, value in os.environ.items() if key not in ("MCL_HOME", "PYTHONPATH")}

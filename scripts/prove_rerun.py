@@ -65,7 +65,8 @@ def make(count: int, seed: int, home: Path) -> dict[str, str]:
     from mcl.tracking.project import Project
     from mcl.tracking.store import Store
 
-    rng, store, made = random.Random(seed), Store(home), {}
+    rng, store = random.Random(seed), Store(home)
+    made: dict[str, str] = {}
     names = sorted(strategy.builtin())
     while len(made) < count:
         typed = drawn(names[len(made) % len(names)], rng)

@@ -62,11 +62,8 @@ def overrides(args: argparse.Namespace) -> list[str]:
         "data.end": args.end and f"'{args.end}'",
         "capital_usd": args.capital,
     }
-    return (
-        words
-        + [f"{key}={value}" for key, value in given.items() if value is not None]
-        + args.overrides
-    )
+    typed = [f"{key}={value}" for key, value in given.items() if value is not None]
+    return [*words, *typed, *args.overrides]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

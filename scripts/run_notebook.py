@@ -46,7 +46,7 @@ def run(notebook: Any, project: Path) -> Any:
 
 def shown(output: Any) -> bool:
     """Notes on standard error (the engine is compiled once) are no result."""
-    return output.get("name") != "stderr"
+    return bool(output.get("name") != "stderr")
 
 
 def plain(output: Any) -> Any:

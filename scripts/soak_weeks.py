@@ -47,6 +47,7 @@ import psutil
 
 from mcl import composition
 from mcl.base.files import write_whole
+from mcl.base.instants import NS
 from mcl.broker import guards
 from mcl.broker.feed import Clock
 from mcl.broker.fills import STOP, TAKE_PROFIT, decision_of, execution_root, traded_for
@@ -68,7 +69,6 @@ from mcl.simulators.tws.tape import INTERVAL_NS
 from mcl.strategy import build
 from mcl.tracking import backtest_run
 from mcl.tracking.project import Project
-from mcl.tracking.store import Store
 
 ACCOUNT, NAME = "DU0000001", "paper"
 # ten weeks with the end of summer time, Thanksgiving, Christmas and New Year, and two rolls
@@ -76,7 +76,7 @@ FIRST = date(2025, 10, 27)
 HISTORY_DAYS = 40
 CLOSED_SEC = 6.0  # real time of a daily break, and of a weekend
 STRIDE_SEC = 0.02
-STORED_NS = 20 * 60 * calendar.NS  # after its close the bars of a session are stored
+STORED_NS = 20 * 60 * NS  # after its close the bars of a session are stored
 NIGHTLY = (23, 45)  # New York: the usual restart of a TWS
 STALLED_SEC = 180.0  # real time without a new session
 FLAT_MB = 0.2  # a session
@@ -193,10 +193,9 @@ def faults(sessions: calendar.Sessions, bar_sec: float, seed: int) -> list[Fault
                 {"sec": luck.uniform(0.5, 1.5) * bar_sec, "ids": luck.choice(("keep", "higher"))},
             )
         )
-        until = min(closes, opens + 14 * 3600 * calendar.NS) - 3600 * calendar.NS
+        until = min(closes, opens + 14 * 3600 * NS) - 3600 * NS
         found += [
-            (luck.randrange(opens + 1800 * calendar.NS, until), *_loss(luck, bar_sec))
-            for _ in range(2)
+            (luck.randrange(opens + 1800 * NS, until), *_loss(luck, bar_sec)) for _ in range(2)
         ]
     return sorted(found, key=lambda fault: fault[0])
 
@@ -227,7 +226,7 @@ class Plan:
 
     @property
     def rate(self) -> float:
-        return INTERVAL_NS[self.interval] / calendar.NS / self.bar_sec
+        return INTERVAL_NS[self.interval] / NS / self.bar_sec
 
     @property
     def data(self) -> Path:
@@ -291,7 +290,7 @@ def serve(plan: Plan, clocks: Clocks, line: Connection) -> None:
 
 async def _play(plan: Plan, whole: Market, clocks: Clocks, line: Connection) -> None:
     tape, *also = whole.tapes()
-    start = int(whole.sessions.open_ns[0]) - 4 * 3600 * calendar.NS
+    start = int(whole.sessions.open_ns[0]) - 4 * 3600 * NS
     spread: dict[str, Any] = {
         "closed_sec": CLOSED_SEC,
         "stride_sec": STRIDE_SEC,
@@ -427,8 +426,8 @@ class Weeks:
         rss = psutil.Process().memory_info().rss / 2**20
         entries = read(service.folder / f"{audited.session}.sqlite")
         kinds = Counter(entry.kind for entry in entries)
-        facts = service.store.run(audited.run_id).metrics
-        row = {
+        facts = service.project.store.run(audited.run_id).metrics
+        row: dict[str, Any] = {
             name: int(facts[name])
             for name in ("decisions", "orders", "fills", "differences", "unexplained")
         }
@@ -483,7 +482,7 @@ def judge(weeks: Weeks, books: Books) -> dict[str, list[str]]:
         " account for them"
     )
     twice += [sentence for kind, sentence in both if kind == "twice"]
-    deployed = promoted(NAME, Store(root), root)
+    deployed = promoted(NAME, Project.at(root))
     session_config = SessionConfig(
         deployed, build(deployed.config.strategy), weeks.broker(1), folder
     )

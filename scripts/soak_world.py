@@ -57,7 +57,7 @@ class World:
 
     def session_config(self, folder: Path) -> SessionConfig:
         """As `ib_paper` has it: its guards and its time-outs."""
-        broker = schema.BrokerConfig(guards=schema.Guards().model_dump(), order=self.order)
+        broker = schema.BrokerConfig(guards=schema.Guards(), order=self.order)
         deployed = Deployable("soak", 1, "none", self.run, {}, "none", folder, "paper", np.empty(0))
         return SessionConfig(deployed, build(self.run.strategy), broker, folder)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mcl import composition
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.market import calendar
@@ -94,7 +95,7 @@ def walk(minutes: int, seed: int = 3) -> pd.DataFrame:
     and the next open.
     """
     rng = np.random.default_rng(seed)
-    sessions, step = calendar.sessions(FIRST, END), minutes * 60 * calendar.NS
+    sessions, step = calendar.sessions(FIRST, END), minutes * 60 * NS
     closes = np.concatenate(
         [
             np.arange(a + step, b + 1, step)

@@ -18,7 +18,7 @@ class Drawn:
         return self._equity
 
     def at(self, rows: np.ndarray) -> np.ndarray:
-        return self._equity[rows]
+        return np.asarray(self._equity[rows])
 
     def drawdown_summary(self, capital_usd: float) -> DrawdownSummary:
         usd, frac = drawdown(self._equity, capital_usd)

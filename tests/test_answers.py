@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mcl.cli.json_answers import PROMISED, SILENT, TYPES, faults, markdown
-from mcl.cli.main import VERBS, main
+from mcl.cli.main import main
+from mcl.cli.table import VERBS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "json.md"
 

@@ -160,7 +160,7 @@ def test_functions_and_modules_stay_readable() -> None:
         if len(p.read_text().splitlines()) > 600
     ]
     long_functions = [
-        f"{m}.{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        f"{m}.{node.name}: {(node.end_lineno or 0) - node.lineno + 1} lines"
         for m, p in modules()
         for node in ast.walk(ast.parse(p.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -180,13 +180,38 @@ ALONE = {  # a small module with one importer -> why it stands by itself
 }
 
 
-def module_imports(path: Path, *, loading: bool) -> set[str]:
-    """The modules of the package that `path` imports; with `loading` those alone that load with
-    it, neither inside a function nor under TYPE_CHECKING.
+PARTS_OF = {  # a part -> the whole that it belongs to and names in its annotations
+    ("mcl.data.synthetic.generator", "mcl.data.sources.synthetic"),
+    ("mcl.data.truncation", "mcl.data.bars"),
+    ("mcl.engine.result", "mcl.engine.curve"),
+    ("mcl.live.roll_orders", "mcl.live.runner"),
+    ("mcl.simulators.tws.faults", "mcl.simulators.tws.server"),
+    ("mcl.simulators.tws.message_in_flight", "mcl.simulators.tws.server"),
+    ("mcl.simulators.tws.message_in_flight", "mcl.simulators.tws.session"),
+    ("mcl.simulators.tws.outages", "mcl.simulators.tws.server"),
+    ("mcl.simulators.tws.publish", "mcl.simulators.tws.server"),
+    ("mcl.simulators.tws.session", "mcl.simulators.tws.server"),
+    ("mcl.simulators.tws.stream", "mcl.simulators.tws.server"),
+    ("mcl.strategy.user_strategies", "mcl.strategy"),
+}
+
+
+@cache
+def module_imports(path: Path, *, typing: bool) -> set[str]:
+    """The modules of the package that `path` imports at its top or inside a function; with
+    `typing` those under TYPE_CHECKING too.
     """
     files, tree = dict(modules()), ast.parse(path.read_text())
     names = set()
-    for node in tree.body if loading else ast.walk(tree):
+    unused = {
+        below
+        for node in ast.walk(tree)
+        if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for below in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in unused:
+            continue
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             for alias in node.names:
                 below = f"{node.module}.{alias.name}"
@@ -196,18 +221,41 @@ def module_imports(path: Path, *, loading: bool) -> set[str]:
     return names & files.keys()
 
 
-def test_modules_do_not_load_in_a_circle() -> None:
-    loads = {module: module_imports(path, loading=True) for module, path in modules()}
-    while leaves := {module for module, names in loads.items() if not names & loads.keys()}:
-        loads = {module: names for module, names in loads.items() if module not in leaves}
-    assert sorted(loads) == []
+def reached(module: str) -> set[str]:
+    """What `module` imports and what that imports, and so on. `mcl` itself lends the library at the
+    first use of a name: it is above all others, and nobody imports through it.
+    """
+    files, names, seen = dict(modules()), {module}, set[str]()
+    while names:
+        seen |= names
+        below = set().union(*(module_imports(files[name], typing=False) for name in names))
+        names = below - seen - {"mcl"}
+    return seen
+
+
+def test_modules_do_not_import_in_a_circle() -> None:
+    """Neither when they load nor inside a function."""
+    imported = {module: module_imports(path, typing=False) for module, path in modules()}
+    del imported["mcl"]
+    while leaves := {m for m, names in imported.items() if not names & imported.keys()}:
+        imported = {m: names for m, names in imported.items() if m not in leaves}
+    assert sorted(imported) == []
+
+
+def test_only_a_part_names_the_class_of_its_whole() -> None:
+    """Under TYPE_CHECKING, in an annotation: the one import against the direction of all others."""
+    against = {
+        (module, name)
+        for module, path in modules()
+        for name in module_imports(path, typing=True) - module_imports(path, typing=False)
+        if name != "mcl" and module in reached(name)
+    }
+    assert against == PARTS_OF
 
 
 def test_a_small_module_has_more_than_one_user_or_a_reason() -> None:
     users = Counter(
-        name
-        for module, path in modules()
-        for name in module_imports(path, loading=False) - {module}
+        name for module, path in modules() for name in module_imports(path, typing=True) - {module}
     )
     alone = {
         module

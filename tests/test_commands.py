@@ -58,7 +58,8 @@ def commands(page: Path) -> tuple[list[str], list[str]]:
     """The commands that the page's own test runs, and all others: in a fence of another kind, or in
     a sentence.
     """
-    run, other = [], []
+    run: list[str] = []
+    other: list[str] = []
     text = page.read_text(encoding="utf-8")
     for kind, block in FENCE.findall(text):
         lines = [plain(line) for line in block.replace("\\\n", " ").splitlines()]

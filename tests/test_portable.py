@@ -156,7 +156,7 @@ def test_the_main_verbs_need_nothing_of_linux(tmp_path: Path) -> None:
     assert promoted["version"]
     assert session["decisions"]
     assert session["differences"] == []
-    assert [run["run_id"] for run in runs["runs"]] == [backtest["run_id"]]  # type: ignore[attr-defined, index]
+    assert [run["run_id"] for run in runs["runs"]] == [backtest["run_id"]]  # type: ignore[attr-defined]
     assert status["running"] is False
 
 

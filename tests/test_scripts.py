@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -26,11 +27,21 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     return []
 
 
+def recorder(calls: list[list[str]]) -> Callable[[list[str]], int]:
+    """A front door of mcl that succeeds and notes what it is called with."""
+
+    def note(argv: list[str]) -> int:
+        calls.append(argv)
+        return 0
+
+    return note
+
+
 def test_the_backtest_flags_become_overrides(
     calls: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = script("run_backtest")
-    monkeypatch.setattr(front, "mcl", lambda argv: calls.append(argv) or 0)
+    monkeypatch.setattr(front, "mcl", recorder(calls))
     assert (
         front.main(
             [
@@ -66,7 +77,7 @@ def test_downloaded_data_are_used_when_they_are_there(
     raw.mkdir(parents=True)
     (raw / "2024-01.dbn.zst").write_bytes(b"")
     front = script("run_backtest")
-    monkeypatch.setattr(front, "mcl", lambda argv: calls.append(argv) or 0)
+    monkeypatch.setattr(front, "mcl", recorder(calls))
     front.main(["--symbol", "MCL_FUT", "--start", "2024-01-02", "costs=free"])
     assert calls[0][2:] == [
         "data=mcl_databento",
@@ -96,7 +107,7 @@ def test_files_of_any_kind_are_never_answered_with_a_generated_world(
     front = script("run_backtest")
     assert front.main(["--symbol", "MCL_FUT"]) == 1
     assert name in capsys.readouterr().err  # as damaged
-    monkeypatch.setattr(front, "mcl", lambda argv: calls.append(argv) or 0)
+    monkeypatch.setattr(front, "mcl", recorder(calls))
     front.main(["--symbol", "MCL_FUT"])
     assert calls[0][2] == "data=mcl_databento"
     assert str(tmp_path / place).startswith(calls[0][3].removeprefix("data.path="))

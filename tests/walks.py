@@ -78,7 +78,7 @@ def random_bars(
         "low": path.min(axis=1) - wicks[:, 1],
     }
     starts = np.arange(bars_per_session, n, bars_per_session)
-    rows = rng.choice(starts, min(rolls, len(starts)), replace=False) if rolls else []
+    rows = rng.choice(starts, min(rolls, len(starts)), replace=False) if rolls else starts[:0]
     return make_bars(
         ticks, bars_per_session, {int(row): int(rng.integers(-60, 60)) for row in np.sort(rows)}
     )

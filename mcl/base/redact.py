@@ -24,22 +24,6 @@ VENDOR_KEY = re.compile(r"\bdb-[A-Za-z0-9]{29}\b")
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)")
 
 
-def secret(name: str) -> str:
-    """The value of a secret, empty when there is none. ConfigError when NAME_FILE names what cannot
-    be read.
-    """
-    try:
-        return _secret_value(name)
-    except (OSError, UnicodeDecodeError) as error:
-        from mcl.base.errors import ConfigError  # which blots its own sentence, with this module
-
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        file = os.environ[f"{name}_FILE"]
-        raise ConfigError(
-            f"{name}_FILE={file} cannot be read: {reason}", f"fix the path, or set {name}"
-        ) from None
-
-
 def redacted(text: str) -> str:
     """`text` with every known secret blotted out."""
     return blotter()(text)
@@ -86,12 +70,13 @@ def _parts(name: str) -> list[str]:
 
 def _quietly(name: str) -> str:
     try:
-        return _secret_value(name)
+        return stored_secret(name)
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def _secret_value(name: str) -> str:
+def stored_secret(name: str) -> str:
+    """The value of NAME, or the content of the file that NAME_FILE names; empty for neither."""
     if value := os.environ.get(name, ""):
         return value
     if not (file := os.environ.get(f"{name}_FILE", "")):

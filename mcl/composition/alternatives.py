@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mcl import composition, strategy
-from mcl.base.differences import differences
+from mcl import strategy
+from mcl.base.differences import differences, flatten
 from mcl.base.errors import ConfigError
+from mcl.composition.run_config import Composed
 
 GROUPS = ("strategy", "risk", "costs", "execution")
-Compose = Callable[[list[str]], "composition.Composed"]
+Compose = Callable[[list[str]], Composed]
 Choices = dict[str, list[str]]
 
 
@@ -33,7 +34,7 @@ def split(overrides: Sequence[str], parsed: Sequence[Any]) -> tuple[Choices, lis
     return choices, rest
 
 
-def composed(choices: Choices, rest: Sequence[str], compose: Compose) -> composition.Composed:
+def composed(choices: Choices, rest: Sequence[str], compose: Compose) -> Composed:
     """Return the configuration of the first choices, with `search.alternatives`, the axes of all
     choices and their conditions.
     """
@@ -48,7 +49,7 @@ def composed(choices: Choices, rest: Sequence[str], compose: Compose) -> composi
         (group, name): set(keys_below(raw, group)) for (group, name), raw in bare.items()
     }
 
-    def whole(chosen: Mapping[str, str]) -> composition.Composed:
+    def whole(chosen: Mapping[str, str]) -> Composed:
         """The configuration of some choices, without overrides that only another choice has."""
         applicable = [
             text
@@ -87,7 +88,7 @@ def composed(choices: Choices, rest: Sequence[str], compose: Compose) -> composi
 
 def keys_below(raw: Mapping[str, Any], group: str) -> list[str]:
     """The dotted keys below a group of a configuration, sections included."""
-    leaves = list(composition.flatten({group: raw[group]}))
+    leaves = list(flatten({group: raw[group]}))
     name = raw[group].get("name") if group == "strategy" else None
     leaves += [
         f"strategy.{key}" for key in (strategy.parameters(name) if isinstance(name, str) else ())
@@ -142,7 +143,7 @@ def _refuse_other_changes(
 
     def others(tree: Mapping[str, Any]) -> dict[str, Any]:
         search = {key: value for key, value in tree["search"].items() if key != "space"}
-        return composition.flatten(
+        return flatten(
             {key: value for key, value in tree.items() if key not in (group, "search")}
             | {"search": search}
         )
@@ -160,16 +161,11 @@ def _axes(
     have.
     """
     axes = {
-        key: entry
-        for key, entry in composition.flatten(dict(base["search"]["space"] or {})).items()
-        if key
+        key: entry for key, entry in flatten(dict(base["search"]["space"] or {})).items() if key
     }
     conditions: dict[str, dict[str, list[str]]] = {}
     for group, raws in parts.items():
-        entries = {
-            name: composition.flatten(dict(raw["search"]["space"] or {}))
-            for name, raw in raws.items()
-        }
+        entries = {name: flatten(dict(raw["search"]["space"] or {})) for name, raw in raws.items()}
         for key in dict.fromkeys(
             key for own in entries.values() for key in own if key.startswith(f"{group}.")
         ):

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from mcl import composition, strategy
+from mcl import strategy
+from mcl.base.differences import flatten
 from mcl.base.errors import ConfigError
+from mcl.composition.hydra_door import conf_dir, unknown_key
+from mcl.composition.run_config import run_config
 
 
 def axes(overrides: list[str]) -> tuple[list[str], list[str]]:
@@ -44,8 +47,8 @@ def with_options(overrides: list[str]) -> list[str]:
 
 def _axis(key: str, override: str) -> str:
     if "/" in key:
-        raise ConfigError(*composition.unknown_key(key, "sweep", []))
-    if "." not in key and (composition.conf_dir() / key).is_dir():
+        raise ConfigError(*unknown_key(key, "sweep", []))
+    if "." not in key and (conf_dir() / key).is_dir():
         raise ConfigError(
             f"{override} chooses between groups, and a search varies values",
             f"run the grid: mcl backtest -m {override}",
@@ -73,18 +76,14 @@ def sweeper_params(composed: Any, typed: list[str]) -> list[str]:
     sweeper = composed.hydra.sweeper
     params = OmegaConf.to_container(sweeper.params) if sweeper and sweeper.get("params") else {}
     typed_keys = {text.split("=")[0].lstrip("+~") for text in typed}
-    return [
-        f"{key}={value}"
-        for key, value in composition.flatten(params).items()
-        if key not in typed_keys
-    ]
+    return [f"{key}={value}" for key, value in flatten(params).items() if key not in typed_keys]
 
 
 def completed(raw: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     """`raw` with the default of each searched key that no file says, so that a search can vary
     it.
     """
-    flat = composition.flatten(raw)
+    flat = flatten(raw)
     missing = [
         key
         for key in keys
@@ -96,9 +95,7 @@ def completed(raw: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
         f"strategy.{name}": value for name, value in _parameters(raw).items()
     }
     with suppress(ConfigError):
-        defaults |= (
-            composition.flatten(composition.run_config(raw).model_dump(mode="json")) | defaults
-        )
+        defaults |= flatten(run_config(raw).model_dump(mode="json")) | defaults
     for key in missing:
         if key in defaults:
             raw = _with(raw, key.split("."), defaults[key])

@@ -23,7 +23,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mcl import DISTRIBUTION, composition
 from mcl.base.errors import MclError
-from mcl.base.redact import NAMES, secret
+from mcl.base.redact import NAMES
+from mcl.base.secrets import secret
 from mcl.base.words import many
 from mcl.ops.restore import PLAN
 from mcl.tracking import schema, sqlite_writer

@@ -23,7 +23,9 @@ from hydra.types import HydraContext
 
 from mcl import composition
 from mcl.composition.axes import sweeper_params
+from mcl.search.grid_job import Job, run_job
 from mcl.search.trial import DataCache, Outcome
+from mcl.tracking.store import Store
 
 NAME = "mcl"
 
@@ -110,9 +112,6 @@ def _register() -> None:
 
 def _job(parent: str, root: Path, numbers: Sequence[int], composed: Any) -> tuple[Outcome, str]:
     """Run one job in the process that its launcher has chosen."""
-    from mcl.search.multirun import Job, run_job
-    from mcl.tracking.store import Store
-
     hydra_config = HydraConfig.get()
     job = Job(
         numbers[int(hydra_config.job.num)],

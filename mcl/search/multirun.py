@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,31 +17,20 @@ from mcl.base.errors import ConfigError, MclError, StoreError, in_words
 from mcl.config import schema
 from mcl.data.data_note import data_note
 from mcl.search import hydra_sweeper
+from mcl.search.grid_job import METRIC, Job, run_job
 from mcl.search.interrupt import Stop, interruptible
 from mcl.search.progress import NoProgress, Progress, SweepStatistics
 from mcl.search.recorder import TrialRecorder
 from mcl.search.result import Ending, SweepResult, abandon, conclude, leader
 from mcl.search.space import encoded, overlay
-from mcl.search.trial import DataCache, Outcome, session_days
-from mcl.tracking import backtest_run, provenance
+from mcl.search.trial import DataCache, Outcome
+from mcl.tracking import provenance
 from mcl.tracking.project import Project
-from mcl.tracking.store import Record, Store
+from mcl.tracking.store import Record
 
 Raw = Callable[[Sequence[str]], dict[str, Any]]  # a job's overrides as a composed configuration
-METRIC = "sharpe"  # by which the jobs of a grid are ranked
 # names a value; anything else chooses a group, adds or deletes
 VALUE_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One point of the grid. `error` says why it is not a valid configuration."""
-
-    number: int
-    overrides: tuple[str, ...]
-    params: dict[str, Any]  # what differs between the jobs
-    run: schema.Config | None
-    error: ConfigError | None = None
 
 
 def grid(
@@ -88,33 +76,6 @@ def resolve(jobs: Sequence[Sequence[str]]) -> list[Job]:
 
     raw = laid_over if values and _agree(laid_over, composed, jobs[-1]) else composed
     return [_job(number, job, varied, raw) for number, job in enumerate(jobs)]
-
-
-def run_job(job: Job, store: Store, grid_id: str, data_cache: DataCache) -> tuple[Outcome, str]:
-    """The outcome of one valid job and the id of its run."""
-    assert job.run is not None  # noqa: S101 - the others are not begun
-    started = time.perf_counter()
-    done = backtest_run.backtest(
-        job.run,
-        project=Project(data_cache.root, store),
-        overrides=job.overrides,
-        parent=grid_id,
-        report=False,
-        bars=data_cache.bars(job.run.data),
-        extra_tags={"trial": str(job.number)},
-    )
-    outcome = Outcome(
-        number=job.number,
-        params=job.params,
-        state="COMPLETE",
-        value=done.metrics[METRIC],
-        metrics=done.metrics,
-        config=job.run.model_dump(mode="json"),
-        sessions=session_days(done.result),
-        returns=done.result.session_returns.to_numpy(),
-        seconds=time.perf_counter() - started,
-    )
-    return outcome, done.run_id
 
 
 @dataclass

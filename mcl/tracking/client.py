@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlparse
 from mcl import composition
 from mcl.base.errors import StoreError
 from mcl.base.files import private_file, private_folder
-from mcl.base.redact import secret
+from mcl.base.secrets import secret
 from mcl.tracking import filesystem, postgres, schema, sqlite_reader, sqlite_writer
 from mcl.tracking.reader import ClientReader, Reader
 

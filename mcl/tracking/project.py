@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from mcl import composition
 from mcl.tracking.store import Store
@@ -17,11 +18,11 @@ class Project:
     store: Store
 
     @classmethod
-    def at(cls, root: Path) -> Project:
+    def at(cls, root: Path) -> Self:
         """The project in a folder, with the store that is configured for it."""
         return cls(root, Store(root))
 
     @classmethod
-    def current(cls) -> Project:
+    def current(cls) -> Self:
         """The project that the environment or the working directory names."""
         return cls(composition.root(), Store())

@@ -14,8 +14,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tws_harness import SESSION_OPEN_NS, order_request
-
 from mcl.market.calendar import contract, from_day, session_of
 from mcl.simulators.tws import render
 from mcl.simulators.tws.account import AccountTerms, SimulatedAccount
@@ -26,6 +24,8 @@ from mcl.simulators.tws.order_book import OrderBook
 from mcl.simulators.tws.orders import ExecutionReport, Order
 from mcl.simulators.tws.request_messages import REQUESTS
 from mcl.simulators.tws.tape import Tick
+
+from .tws_harness import SESSION_OPEN_NS, order_request
 
 CAPITAL = 100_000
 PLAYED = contract("MCL", 2026, 2)
@@ -158,9 +158,16 @@ def _ticks(core: OrderBook, luck: random.Random, price: int, now: int) -> tuple[
         core.exchange.halted = luck.random() < 0.05
         price += luck.randint(-3, 3)
         bid = price - luck.randint(0, 1)
-        sizes = [tuple(luck.randint(0, 4) for _ in range(2)) for _ in range(2)]
-        books = ((bid / 100, (bid - 1) / 100), ((bid + 1) / 100, (bid + 2) / 100), *sizes)
-        core.exchange.ticked(MCLG6, Tick(core.now, *books, price / 100, luck.randint(0, 3)))
+        tick = Tick(
+            ts=core.now,
+            bid=(bid / 100, (bid - 1) / 100),
+            ask=((bid + 1) / 100, (bid + 2) / 100),
+            bid_size=(luck.randint(0, 4), luck.randint(0, 4)),
+            ask_size=(luck.randint(0, 4), luck.randint(0, 4)),
+            price=price / 100,
+            size=luck.randint(0, 3),
+        )
+        core.exchange.ticked(MCLG6, tick)
     core.mark(MCLG6, price / 100)
     return price, now + 60 * 10**9
 

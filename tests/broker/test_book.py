@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tws_harness import order_request
 
 from mcl.market import calendar
 from mcl.simulators.tws.account import AccountTerms, SimulatedAccount
@@ -19,6 +18,8 @@ from mcl.simulators.tws.matching import Range
 from mcl.simulators.tws.order_book import OrderBook
 from mcl.simulators.tws.orders import ExecutionReport, Order
 from mcl.simulators.tws.request_messages import REQUESTS
+
+from .tws_harness import order_request
 
 LISTINGS = Listings(date(2026, 1, 6), [calendar.contract("MCL", 2026, 2)])
 MCLG6 = LISTINGS.of(calendar.contract("MCL", 2026, 2))

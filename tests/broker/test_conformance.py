@@ -10,13 +10,14 @@ from typing import Any
 
 import ib_async
 import pytest
-from random_orders import trade
-from test_tws_orders import FLAT_TAPE, market, shape, steps
-from tws_harness import BY_ID, order_request, run
 
 from mcl.simulators.tws import SimulatedTWS, framing
 from mcl.simulators.tws.messages import Field
 from mcl.simulators.tws.request_messages import REQUESTS
+
+from .random_orders import trade
+from .test_tws_orders import FLAT_TAPE, market, shape, steps
+from .tws_harness import BY_ID, order_request, run
 
 
 def recorded(folder: Path, direction: str) -> list[tuple[int, list[str]]]:

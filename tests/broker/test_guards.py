@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,22 +162,36 @@ def test_a_loss_of_the_session() -> None:
     judge.judge(order(-1, position=1))
 
 
-NUMBERS = {  # every number that a guard compares, set to one that is none
+def order_at(judge: PreTradeGate, **state: float) -> OrderProposal:
+    """An order while the gate has this state."""
+    for name, value in state.items():
+        setattr(judge, name, value)
+    return order()
+
+
+def order_after(judge: PreTradeGate, at_sec: float) -> OrderProposal:
+    """An order behind one that was sent at this time."""
+    judge.sent(at_sec)
+    return order()
+
+
+NUMBERS: dict[str, tuple[float, Callable[[PreTradeGate, Any], OrderProposal]]] = {
+    # every number that a guard compares, set to one that is none
     "collar_frac": (0.1, lambda _, bad: order(last_price=bad)),
     "collar_frac of a level": (0.1, lambda _, bad: order(furthest_ticks=bad)),
     "max_session_loss_usd": (
         100.0,
-        lambda judge, bad: setattr(judge, "equity_usd", bad) or order(),
+        lambda judge, bad: order_at(judge, equity_usd=bad),
     ),
     "max_session_loss_usd of the start": (
         100.0,
-        lambda judge, bad: setattr(judge, "start_usd", bad) or order(),
+        lambda judge, bad: order_at(judge, start_usd=bad),
     ),
     "max_order": (2, lambda _, bad: order(quantity=bad)),
-    "max_position": (2, lambda judge, bad: setattr(judge, "others", bad) or order()),
-    "min_order_gap_sec": (2.0, lambda judge, bad: judge.sent(bad) or order()),
-    "max_orders_per_hour": (1, lambda judge, bad: judge.sent(bad) or order()),
-    "max_orders_per_day": (1, lambda judge, bad: judge.sent(bad) or order()),
+    "max_position": (2, lambda judge, bad: order_at(judge, others=bad)),
+    "min_order_gap_sec": (2.0, order_after),
+    "max_orders_per_hour": (1, order_after),
+    "max_orders_per_day": (1, order_after),
 }
 
 
@@ -190,9 +205,9 @@ def test_no_guard_compares_with_what_is_no_number_and_passes(name: str, bad: flo
 
 
 NO_FIGURES = [
-    Margin(*(bad if at == place else 1e3 for at in range(3)))
+    Margin(*figures)
     for bad in (math.nan, math.inf, -math.inf)
-    for place in range(3)
+    for figures in ((bad, 1e3, 1e3), (1e3, bad, 1e3), (1e3, 1e3, bad))
 ]
 
 

@@ -18,8 +18,6 @@ import ib_async
 import numpy as np
 import pandas as pd
 import pytest
-from test_tws_start import connected, gone
-from tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
 
 from mcl.base.errors import BrokerError, ConnectionLost, Halt, Uncertain
 from mcl.broker import feed, guards
@@ -39,6 +37,9 @@ from mcl.market.instruments import CL, MCL
 from mcl.risk.limits import limits_record
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.simulators.tws.listener import BrokerOptions
+
+from .test_tws_start import connected, gone
+from .tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
 
 SIM = schema.BrokerConfig(timeout_sec=2.0)
 FLAT = Goal(0)

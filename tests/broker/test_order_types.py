@@ -7,8 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_book import LISTINGS, MCLG6, Told, place
-from tws_harness import SESSION_OPEN_NS
 
 from mcl.simulators.tws import render
 from mcl.simulators.tws.account import AccountTerms, SimulatedAccount
@@ -16,6 +14,9 @@ from mcl.simulators.tws.listener import BrokerOptions
 from mcl.simulators.tws.matching import Range
 from mcl.simulators.tws.order_book import OrderBook
 from mcl.simulators.tws.orders import ExecutionReport, Order
+
+from .test_book import LISTINGS, MCLG6, Told, place
+from .tws_harness import SESSION_OPEN_NS
 
 HOUR = 3_600_000_000_000
 

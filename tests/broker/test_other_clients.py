@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tws_harness import run, walk
 
 from mcl.simulators.tws import SimulatedTWS
 from mcl.simulators.tws.random_walk import watched
+
+from .tws_harness import run, walk
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "clients"

@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_tws_orders import FLAT_TAPE
-from tws_harness import RawClient, order_request, run, walk
 
 from mcl.broker.ib import IBBroker
 from mcl.cli.main import main
@@ -31,6 +29,9 @@ from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS, tape_loader
 from mcl.simulators.tws.control import Control, ask
 from mcl.simulators.tws.random_walk import tapes as walk_tapes
+
+from .test_tws_orders import FLAT_TAPE
+from .tws_harness import RawClient, order_request, run, walk
 
 NS = 10**9
 CSV_ROWS = 240

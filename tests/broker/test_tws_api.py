@@ -11,11 +11,12 @@ from typing import Any
 
 import ib_async
 import pytest
-from tws_harness import eventually, run, walk
 
 from mcl.simulators.tws import SimulatedTWS
 from mcl.simulators.tws.random_walk import watched
 from mcl.simulators.tws.request_messages import REQUESTS
+
+from .tws_harness import eventually, run, walk
 
 NO_ORDER = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
 TAPE = watched(walk(8, 3000, 10), 1)

@@ -10,13 +10,15 @@ from dataclasses import replace
 import ib_async
 import numpy as np
 import pytest
-from tws_harness import MINUTE_NS, RawClient, eventually, run, walk
 
 from mcl.base.errors import BrokerError
+from mcl.base.instants import NS
 from mcl.market import calendar
 from mcl.market.instruments import CL
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.simulators.tws.random_walk import watched
+
+from .tws_harness import MINUTE_NS, RawClient, eventually, run, walk
 
 OUTGOING = walk(1, 60, 20)
 INCOMING = replace(walk(2, 60, 20), contract=calendar.contract("MCL", 2026, 3))
@@ -157,7 +159,7 @@ def test_lock_step_waits_only_for_who_follows_the_contract_that_traded() -> None
                 await asyncio.sleep(0)
             minutes = {
                 (ns - int(OUTGOING.start[60])) // MINUTE_NS
-                for ns in (np.array(sorted(opened)) * calendar.NS).tolist()
+                for ns in (np.array(sorted(opened)) * NS).tolist()
             }
             assert minutes == set(range(20)) - {3, 4, 5, 9}
             await client.close()
@@ -230,7 +232,7 @@ def test_a_resting_order_ends_with_its_contract() -> None:
         OUTGOING,
         start=np.append(
             last + MINUTE_NS * np.arange(-60, 10),
-            last + 100 * 3600 * calendar.NS + MINUTE_NS * np.arange(10),
+            last + 100 * 3600 * NS + MINUTE_NS * np.arange(10),
         ),
     )
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import ib_async
 import pytest
-from test_tws_start import connected, gone
-from tws_harness import BY_ID, RawClient, eventually, from_ticks, order_request, run, walk
 
 from mcl.simulators.tws import SimulatedTWS, framing
+from mcl.simulators.tws.messages import Field
+
+from .test_tws_start import connected, gone
+from .tws_harness import BY_ID, RawClient, eventually, from_ticks, order_request, run, walk
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
 KEEP_UP = ("202602", "0.0", "", "", "NYMEX", "", "USD", "", "")
@@ -395,7 +397,8 @@ def test_open_orders_have_the_recorded_shape(name: str) -> None:
 
 def _names(kind: int, version: int) -> list[str]:
     """The names of the fields of a message at a server version, its id first."""
-    return ["id", *(part.name for part in BY_ID[kind].parts if part.since <= version < part.before)]  # type: ignore[union-attr]
+    parts = [part for part in BY_ID[kind].parts if isinstance(part, Field)]
+    return ["id", *(part.name for part in parts if part.since <= version < part.before)]
 
 
 @pytest.mark.parametrize(

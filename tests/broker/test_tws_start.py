@@ -8,13 +8,14 @@ import asyncio
 
 import ib_async
 import pytest
-from tws_harness import MINUTE_NS, SESSION_OPEN_NS, RawClient, eventually, run, walk
 
 from mcl.base.errors import BrokerError
 from mcl.market.calendar import NEW_YORK
 from mcl.simulators.tws import SimulatedTWS
 from mcl.simulators.tws.request_messages import REQUESTS
 from mcl.simulators.tws.server import SERVER_VERSIONS
+
+from .tws_harness import MINUTE_NS, SESSION_OPEN_NS, RawClient, eventually, run, walk
 
 NYMEX_MCL = ib_async.Future("MCL", exchange="NYMEX", currency="USD")
 

@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_book import MCLG6, Told, book, place
-from tws_harness import SESSION_OPEN_NS, RawClient, eventually, run, walk
 
 from mcl.base.errors import BrokerError
 from mcl.config import schema
@@ -31,6 +29,9 @@ from mcl.simulators.tws import SimulatedTWS, quotes, tape_loader
 from mcl.simulators.tws.order_book import OrderBook
 from mcl.simulators.tws.random_walk import InBars, tapes, watched
 from mcl.simulators.tws.tape import NS, Tape, Tick, Ticks
+
+from .test_book import MCLG6, Told, book, place
+from .tws_harness import SESSION_OPEN_NS, RawClient, eventually, run, walk
 
 COMMON = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
 MINUTE_NS = 60 * NS

@@ -12,12 +12,13 @@ import ib_async
 import numpy as np
 import pytest
 import structlog
-from test_tws_orders import FLAT_TAPE, by_id, market, steps
-from test_tws_start import connected, gone
-from tws_harness import RawClient, order_request, run, walk
 
 from mcl.base.errors import BrokerError
 from mcl.simulators.tws import SimulatedTWS, transcript
+
+from .test_tws_orders import FLAT_TAPE, by_id, market, steps
+from .test_tws_start import connected, gone
+from .tws_harness import RawClient, order_request, run, walk
 
 
 async def everything(client: RawClient) -> list[list[str]]:

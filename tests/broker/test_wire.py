@@ -17,7 +17,7 @@ from mcl.simulators.tws.request_messages import REQUESTS
 from mcl.simulators.tws.response_messages import ANSWERS
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
-TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=8)
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 MESSAGES = st.lists(st.lists(TEXT, min_size=1, max_size=6), min_size=1, max_size=8)
 
 

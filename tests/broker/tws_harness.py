@@ -67,7 +67,9 @@ def from_ticks(
 ) -> Tape:
     """A tape from prices in ticks; row `first` opens at `opens_ns`, usually 18:00 New York."""
     ticks = {"open": open_, "high": high, "low": low, "close": close}
-    prices = {name: np.round(np.asarray(values) * 0.01, 10) for name, values in ticks.items()}
+    prices: dict[str, Any] = {
+        name: np.round(np.asarray(values) * 0.01, 10) for name, values in ticks.items()
+    }
     start = opens_ns + MINUTE_NS * np.arange(-first, len(prices["open"]) - first)
     volume = np.full(len(start), 5, np.int64)
     return Tape(
@@ -113,7 +115,7 @@ class RawClient:
 
     async def until(self, *ids: int) -> list[list[str]]:
         """All messages up to and including the first one with one of these ids."""
-        seen = []
+        seen: list[list[str]] = []
         while not seen or int(seen[-1][0]) not in ids:
             seen.append(await self.read())
         return seen

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from mcl import composition
+from mcl.base.instants import NS
 from mcl.cli import main
 from mcl.config import schema
 from mcl.data import loader
@@ -27,7 +28,6 @@ from mcl.data.sources.csv import CsvData
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator
 from mcl.data.table import PRICES
-from mcl.market.calendar import NS
 
 from .conftest import databento_data
 

@@ -20,12 +20,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from mcl.base.errors import MclError
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import dbn
 from mcl.data.bars import COLUMNS, Bars
 from mcl.data.loader import load
 from mcl.data.sources.databento import DatabentoData
-from mcl.market.calendar import NS
 from mcl.strategy import build, builtin
 
 from .conftest import databento_data

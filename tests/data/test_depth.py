@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from mcl import composition
 from mcl.base.errors import ConfigError, DataError
+from mcl.base.instants import NS
 from mcl.cli import check, main
 from mcl.config import schema
 from mcl.data import dbn, depth, slippage_model
@@ -28,7 +29,7 @@ from mcl.data.depth import Book, Depth
 from mcl.data.loader import load
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, order_books
-from mcl.market.calendar import NS, to_day
+from mcl.market.calendar import to_day
 
 from .conftest import FIRST, databento_data, rewrite
 

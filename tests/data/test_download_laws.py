@@ -155,8 +155,10 @@ def test_the_pace_holds_over_threads_and_a_pause_stops_everybody() -> None:
 
     threads = [threading.Thread(target=turn) for _ in range(3)]
     began = time.monotonic()
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert max(starts) - began > 0.09  # twelve starts, three of them at once
     limiter.pause(0.2)
     began = time.monotonic()

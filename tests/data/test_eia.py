@@ -26,7 +26,8 @@ ROWS = "b67809782d91388c5845ccab758971196191cc15774c200a3050604da0d2473e"
 def test_the_shipped_table_is_the_source_table(shared_data: Path) -> None:
     source = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
     assert sha256(source) == ROWS  # written as CSV, the shipped rows are the source's bytes
-    command = [sys.executable, ROOT / "scripts" / "make_eia.py", source, "--check"]
+    script = ROOT / "scripts" / "make_eia.py"
+    command = [sys.executable, str(script), str(source), "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

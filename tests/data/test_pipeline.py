@@ -17,13 +17,14 @@ from comparisons import digest
 
 from mcl.base.errors import DataError
 from mcl.base.files import sha256
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import continuous, loader
 from mcl.data.bars import COLUMNS, ROLL_COLUMNS, Bars
 from mcl.data.loader import load
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator
-from mcl.market.calendar import NS, sessions
+from mcl.market.calendar import sessions
 
 from .conftest import FIRST, LAST, databento_data, rewrite
 

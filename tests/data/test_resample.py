@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 from comparisons import digest
 
+from mcl.base.instants import NS
 from mcl.data import continuous, dbn, loader
 from mcl.data.bars import COLUMNS, Bars
 from mcl.data.loader import load
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, order_books
-from mcl.market.calendar import NS, sessions, to_day
+from mcl.market.calendar import sessions, to_day
 
 from .conftest import FIRST, databento_data
 

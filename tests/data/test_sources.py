@@ -60,9 +60,9 @@ def test_forty_years_of_ranks_become_dated_contracts(eia: Bars) -> None:
         row = at(eia, day)
         assert row["close"] == frame.loc[day, "c1"]
     # CLQ8 trades for the last time: its rank is still 1, but the position is in the second
-    day = date(2008, 7, 22)
-    assert last_trade_date("CL", 2008, 8) == day
-    assert at(eia, str(day))[["contract", "close"]].tolist() == ["CLU8", frame.loc[str(day), "c2"]]
+    assert last_trade_date("CL", 2008, 8) == date(2008, 7, 22)
+    last = "2008-07-22"
+    assert at(eia, last)[["contract", "close"]].tolist() == ["CLU8", frame.loc[last, "c2"]]
     prices = eia.frame()
     symbol_of = {c.symbol + str(c.year): c for c in eia.contracts}
     assert len(symbol_of) == len(eia.contracts)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import databento
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from comparisons import digest
 
 from mcl.base.errors import DataError, StoreError
+from mcl.base.instants import NS
 from mcl.data import dbn
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, price_process
@@ -81,7 +83,7 @@ def table() -> calendar.Sessions:
 def test_bars_are_on_the_tick_and_consistent(bars: pd.DataFrame) -> None:
     prices = bars[["open", "high", "low", "close"]]
     ticks = prices / MCL.tick_size
-    assert np.abs(ticks - ticks.round()).to_numpy().max() < 1e-6
+    assert np.abs((ticks - ticks.round()).to_numpy()).max() < 1e-6
     assert (bars["high"] >= prices.max(axis=1)).all()
     assert (bars["low"] <= prices.min(axis=1)).all()
     assert (bars["volume"] >= 1).all()
@@ -96,7 +98,7 @@ def test_bars_lie_inside_sessions_of_the_calendar(
     assert np.unique(bars["session"]).tolist() == table.day.tolist()
     at = np.searchsorted(table.day, bars["session"])
     assert (stamps >= table.open_ns[at]).all()
-    assert (stamps + 60 * calendar.NS <= table.close_ns[at]).all()
+    assert (stamps + 60 * NS <= table.close_ns[at]).all()
 
 
 def test_a_bar_of_one_contract_has_one_price(bars: pd.DataFrame) -> None:
@@ -200,9 +202,8 @@ def test_spreads_trade_at_the_difference_of_their_legs(bars: pd.DataFrame) -> No
 def test_twelve_serial_months_and_eleven_spreads_are_always_listed(
     definitions: pd.DataFrame, table: calendar.Sessions
 ) -> None:
-    for (sent, rows), session, opened in zip(
-        definitions.groupby("ts_recv"), table.dates, table.open_ns, strict=True
-    ):
+    publications: Any = definitions.groupby("ts_recv")
+    for (sent, rows), session, opened in zip(publications, table.dates, table.open_ns, strict=True):
         assert sent < pd.Timestamp(opened, tz="UTC")
         contracts, legs = (
             rows[rows["instrument_class"] == "F"],
@@ -361,7 +362,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
 
 
 def test_a_finished_world_is_reused_and_a_damaged_one_made_again(tmp_path: Path) -> None:
-    span = {"first": date(2025, 12, 15), "last": date(2025, 12, 17)}
+    span: dict[str, Any] = {"first": date(2025, 12, 15), "last": date(2025, 12, 17)}
     home = generator.generate(ZERO, tmp_path, **span)
     stamp, text = (home / "world.json").stat().st_mtime_ns, (home / "world.json").read_text()
     assert generator.generate(ZERO, tmp_path, **span) == home
@@ -436,9 +437,8 @@ def active(tapes: Iterator[price_process.SyntheticSession]) -> Front:
 
 def ema_sign(close: np.ndarray, fast: int, slow: int) -> np.ndarray:
     series = pd.Series(close)
-    return np.sign(
-        series.ewm(span=fast, adjust=False).mean() - series.ewm(span=slow, adjust=False).mean()
-    ).to_numpy()
+    change = series.ewm(span=fast, adjust=False).mean() - series.ewm(span=slow, adjust=False).mean()
+    return np.asarray(np.sign(change.to_numpy()))
 
 
 @pytest.mark.parametrize(("sharpe", "fast", "slow"), [(3.0, 240, 960), (6.0, 60, 300)])

@@ -110,7 +110,8 @@ def limited(draw: Any) -> Flow:
             "state": draw(st.sampled_from(["normal", "normal", "normal", "reduce_only", "halted"])),
         }
     )
-    return flow._replace(plan=plan, limits=limits)
+    changed: Flow = flow._replace(plan=plan, limits=limits)
+    return changed
 
 
 @st.composite
@@ -149,7 +150,8 @@ def anything(draw: Any) -> Flow:
             "slippage_by_hour_ticks": by_hour,
         }
     )
-    return flow._replace(plan=plan, limits=limits, costs=costs, execution=execution)
+    changed: Flow = flow._replace(plan=plan, limits=limits, costs=costs, execution=execution)
+    return changed
 
 
 @st.composite
@@ -179,7 +181,9 @@ def hostile(draw: Any) -> Flow:
     limits = flow.limits.model_copy(
         update={"flatten_before_close_sec": draw(st.sampled_from([0, 45, 90, 150]))}
     )
-    return flow._replace(bars=bars, plan=Plan(**plan), execution=execution, limits=limits)
+    plan_of = Plan(**plan)
+    changed: Flow = flow._replace(bars=bars, plan=plan_of, execution=execution, limits=limits)
+    return changed
 
 
 def coarse_of(fine: Bars) -> Bars:

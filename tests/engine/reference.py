@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from flows import CAPITAL, Flow
-
 from mcl.data.bars import Floats
 from mcl.risk.limits import Block
+
+from .flows import CAPITAL, Flow
 
 NEW_YORK = ZoneInfo("America/New_York")
 CLOSES = {Block.WINDOW_END, Block.NEWS_AHEAD, Block.LAST_TRADE, Block.ROLL_AHEAD}
@@ -119,6 +119,11 @@ class Slow:
         self.average += gap
         self.stop = None if self.stop is None else self.stop + gap
         self.take_profit = None if self.take_profit is None else self.take_profit + gap
+
+    def prices(self, i: int) -> tuple[float, float, float, float]:
+        """Open, high, low and close in ticks."""
+        of = self.ticks
+        return of["open"][i], of["high"][i], of["low"][i], of["close"][i]
 
     def gap(self, i: int) -> float:
         """New minus old contract where bar i is the first of a contract."""
@@ -319,7 +324,7 @@ class Slow:
     def protect(self, i: int, entered_inside: bool) -> None:
         if not self.held:
             return
-        bar = tuple(self.ticks[name][i] for name in ("open", "high", "low", "close"))
+        bar = self.prices(i)
         met = self.met(*bar, entered_inside)
         if met is None:
             return
@@ -361,8 +366,10 @@ class Slow:
             for row, time in enumerate(self.finer.close_time.tolist())
             if i and first < time <= last
         ]
+        columns = [self.finer.ticks[name] for name in ("open", "high", "low", "close")]
         return [
-            tuple(int(self.finer.ticks[name][row]) for name in ("open", "high", "low", "close"))
+            (float(open_[row]), float(high[row]), float(low[row]), float(close[row]))
+            for open_, high, low, close in [columns]
             for row in rows
         ]
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import test_dollars  # noqa: F401 - importing them fills COVERED
-import test_orders  # noqa: F401
-from assumed import COVERED
-
 from mcl import engine
 from mcl.engine.diagnostics import block_table
 from mcl.risk.limits import Block
+
+from . import (
+    test_dollars,  # noqa: F401 - importing them fills COVERED
+    test_orders,  # noqa: F401
+)
+from .assumed import COVERED
 
 PAGE = Path(engine.__file__).parent / "assumptions.md"
 NAMED = re.compile(r"^- `(\w+)` — ", re.MULTILINE)

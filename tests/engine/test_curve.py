@@ -11,7 +11,6 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from comparisons import digest
-from flows import CAPITAL, Flow, anything, limited
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,8 @@ from mcl.engine.account import FLAT, Ledger, Money, initial_guard
 from mcl.engine.decision import NO_BRACKET
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.metrics.performance import drawdown
+
+from .flows import CAPITAL, Flow, anything, limited
 
 ROLL = FILL_REASONS.index("roll")
 

@@ -5,6 +5,7 @@ number.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -76,7 +77,8 @@ def test_whole_contracts_are_cut_toward_zero_but_none_is_lost_to_rounding(
 
 @pytest.mark.parametrize("name", ["equity_usd", "session_start_usd", "peak_usd"])
 def test_an_account_that_is_not_a_number_gets_flat(name: str) -> None:
-    decision = target(1.0, **{name: math.nan})
+    not_a_number: dict[str, Any] = {name: math.nan}
+    decision = target(1.0, **not_a_number)
     assert decision.position == 0
     assert decision.block >= FORCED
 
@@ -97,9 +99,7 @@ def test_an_account_that_is_not_a_number_gets_flat(name: str) -> None:
         ({"trades": 3}, Block.MAX_TRADES),
     ],
 )
-def test_each_rule_blocks_an_entry_and_names_itself(
-    changes: dict[str, object], block: Block
-) -> None:
+def test_each_rule_blocks_an_entry_and_names_itself(changes: dict[str, Any], block: Block) -> None:
     decision = target(1.0, **changes)
     assert (decision.position, decision.block) == (0, block)
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from assumed import covers
 from walks import make_bars
 
 from mcl.config import schema
@@ -19,6 +18,8 @@ from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.metrics import summary
 from mcl.risk.limits import Block
+
+from .assumed import covers
 
 CAPITAL = 10_000.0
 COSTS = schema.Costs(slippage_ticks=1.0, commission_usd=0.77)

@@ -10,7 +10,6 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from comparisons import digest
-from flows import CAPITAL, Flow, anything, limited, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,8 @@ from mcl.config import schema
 from mcl.engine import backtest as engine
 from mcl.engine import kernel
 from mcl.engine.result import FILL_REASONS, Result, changes
+
+from .flows import CAPITAL, Flow, anything, limited, plain
 
 ROLL, STOP, TAKE_PROFIT = (FILL_REASONS.index(name) for name in ("roll", "stop", "take_profit"))
 

@@ -8,7 +8,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from flows import CAPITAL, Flow, limited
 from hypothesis import given, settings
 from walks import make_bars
 
@@ -19,6 +18,8 @@ from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decision import NO_TARGET, Target, decide
 from mcl.engine.result import FILL_REASONS
 from mcl.risk.limits import limits_record
+
+from .flows import CAPITAL, Flow, limited
 
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (
     FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk")

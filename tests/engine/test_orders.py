@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from assumed import covers
-from flows import coarse_of
-from test_dollars import CAPITAL, COSTS, WIDE, bars_of, fills_of, flat_bars
 from walks import random_bars
 
 from mcl.base.errors import ConfigError, DataError, EngineError
@@ -26,6 +23,10 @@ from mcl.engine.decision import NO_BRACKET
 from mcl.engine.result import Result
 from mcl.risk.gates import gates
 from mcl.risk.limits import Block
+
+from .assumed import covers
+from .flows import coarse_of
+from .test_dollars import CAPITAL, COSTS, WIDE, bars_of, fills_of, flat_bars
 
 STILL = (7000,) * 4
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from flows import Flow, anything, hostile, limited, plain
 from hypothesis import given, settings
-from reference import Slow
 
 from mcl.engine.result import FILL_REASONS
+
+from .flows import Flow, anything, hostile, limited, plain
+from .reference import Slow
 
 
 @given(hostile())

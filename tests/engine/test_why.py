@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from flows import Flow, anything, limited
 from hypothesis import given, settings
-from test_dollars import WIDE, flat_bars, trade
 
 from mcl.config import schema
 from mcl.engine.diagnostics import explain, why
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.risk.limits import Block, TradingState
 
+from .flows import Flow, anything, limited
+from .test_dollars import WIDE, flat_bars, trade
+
 
 def counts(result: Result) -> dict[tuple[str, str], int]:
-    return {(row.stage, row.step): row.count for row in why(result).itertuples()}
+    rows = why(result)
+    return dict(zip(zip(rows["stage"], rows["step"], strict=True), rows["count"], strict=True))
 
 
 def test_the_waterfall_of_a_small_run() -> None:

@@ -19,6 +19,7 @@ import mcl
 from mcl.cli import main, research_arguments
 from mcl.library import research
 from mcl.library.research import Backtest
+from mcl.search.result import SweepResult
 
 SMALL = ["data.end=2024-03-01", "data.holdout_start=2024-02-15"]
 UNITS = ("_usd", "_contracts", "_bars", "_ticks", "_frac")
@@ -66,7 +67,7 @@ def test_every_name_is_documented_and_an_unknown_one_is_an_attribute_error() -> 
         assert getattr(mcl, name).__doc__
         assert f"`mcl.{name}" in (mcl.__doc__ or "")
     with pytest.raises(AttributeError, match="'backtst'"):
-        _ = mcl.backtst  # type: ignore[attr-defined]
+        _ = mcl.backtst
 
 
 def test_the_usual_study_is_that_of_the_verb() -> None:
@@ -76,6 +77,7 @@ def test_the_usual_study_is_that_of_the_verb() -> None:
 def test_bars_say_their_units_and_end_at_the_fence(small: Path) -> None:
     bars = mcl.load_bars(SMALL)
     assert bars.index.name == "close_time_utc"
+    assert isinstance(bars.index, pd.DatetimeIndex)
     assert str(bars.index.tz) == "UTC"
     assert bars["session"].max() < pd.Timestamp("2024-02-15")
     numbers = bars.select_dtypes("number").columns
@@ -142,6 +144,7 @@ def test_a_search_its_list_and_its_refusal_are_those_of_the_verbs(
     typed = [*SMALL, "strategy=donchian", "search.sampler=random", "search.trials=5"]
     found = mcl.sweep([*typed, "search.name=channels"])
     jobs = mcl.grid([*SMALL, "strategy=donchian", "costs=free,ib_tiered"])
+    assert isinstance(found, SweepResult)
     assert len(found.trials) == 5
     assert list(jobs.trials["costs"]) == ["free", "ib_tiered"]
     assert jobs.trials["commission_usd"].iloc[0] == 0 < jobs.trials["commission_usd"].iloc[1]
@@ -154,7 +157,7 @@ def test_a_search_its_list_and_its_refusal_are_those_of_the_verbs(
     by_id = listed.set_index("run_id")
     for row in shown:
         for name, value in row["metrics"].items():
-            stored = by_id.at[row["run_id"], name]
+            stored: Any = by_id.at[row["run_id"], name]
             assert np.isnan(stored) if value is None else stored == value
 
     with pytest.raises(mcl.MclError) as refusal:

@@ -13,7 +13,8 @@ NOTEBOOK = ROOT / "docs" / "research.ipynb"
 
 
 def test_every_cell_prints_what_the_notebook_says(worlds: Path) -> None:
-    command = [sys.executable, ROOT / "scripts" / "run_notebook.py", "--check", "--data", worlds]
+    script = ROOT / "scripts" / "run_notebook.py"
+    command = [sys.executable, str(script), "--check", "--data", str(worlds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

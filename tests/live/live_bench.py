@@ -75,7 +75,8 @@ class Bench:
         self.deployed = as_promoted(run) if run else promoted("paper", desk)
         self.strategy = build(self.deployed.config.strategy)
         self.stage = staging.replayed(self.deployed.config, None, self.strategy, desk.root)
-        self.config = schema.BrokerConfig(**{"timeout_sec": 2.0, "reconnect": QUICK} | broker)
+        settings: dict[str, Any] = {"timeout_sec": 2.0, "reconnect": QUICK} | broker
+        self.config = schema.BrokerConfig(**settings)
         self.folder, self.path = folder, folder / "session.sqlite"
         self.supervisor: Supervisor
         self.tws: SimulatedTWS

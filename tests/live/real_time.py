@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from deployments import Project
-from live_bench import QUICK, as_promoted
 
 from mcl.broker import guards
 from mcl.broker.feed import Clock
@@ -27,6 +26,8 @@ from mcl.market import calendar
 from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.strategy import build
+
+from .live_bench import QUICK, as_promoted
 
 DAY = date(2025, 11, 12)
 TEN = calendar.ns_of(DAY, 10)  # New York: 64 bars of 15 minutes have closed since the open

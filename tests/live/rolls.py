@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from deployments import Project
-from live_bench import QUICK, as_promoted, supervised
 
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.live import session_setup as staging
 from mcl.live.audit.compare import Audit, audit
@@ -24,6 +24,8 @@ from mcl.live.supervisor import Supervisor
 from mcl.market import calendar
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.strategy import build
+
+from .live_bench import QUICK, as_promoted, supervised
 
 FIRST, END = date(2025, 11, 3), date(2025, 11, 20)
 # MCLZ5 stops trading on 2025-11-19, three sessions later
@@ -35,7 +37,7 @@ MINUTES = 15
 def write_contracts(folder: Path, seed: int = 5) -> None:
     """Both contracts in the same minutes, the later one dearer by a gap that wanders a little."""
     rng = np.random.default_rng(seed)
-    sessions, step = calendar.sessions(FIRST, END), MINUTES * 60 * calendar.NS
+    sessions, step = calendar.sessions(FIRST, END), MINUTES * 60 * NS
     closes = np.concatenate(
         [
             np.arange(a + step, b + 1, step)
@@ -83,9 +85,8 @@ class RollBench:
     def __init__(self, desk: Project, folder: Path, run: schema.Config, **broker: Any) -> None:
         self.desk, self.folder, self.deployed = desk, folder, as_promoted(run)
         self.strategy = build(run.strategy)
-        self.config = schema.BrokerConfig(
-            **{"timeout_sec": 2.0, "reconnect": QUICK, "replay": {"carry": True}} | broker
-        )
+        settings = {"timeout_sec": 2.0, "reconnect": QUICK, "replay": {"carry": True}} | broker
+        self.config = schema.BrokerConfig.model_validate(settings)
         self.stage: staging.Stage
         self.supervisor: Supervisor
         self.tws: SimulatedTWS
@@ -118,7 +119,7 @@ class RollBench:
             )
         journal = Journal(self.path(day))
         costs = self.deployed.config.costs
-        known = {
+        known: dict[str, Any] = {
             "slippage_ticks": costs.slippage_ticks,
             "patience_sec": 30.0,
             "state": self.folder / "tws.state",

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from receivers import Hook, hook
 from servers import free_port
+
+from .receivers import Hook, hook
 
 ROOT = Path(__file__).resolve().parents[2]
 HALTED = {

@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 from deployments import Project
-from desks import SmallDesk
-from receivers import Hook, certificate, hook, mailbox
 
 from mcl import composition
 from mcl.base.alert import Alert, Severity
@@ -30,6 +28,9 @@ from mcl.live.ops.alerts import AlertDispatcher, AlertFilter, DeliveryThread, No
 from mcl.live.ops.monitoring import Operations
 from mcl.live.ops.session_log import about, log, log_session
 from mcl.live.session import run_session
+
+from .desks import SmallDesk
+from .receivers import Hook, certificate, hook, mailbox
 
 PASSWORD = "correct horse battery"
 

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import real_time
 from deployments import Project, write_walks
-from live_bench import Bench, until
-from real_time import DAY, OFF, RANDOM, RATE, TEN, Desk
 
 from mcl.base.errors import LiveError
+from mcl.base.instants import NS
 from mcl.broker.fills import STOP
 from mcl.config import schema
 from mcl.live.journal import read
@@ -26,6 +24,10 @@ from mcl.live.supervisor import KILL
 from mcl.market import calendar
 from mcl.simulators.tws import SimulatedTWS
 
+from . import real_time
+from .live_bench import Bench, until
+from .real_time import DAY, OFF, RANDOM, RATE, TEN, Desk
+
 LONG = {
     "strategy": {"name": "always_long"},
     "risk": {
@@ -33,7 +35,6 @@ LONG = {
         "protection": {"unit": "ticks", "stop": 60.0},
     },
 }
-NS = calendar.NS
 TODAY = calendar.to_day(DAY)
 REAL = {"rate": 1.0, "start_ns": TEN + 54 * NS}  # a bar of a minute closes in six seconds
 FAST = {"rate": RATE, "start_ns": TEN}

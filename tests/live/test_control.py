@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desks import SmallDesk
 
 from mcl.base.errors import LiveError
 from mcl.live.ops import control_socket
 from mcl.live.ops.status_poller import StatusPoller
 from mcl.live.status import Command, Mode, State
+
+from .desks import SmallDesk
 
 Visit = Callable[[Path], Any]
 
@@ -207,7 +208,7 @@ SESSION = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from desks import SmallDesk
+from live.desks import SmallDesk
 from mcl.live.ops import control_socket as control
 from mcl.live.ops.status_poller import StatusPoller
 
@@ -229,7 +230,7 @@ def test_what_a_killed_session_leaves_behind_is_no_session(tmp_path: Path) -> No
         "-c",
         textwrap.dedent(SESSION),
         str(folder),
-        str(Path(__file__).parent),
+        str(Path(__file__).parents[1]),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from deployments import OPEN_GATES, Project, empty_store, project
-from live_bench import Bench
 
 from mcl import composition
 from mcl.base.errors import LiveError, StoreError
@@ -36,6 +35,8 @@ from mcl.simulators.tws import account
 from mcl.simulators.tws.account import AccountTerms
 from mcl.tracking.backtest_run import parquet
 from mcl.tracking.store import StoredRun
+
+from .live_bench import Bench
 
 DAYS = (date(2025, 10, 30), date(2025, 10, 31), date(2025, 11, 12))
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}

@@ -15,8 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from desks import SmallDesk
-from test_operate import running, written
 
 from mcl.base.errors import LiveError
 from mcl.live.ops import http as http_server
@@ -25,6 +23,9 @@ from mcl.live.ops.http import MOST_STREAMS
 from mcl.live.status import State
 from mcl.report.dashboard import dashboard_page
 from mcl.tracking.project import Project
+
+from .desks import SmallDesk
+from .test_operate import running, written
 
 TOKEN = "a-token-of-some-length"
 JSON = {"Content-Type": "application/json"}

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from deployments import Project, write_walks
-from live_bench import Bench
 
 from mcl.config import schema
 from mcl.live.journal import read
 from mcl.simulators.tws import SimulatedTWS
+
+from .live_bench import Bench
 
 ALWAYS = {"name": "always_long"}
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desks import SmallDesk
 from journals import REF, written
 
 from mcl.cli.main import main
@@ -22,6 +21,8 @@ from mcl.live.journal import Draft, Journal
 from mcl.live.ops import control_socket
 from mcl.live.ops.status_poller import StatusPoller
 from mcl.live.status import Mode
+
+from .desks import SmallDesk
 
 
 @pytest.fixture

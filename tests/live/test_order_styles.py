@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from deployments import Project, write_walks
-from live_bench import Bench
 
 from mcl.broker.fills import decision_of
 from mcl.live.audit.compare import audit
 from mcl.live.journal import read
 from mcl.simulators.tws import SimulatedTWS
 from mcl.simulators.tws.listener import BrokerOptions
+
+from .live_bench import Bench
 
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}
 TWO = {"size": {"method": "fixed", "contracts": 2.0}, "protection": {"unit": "ticks", "stop": 90.0}}

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from deployments import Project, walk, write_walks
-from real_time import DAY, OFF, RANDOM, STRIDE_SEC, TEN, Desk
 
+from mcl.base.instants import NS
 from mcl.broker.feed import GRACE_NS, Feed
 from mcl.broker.protocol import Bar
 from mcl.data.loader import load
@@ -28,6 +28,8 @@ from mcl.live.supervisor import Supervisor
 from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC
 from mcl.simulators.tws import SimulatedTWS, Tape
+
+from .real_time import DAY, OFF, RANDOM, STRIDE_SEC, TEN, Desk
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def test_a_start_in_the_middle_of_a_session_looks_back_on_what_it_missed(
     missed = supervisor.stage.warmup.session == supervisor.stage.day
     assert missed.sum() >= 64  # what closed before it came is what it looks back on
     bars = [int(entry.key or 0) for entry in read(desk.path, ("bar",))]
-    assert bars[0] == supervisor.stage.warmup.close_time[-1] + 15 * 60 * calendar.NS > TEN
+    assert bars[0] == supervisor.stage.warmup.close_time[-1] + 15 * 60 * NS > TEN
     why = [entry.body["held_back"] for entry in read(desk.path, ("decision",))]
     assert len(read(desk.path, ("order",))) == why.count("")
     # late: of a busy machine
@@ -68,9 +70,7 @@ def test_the_wait_for_a_close_has_its_own_figure(
     """A minute in real time: what passes between its close and the message of it is told apart from
     the latency.
     """
-    desk = Desk(
-        shop, tmp_path, shop.config(strategy=RANDOM, interval="1m"), start_ns=TEN + 52 * calendar.NS
-    )
+    desk = Desk(shop, tmp_path, shop.config(strategy=RANDOM, interval="1m"), start_ns=TEN + 52 * NS)
 
     def stop(supervisor: Supervisor, _: SimulatedTWS, bars: int) -> None:
         if bars >= 1:
@@ -98,10 +98,10 @@ def test_the_latency_of_a_close_by_the_clock_is_from_the_moment_at_which_the_clo
         shop,
         tmp_path,
         shop.config(strategy={"name": "always_long"}, interval="1m"),
-        start_ns=TEN + 52 * calendar.NS,
+        start_ns=TEN + 52 * NS,
         timeout_sec=60.0,
     )
-    kept = desk.tape.start != TEN + 60 * calendar.NS
+    kept = desk.tape.start != TEN + 60 * NS
     columns = ("start", "open", "high", "low", "close", "volume")
     desk.tape = replace(desk.tape, **{name: getattr(desk.tape, name)[kept] for name in columns})
     moments: list[tuple[int, bool, int]] = []
@@ -121,7 +121,7 @@ def test_the_latency_of_a_close_by_the_clock_is_from_the_moment_at_which_the_clo
     before, by_clock, after = moments[0]
     assert by_clock
     [delay] = [entry.body["close_delay_sec"] for entry in read(desk.path, ("decision",))]
-    assert GRACE_NS <= delay * calendar.NS < 60 * calendar.NS
+    assert GRACE_NS <= delay * NS < 60 * NS
     assert list(supervisor.status().close_delay_sec) == [delay]
     [order], [sent] = read(desk.path, ("order",)), read(desk.path, ("sent",))
     latency = sent.body["latency_ms"] * 1e6
@@ -225,7 +225,7 @@ def test_a_session_ends_by_itself_when_its_last_bar_is_cut_short_or_never_comes(
     assert desk.supervisor.status().why == "the session's bars ended"
     assert read(desk.path, ("alert",)) == []
     closes = [int(entry.key or 0) for entry in read(desk.path, ("bar",))]
-    step = BAR_SEC[interval] * calendar.NS
+    step = BAR_SEC[interval] * NS
     edges = {
         min(-(-int(start + 1) // step) * step, desk.stage.close_ns) for start in desk.tape.start
     }

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from deployments import walk
 
+from mcl.base.instants import NS
 from mcl.cli.main import main
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic.generator import generate
@@ -160,7 +161,7 @@ def began(
 
 
 def away(source: str) -> int:
-    return calendar.ns_of(TODAY[source], 10) + 40 * calendar.NS - time.time_ns()
+    return calendar.ns_of(TODAY[source], 10) + 40 * NS - time.time_ns()
 
 
 def test_the_rehearsal_of_the_how_to_runs_with_a_file_of_one_s_own(

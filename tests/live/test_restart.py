@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from deployments import Project, write_walks
-from live_bench import Bench, until
 
 from mcl.broker.fills import traded_for
 from mcl.live.journal import read
 from mcl.live.status import State
 from mcl.simulators.tws import SimulatedTWS
+
+from .live_bench import Bench, until
 
 CROSS = {"name": "ema_cross", "fast": 3, "slow": 8}
 OFTEN = {"name": "random", "hold_sec": 900, "seed": 4}

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 from deployments import Project
-from rolls import BEFORE, NEW, OLD, ROLL, RollBench, rolling, write_contracts
 
 from mcl.base.errors import GuardError, Halt
+from mcl.base.instants import NS
 from mcl.broker.fills import traded_for
 from mcl.broker.guards import OrderProposal, PreTradeGate, out_by
 from mcl.broker.ib import IBBroker
@@ -34,6 +34,8 @@ from mcl.live.status import State
 from mcl.market import calendar
 from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS
+
+from .rolls import BEFORE, NEW, OLD, ROLL, RollBench, rolling, write_contracts
 
 WIDE = {
     "size": {"method": "fixed", "contracts": 2.0},
@@ -155,7 +157,7 @@ def test_a_session_that_trades_on_after_the_roll_is_the_backtest(
 def test_who_is_there_before_the_open_rolls_at_the_open(bench: RollBench) -> None:
     """Connected while the exchange is closed: nothing is sent before the first price."""
     opens = calendar.ns_of(BEFORE, 18)
-    asyncio.run(bench.run(ROLL, start_ns=opens - 600 * calendar.NS))
+    asyncio.run(bench.run(ROLL, start_ns=opens - 600 * NS))
     assert {execution.time for execution in bench.tws.executions[-2:]} == {opens}
     moved(bench)
     assert bench.audited().differences.to_dict("records") == []

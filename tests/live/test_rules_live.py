@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from deployments import Project, write_walks
-from live_bench import Bench
 
 from mcl.base.errors import LiveError
 from mcl.config import schema
@@ -22,6 +21,8 @@ from mcl.live.journal import Entry, read
 from mcl.live.session import signal_handlers
 from mcl.live.status import State
 from mcl.simulators.tws import SimulatedTWS
+
+from .live_bench import Bench
 
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}
 STOPPED = {

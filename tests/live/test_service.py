@@ -29,8 +29,6 @@ from typing import Any
 import numpy as np
 import pytest
 from deployments import OPEN_GATES, Project
-from live_bench import QUICK
-from real_time import OFF, RANDOM, RATE, STRIDE_SEC
 
 from mcl.base.alert import Alert
 from mcl.base.errors import LiveError
@@ -59,6 +57,9 @@ from mcl.simulators.databento.server import serving
 from mcl.simulators.databento.tls import certificate
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.tracking.store import Store
+
+from .live_bench import QUICK
+from .real_time import OFF, RANDOM, RATE, STRIDE_SEC
 
 FIRST, SECOND = date(2025, 11, 11), date(2025, 11, 12)
 OLDEST = date(2025, 3, 3)  # of what a vendor has

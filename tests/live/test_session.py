@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 import pytest
 from deployments import Project
-from live_bench import Bench
 
 from mcl import composition
 from mcl.base.errors import BrokerError, LiveError
@@ -29,6 +28,8 @@ from mcl.promotion.promote import promoted
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.strategy import build
 from mcl.tracking.store import Record
+
+from .live_bench import Bench
 
 Deploy = Callable[..., Project]
 BRACKET = {

@@ -11,6 +11,7 @@ from deployments import Project, write_walks
 
 from mcl import composition
 from mcl.base.errors import LiveError
+from mcl.base.instants import NS
 from mcl.broker.protocol import Bar
 from mcl.data.bars import Bars
 from mcl.data.loader import load
@@ -122,12 +123,12 @@ def test_a_session_on_a_real_broker_has_its_own_prices(shop: Project) -> None:
 def test_a_real_session_needs_data_up_to_yesterday_and_an_open_market(shop: Project) -> None:
     run = shop.config()
 
-    def today(*moment: int) -> staging.Stage:
+    def today(year: int, month: int, day: int, hour: int = 0) -> staging.Stage:
         return staging.today(
             run,
             build(run.strategy),
             shop.root,
-            int(datetime(*moment, tzinfo=UTC).timestamp()) * calendar.NS,
+            int(datetime(year, month, day, hour, tzinfo=UTC).timestamp()) * NS,
         )
 
     stage = today(2025, 11, 13, 15)
@@ -227,7 +228,7 @@ def test_a_bar_that_cannot_be_decided_on_is_refused(
     assert stage.recorded is not None
     first = rows(stage.recorded)[0]
     if "close_time" in changes:
-        changes = {"close_time": first.close_time + int(changes["close_time"]) * calendar.NS}
+        changes = {"close_time": first.close_time + int(changes["close_time"]) * NS}
     window = Window(stage)
     with pytest.raises(LiveError, match=sentence):
         window.append(first._replace(**changes))  # type: ignore[arg-type]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from deployments import Project, write_walks
-from live_bench import Bench
 
 from mcl.base.errors import Halt, LiveError
 from mcl.config import schema
@@ -20,6 +19,8 @@ from mcl.live.journal_queries import last_status
 from mcl.live.status import Command, Mode, State
 from mcl.live.supervisor import KILL
 from mcl.simulators.tws import SimulatedTWS
+
+from .live_bench import Bench
 
 ALWAYS = {"name": "always_long"}
 STOPPED = {

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desks import SmallDesk, a_status
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +24,8 @@ from mcl.live.ops.control_socket import ask, folder_of
 from mcl.live.ops.metrics import METRICS, SessionCounters, exposition, fresh
 from mcl.live.ops.monitoring import Operations, monitor
 from mcl.live.status import State
+
+from .desks import SmallDesk, a_status
 
 LINE = re.compile(
     r'([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\\\|\\"|\\n)*",?)*)\} (\+Inf|-?[0-9.e+-]+)'

@@ -77,10 +77,10 @@ def test_equity_futures_close_early_beside_holidays_and_on_days_of_mourning(root
     closes = dict(zip(table.dates, table.close_ns.tolist(), strict=True))
     for day in MOURNING:
         assert closes[day] == ns(f"{day} 09:30")
-    for day in ("2018-07-03", "2019-11-29", "2024-12-24", "2025-07-03", "2026-11-27"):
-        assert closes[date.fromisoformat(day)] == ns(f"{day} 13:15")
-    for day in ("2024-11-28", "2025-09-01", "2026-07-03", "2027-06-18", "2027-09-06"):
-        assert closes[date.fromisoformat(day)] == ns(f"{day} 13:00")
+    for text in ("2018-07-03", "2019-11-29", "2024-12-24", "2025-07-03", "2026-11-27"):
+        assert closes[date.fromisoformat(text)] == ns(f"{text} 13:15")
+    for text in ("2024-11-28", "2025-09-01", "2026-07-03", "2027-06-18", "2027-09-06"):
+        assert closes[date.fromisoformat(text)] == ns(f"{text} 13:00")
     assert closes[date(2026, 4, 3)] == ns("2026-04-03 09:15")  # the jobs report
     assert not {date(2024, 3, 29), date(2025, 4, 18), date(2027, 3, 26)} & closes.keys()
     assert (np.diff(table.day) > 0).all()
@@ -93,8 +93,8 @@ def test_metals_and_energy_keep_the_same_short_hours_and_trade_on_days_of_mourni
     table = calendar.sessions(date(2018, 1, 1), date(2028, 1, 1), root)
     closes = dict(zip(table.dates, table.close_ns.tolist(), strict=True))
     short = EARLY | {"2020-12-24": "13:45", "2027-06-18": "13:00", "2027-09-06": "14:30"}
-    for day, clock in short.items():
-        assert closes[date.fromisoformat(day)] == ns(f"{day} {clock}"), day
+    for text, clock in short.items():
+        assert closes[date.fromisoformat(text)] == ns(f"{text} {clock}"), text
     for day in MOURNING:
         assert closes[day] == ns(f"{day} 17:00")
 

@@ -75,7 +75,7 @@ def test_moments_agree_with_pandas(values: np.ndarray) -> None:
     if len(values) >= 4 and np.ptp(values) > 1e-6:
         assert m.std == pytest.approx(series.std())
         assert m.skew == pytest.approx(series.skew(), rel=1e-6, abs=1e-6)
-        assert m.kurtosis == pytest.approx(series.kurt() + 3, rel=1e-6, abs=1e-6)
+        assert m.kurtosis == pytest.approx(float(series.kurt()) + 3, rel=1e-6, abs=1e-6)
 
 
 @given(returns)

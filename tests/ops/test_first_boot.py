@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import machine as machines
 import pytest
 import yaml
-from machine import Machine
+
+from . import machine as machines
+from .machine import Machine
 
 VOLUME = "vol0123456789abcdef0"
 LOOKS = 4  # how often the boot script finds no data volume before it is attached

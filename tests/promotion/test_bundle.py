@@ -295,7 +295,7 @@ def test_another_clone_loads_what_one_clone_promoted(
     monkeypatch.chdir(tmp_path)
     store = Store(clone)
     assert store.folder == (shop.root / "mlruns").resolve()
-    there, here = promoted("paper", shop), promoted("paper", store, clone)
+    there, here = promoted("paper", shop), promoted("paper", Project(clone, store))
     assert (here.version, here.content_sha256, here.config) == (
         there.version,
         there.content_sha256,

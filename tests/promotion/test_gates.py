@@ -19,6 +19,7 @@ from mcl import composition
 from mcl.base.errors import PromotionError
 from mcl.config import schema
 from mcl.config.promotion_rules import LiveRules, Promotion
+from mcl.engine.result import Result
 from mcl.metrics.multiple import FamilyWise
 from mcl.promotion import gates
 from mcl.promotion.gates import Gate, at_least, at_most
@@ -73,7 +74,7 @@ def test_no_gate_can_pass_without_a_value() -> None:
     st.sampled_from(["paper", "live"]),
 )
 def test_an_undefined_part_fails_the_deciding_test(parts: list[float], stage: str) -> None:
-    table = gates.significant(DEFAULTS, joint(*parts), stage)
+    table = gates.significant(DEFAULTS, joint(parts[0], parts[1], parts[2]), stage)
     for gate in table:
         if math.isnan(gate.value):
             assert not gate.passed
@@ -118,7 +119,7 @@ def test_the_names_are_those_of_the_gates(shop: Project) -> None:
 # ------------------------------------------------------------------------------- impossible results
 
 
-def simulated(shop: Project) -> tuple[schema.Config, object]:
+def simulated(shop: Project) -> tuple[schema.Config, Result]:
     run = shop.config()
     from mcl.data.loader import load
     from mcl.engine.backtest import backtest
@@ -348,7 +349,7 @@ def test_the_deflated_sharpe_is_shown_and_not_asked(shop: Project) -> None:
     _, result = simulated(shop)
     table = gates.searched(
         DEFAULTS, result, Tally(TrialPool("a", "b"), {"x": 0.1}), holdout.NONE, "paper"
-    )  # type: ignore[arg-type]
+    )
     shown = next(gate for gate in table if gate.name == "deflated_sharpe")
     assert (shown.word, shown.open, math.isfinite(shown.value)) == ("not asked", True, True)
     assert shown.meaning.startswith("shown only")

@@ -24,7 +24,7 @@ def test_extremes_survive_in_time_order(values: np.ndarray, buckets: int) -> Non
 
 @given(series, st.integers(1, 60))
 def test_every_span_keeps_its_own_lowest_and_highest(low: np.ndarray, buckets: int) -> None:
-    high = low + np.arange(len(low)) % 7
+    high = low + np.arange(len(low)) % 7.0
     rows, kept = extremes(low, high, buckets)
     width = -(-len(low) // buckets)
     for start in range(0, len(low), width):

@@ -180,11 +180,11 @@ CHANGES: dict[str, tuple[schema.Risk, schema.Risk]] = {  # key -> two risks that
 def sized(size: Any, **changes: Any) -> None:
     """One entry of CHANGES for each of these keys of the sizing rule."""
     for key, value in changes.items():
-        pair = (
-            risk_of(s, limits=WIDE, protection=STOP)
-            for s in (size, size.model_copy(update={key: value}))
+        other_size = size.model_copy(update={key: value})
+        CHANGES[f"size.{size.method}.{key}"] = (
+            risk_of(size, limits=WIDE, protection=STOP),
+            risk_of(other_size, limits=WIDE, protection=STOP),
         )
-        CHANGES[f"size.{size.method}.{key}"] = tuple(pair)
 
 
 def limited(base: schema.Limits, **changes: Any) -> None:

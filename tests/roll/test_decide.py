@@ -4,17 +4,21 @@ not known at the open.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcl.base.instants import NS
 from mcl.config.schema import Roll
 from mcl.data import realism, roll
 from mcl.data.roll import Volumes
-from mcl.market.calendar import NS, Sessions
+from mcl.market.calendar import Sessions
 
 HOUR = 3600 * NS
+Rule = Literal["volume", "open_interest", "calendar"]
 N, CONTRACTS = 60, 5
 # without weekends
 DAYS = np.array(
@@ -109,7 +113,7 @@ def test_nothing_published_after_an_open_changes_what_was_decided_by_then(
     random_volumes(), st.sampled_from(["volume", "open_interest", "calendar"]), st.integers(0, 6)
 )
 def test_rolls_go_one_way_to_the_next_expiry_and_always_in_time(
-    matrix: np.ndarray, rule: str, before: int
+    matrix: np.ndarray, rule: Rule, before: int
 ) -> None:
     active, steps = decide(published(matrix), Roll(rule=rule, sessions_before_last_trade=before))
     assert (np.diff(active) >= 0).all()
@@ -132,7 +136,7 @@ def test_open_interest_decides_like_volume_but_says_so() -> None:
 
 
 @pytest.mark.parametrize("rule", ["volume", "open_interest"])
-def test_a_far_month_with_more_interest_does_not_roll_twice_in_two_sessions(rule: str) -> None:
+def test_a_far_month_with_more_interest_does_not_roll_twice_in_two_sessions(rule: Rule) -> None:
     """December holds most open interest all autumn: the rule still passes one expiry at a time."""
     interest = np.tile(np.arange(1, len(LAST_TRADE) + 1) * 1000, (N, 1))
     active, steps = decide(published(interest), Roll(rule=rule, sessions_before_last_trade=1))

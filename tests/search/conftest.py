@@ -73,7 +73,10 @@ class Project(TrackedProject):
         """`SMALL` with these overrides, which replace its own of the same key."""
         keys = {o.split("=")[0] for o in overrides}
         small = [o for o in SMALL if o.split("=")[0] not in keys]
-        return search.sweep(composition.compose("sweep", [*small, *overrides]), project=self)
+        composed = composition.compose("sweep", [*small, *overrides])
+        result = search.sweep(composed, project=self)
+        assert isinstance(result, SweepResult)
+        return result
 
     def grid(self, *overrides: str) -> SweepResult:
         own = [o for o in SMALL if not o.startswith(("search", "strategy.", "strategy="))]

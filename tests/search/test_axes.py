@@ -12,6 +12,8 @@ import pytest
 from mcl import composition, search
 from mcl.base.errors import ConfigError
 from mcl.cli.main import main
+from mcl.config import schema
+from mcl.search.result import SweepResult
 from mcl.tracking.project import Project
 
 HEAD = "# @package _global_\n"
@@ -99,6 +101,7 @@ def test_a_list_and_a_mapping_are_choices(project: Any) -> None:
     assert set(sweep_result.trials["risk.limits.trading_windows"]) <= {'["09:00-14:30"]', "[]"}
     assert sweep_result.best is not None
     again = composition.compose("backtest", ["experiment=nested_best"]).config
+    assert isinstance(again.risk.size, schema.FixedSize)
     assert again.risk.size.contracts in (1.0, 2.0)
     assert list(again.risk.limits.trading_windows) == json.loads(
         sweep_result.best["params"]["risk.limits.trading_windows"]
@@ -128,13 +131,15 @@ def test_a_point_that_cannot_be_is_one_failed_child(project: Any) -> None:
 def test_an_own_constructor_that_refuses_a_point_fails_that_trial(project: Any) -> None:
     write_own(project.root, "ValueError(f'no {self.n}')")
     sweep_result = search.sweep(composition.compose("sweep", list(OWN_SPACE)), project=project)
+    assert isinstance(sweep_result, SweepResult)
     states = dict(zip(sweep_result.trials["strategy.n"], sweep_result.trials["state"], strict=True))
     assert {n: state for n, state in states.items() if n > 5} == {
         6: "FAILED",
         7: "FAILED",
         8: "FAILED",
     }
-    detail = sweep_result.trials.loc[sweep_result.trials["strategy.n"] == 7, "detail"].iloc[0]
+    trials = sweep_result.trials
+    detail = trials[trials["strategy.n"] == 7]["detail"].iloc[0]
     assert re.search(r"odd\.py, line 15: ValueError: no 7", detail)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -60,11 +60,11 @@ def score(values: dict[str, Any]) -> float:
         math.log(values["e"] / 490),
         values["f"],
     )
-    return -float(np.square(far).sum()) - 0.1 * (values["c"] != "y")
+    return -float(np.square(far).sum()) - 0.1 * float(values["c"] != "y")
 
 
 def fold_score(values: dict[str, Any], fold: int) -> float:
-    return -abs(values["b"] - 0.5) + 0.1 * math.sin(values["a"] * (fold + 1))
+    return -abs(float(values["b"]) - 0.5) + 0.1 * math.sin(values["a"] * (fold + 1))
 
 
 def simulated(study: Study, number: int, values: dict[str, Any], folds: int = 0) -> Outcome:
@@ -72,7 +72,7 @@ def simulated(study: Study, number: int, values: dict[str, Any], folds: int = 0)
         (fold for fold in range(folds) if study.judge(number, fold, fold_score(values, fold))), None
     )
     value = math.nan if given_up is not None else score(values)
-    state = "COMPLETE" if math.isfinite(value) else "PRUNED"
+    state: Literal["COMPLETE", "PRUNED"] = "COMPLETE" if math.isfinite(value) else "PRUNED"
     return study.reported(
         Outcome(
             number, values, state, "" if state == "COMPLETE" else f"fold {given_up}", value=value
@@ -129,7 +129,7 @@ def test_the_points_are_those_of_optunas_sampler_with_a_seed_for_each_trial(logs
     }
     for name, sampler in own_samplers.items():
         log = logs(name)
-        run(Study(SPACE, schema.Search(sampler=name), SEED), log, 60)
+        run(Study(SPACE, schema.Search.model_validate({"sampler": name}), SEED), log, 60)
         stock = optuna.create_study(direction="maximize")
         for number in range(60):
             stock.sampler = sampler(
@@ -238,9 +238,8 @@ def study_point(study: Study) -> dict[str, Any]:
 @pytest.mark.parametrize("sampler", [*ADAPTIVE, "random", "qmc", "grid"])
 def test_an_axis_exists_only_where_its_condition_holds(sampler: str, logs: Logs) -> None:
     axes = {key: SPACE[key] for key in ("f", "c", "a")}
-    search = schema.Search(
-        sampler=sampler, conditions={"f": {"c": ["y"]}, "a": {"f": [0.0, 0.25, 0.5]}}
-    )  # type: ignore[arg-type]
+    conditions = {"f": {"c": ["y"]}, "a": {"f": [0.0, 0.25, 0.5]}}
+    search = schema.Search.model_validate({"sampler": sampler, "conditions": conditions})
     check_conditions(search.conditions, axes)
     log = logs("log")
     study = Study(axes, search, SEED)

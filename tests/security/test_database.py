@@ -116,7 +116,9 @@ def test_a_real_server_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with postgresql() as port:
         admin = f"postgresql://mcl@127.0.0.1:{port}/mcl"
         with psycopg.connect(admin, autocommit=True) as connection:
-            data = Path(str(connection.execute("show data_directory").fetchone()[0]))  # type: ignore[index]
+            row = connection.execute("show data_directory").fetchone()
+            assert row is not None
+            data = Path(str(row[0]))
             for suffix in ("crt", "key"):
                 shutil.copy(tmp_path / f"own.{suffix}", data / f"server.{suffix}")
             subprocess.run(

@@ -25,6 +25,7 @@ from mcl.config import schema
 from mcl.data import dbn
 from mcl.data.download import dbn_check
 from mcl.data.sources import lean
+from mcl.data.table import zone
 from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS
 
@@ -129,7 +130,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         archive.writestr("20131010_gc_minute_trade_201312.csv", b"0" * 10_000_000)
     assert path.stat().st_size < 20_000
     with pytest.raises(DataError, match=r"unpacks to 0\.0 GB"):
-        lean._members(path, "GC", lean.zone("UTC"))
+        lean._members(path, "GC", zone("UTC"))
 
 
 def test_a_zstd_bomb_is_not_unpacked(tmp_path: Path) -> None:

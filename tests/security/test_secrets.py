@@ -13,7 +13,8 @@ import structlog
 
 from mcl.base import terminal
 from mcl.base.errors import ConfigError, MclError
-from mcl.base.redact import BLOT, redacted, secret
+from mcl.base.redact import BLOT, redacted
+from mcl.base.secrets import secret
 from mcl.live.ops.session_log import log, log_session
 from mcl.tracking.store import Record, Store
 

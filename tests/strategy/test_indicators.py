@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from walks import random_bars
 from mcl.strategy import indicators as own
 
 BARS = random_bars(3_000, seed=3)
-CLOSE = BARS.close
-HLC = (BARS.high, BARS.low, BARS.close)
+HIGH, LOW, CLOSE = BARS.high, BARS.low, BARS.close
+HLC = (HIGH, LOW, CLOSE)
 LENGTHS = [2, 3, 14, 200]
 
 # The series of spec anchors: TA-Lib 0.8.2's values, so that a change of the installed TA-Lib is
@@ -25,7 +26,7 @@ ANCHOR = np.array([10, 11, 12, 11, 10, 9, 10, 12, 13, 14, 13, 12, 13, 15, 16, 15
 ANCHOR_HLC = (ANCHOR + 0.5, ANCHOR - 0.5, ANCHOR)
 
 
-def same(ours: object, theirs: object) -> None:
+def same(ours: Any, theirs: Any) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
 
 
@@ -100,16 +101,16 @@ def test_moments_do_not_depend_on_the_level() -> None:
     )
 
 
-PREFIXED: dict[str, Callable[[slice, int], object]] = {
+PREFIXED: dict[str, Callable[..., Any]] = {
     "ema": lambda rows, bars: own.ema(CLOSE[rows], bars),
     "rolling_max": lambda rows, bars: own.rolling_max(CLOSE[rows], bars),
     "rolling_min": lambda rows, bars: own.rolling_min(CLOSE[rows], bars),
     "moments": lambda rows, bars: own.moments(CLOSE[rows], bars),
     "rsi": lambda rows, bars: own.rsi(CLOSE[rows], bars),
     "macd": lambda rows, bars: own.macd(CLOSE[rows], bars, bars + 3, 4),
-    "directional": lambda rows, bars: own.directional(*(x[rows] for x in HLC), bars),
-    "keltner": lambda rows, bars: own.keltner(*(x[rows] for x in HLC), bars, 5, 2.0),
-    "supertrend": lambda rows, bars: own.supertrend(*(x[rows] for x in HLC), bars, 1.0),
+    "directional": lambda rows, bars: own.directional(HIGH[rows], LOW[rows], CLOSE[rows], bars),
+    "keltner": lambda rows, bars: own.keltner(HIGH[rows], LOW[rows], CLOSE[rows], bars, 5, 2.0),
+    "supertrend": lambda rows, bars: own.supertrend(HIGH[rows], LOW[rows], CLOSE[rows], bars, 1.0),
 }
 
 
@@ -134,8 +135,8 @@ def test_too_little_data_is_nan_not_an_error() -> None:
 
 
 def test_a_tie_counts_for_neither_side_at_any_price_level() -> None:
-    ticks = [np.rint(values / 0.01) for values in HLC]
-    whole = own.directional(*ticks, 14)
+    high, low, close = (np.rint(values / 0.01) for values in HLC)
+    whole = own.directional(high, low, close, 14)
     for shift in (0, 1, 4_321, -9_000):
-        shifted = [(values + shift) * 0.01 for values in ticks]
-        same(own.directional(*shifted, 14, tie=own.TOLERANCE), whole)
+        up, down, last = ((values + shift) * 0.01 for values in (high, low, close))
+        same(own.directional(up, down, last, 14, tie=own.TOLERANCE), whole)

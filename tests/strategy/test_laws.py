@@ -5,6 +5,7 @@ examined by being registered.
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,9 @@ def test_shifted_a_constant_added_to_all_prices_changes_nothing(
 ) -> None:
     bars, strategy = walk(seed), small(name)
     assert not strategy.uses_levels
-    moved = {f"{name}_ticks": column + np.int32(ticks) for name, column in bars.ticks.items()}
+    moved: dict[str, Any] = {
+        f"{name}_ticks": column + np.int32(ticks) for name, column in bars.ticks.items()
+    }
     np.testing.assert_allclose(
         strategy.signal(bars), strategy.signal(replace(bars, **moved)), rtol=0, atol=1e-9
     )
@@ -99,4 +102,4 @@ def test_the_defaults_build_and_say_what_they_need(name: str) -> None:
     assert strategy.memory >= 1
     assert not [
         f.name for f in fields(strategy) if f.default is MISSING and f.default_factory is MISSING
-    ]  # type: ignore[arg-type]
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -14,14 +15,15 @@ from walks import make_bars, random_bars
 
 from mcl import composition
 from mcl.base.errors import ConfigError
+from mcl.base.instants import NS
 from mcl.data.bars import Bars, Floats
 from mcl.market import calendar
 from mcl.search import space
 from mcl.strategy import build, builtin, exposed
 
 BARS = random_bars(4_000, seed=8, bars_per_session=400, rolls=4)
-HLC = tuple(BARS.adjusted[name] for name in ("high", "low", "close"))
-CLOSE = HLC[2]
+HIGH, LOW, CLOSE = (BARS.adjusted[name] for name in ("high", "low", "close"))
+HLC = (HIGH, LOW, CLOSE)
 
 
 def signal(name: str, on: Bars = BARS, /, **params: Any) -> Floats:
@@ -36,8 +38,10 @@ def test_macd_is_the_side_of_talibs_histogram() -> None:
 
 
 def test_adx_trend_is_the_side_of_talibs_directions_where_there_is_a_trend() -> None:
-    ticks = [np.rint(values / 0.01) for values in HLC]  # on whole numbers TA-Lib sees ties as ties
-    plus, minus, adx = talib.PLUS_DI(*ticks, 14), talib.MINUS_DI(*ticks, 14), talib.ADX(*ticks, 14)
+    # on whole numbers TA-Lib sees ties as ties
+    high, low, close = (np.rint(values / 0.01) for values in HLC)
+    plus, minus = talib.PLUS_DI(high, low, close, 14), talib.MINUS_DI(high, low, close, 14)
+    adx = talib.ADX(high, low, close, 14)
     expected = np.where(np.isnan(adx), np.nan, np.where(adx > 25, np.sign(plus - minus), 0))
     np.testing.assert_array_equal(signal("adx_trend", bars=14, level=25.0), expected)
     assert 0.1 < np.mean(expected == 0) < 0.9
@@ -46,7 +50,7 @@ def test_adx_trend_is_the_side_of_talibs_directions_where_there_is_a_trend() -> 
 def test_supertrend_is_talibs_side_on_almost_every_bar_of_a_market_that_moves() -> None:
     ours, theirs = (
         signal("supertrend", bars=10, width=3.0, anchor=200, hold=2_000),
-        talib.SUPERTREND(*HLC, 10, 3.0)[1],
+        talib.SUPERTREND(HIGH, LOW, CLOSE, 10, 3.0)[1],
     )
     defined = ~np.isnan(ours)
     assert np.mean(ours[defined] == theirs[defined]) > 0.98
@@ -60,7 +64,9 @@ def test_a_breakout_is_followed_until_the_middle_or_the_hold(name: str) -> None:
         "keltner": {"bars": 20, "atr_bars": 10, "width": 2.0, "hold": 30},
     }[name]
     their = (
-        talib.BBANDS(CLOSE, 20, 2.0, 2.0) if name == "bollinger" else talib.KC(*HLC, 20, 10, 2.0)
+        talib.BBANDS(CLOSE, 20, 2.0, 2.0)
+        if name == "bollinger"
+        else talib.KC(HIGH, LOW, CLOSE, 20, 10, 2.0)
     )
     upper, middle, lower = their
     ours = signal(name, **params)
@@ -103,7 +109,7 @@ def test_tsmom_multi_is_the_mean_of_clipped_changes_in_sigmas() -> None:
 
 
 def day_of(
-    clock_closes: dict[str, float],
+    clock_closes: Mapping[str, float],
     *,
     interval: str = "1m",
     day: date = date(2025, 3, 12),
@@ -117,7 +123,7 @@ def day_of(
     end = calendar.ns_of(day, *map(int, close.split(":")))
     changes = {
         "session": np.full(len(times), calendar.to_day(day)),
-        "to_close_sec": (end - times) // calendar.NS,
+        "to_close_sec": (end - times) // NS,
     }
     bars = make_bars(
         dict.fromkeys(("open", "high", "low", "close"), np.array(list(clock_closes.values()))),
@@ -307,8 +313,9 @@ def test_every_search_space_builds_at_the_ends_of_each_axis(name: str) -> None:
         return
     axes = space.parse(raw["search"]["space"], raw)
     choices = {
-        key: getattr(axis, "choices", None) or (axis.low, axis.high) for key, axis in axes.items()
-    }  # type: ignore[attr-defined]
+        key: getattr(axis, "choices", None) or (vars(axis)["low"], vars(axis)["high"])
+        for key, axis in axes.items()
+    }
     refusals = [
         refusal(raw, {key: values[end]}) for key, values in choices.items() for end in (0, -1)
     ]

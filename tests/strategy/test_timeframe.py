@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,11 @@ from hypothesis import strategies as st
 from walks import make_bars, random_bars
 
 from mcl.base.errors import ConfigError
+from mcl.base.instants import NS
 from mcl.data.bars import COLUMNS, Bars
 from mcl.data.continuous import resample
 from mcl.market import calendar
 from mcl.strategy.timeframe import higher
-
-NS = calendar.NS
 
 
 def thinned(seed: int, n: int = 600) -> Bars:
@@ -79,7 +79,7 @@ def test_the_values_are_those_of_resampled_bars() -> None:
 
 def test_a_print_after_the_close_does_not_change_a_bar_that_was_known() -> None:
     prices = np.array([100, 101, 102, 900, 103, 104], np.float64)
-    whole = {
+    whole: dict[str, Any] = {
         "session": 19_726 + np.array([0, 1, 1, 1, 2, 2]),
         "to_close_sec": np.array([0, 60, 0, 0, 60, 0]),
     }
@@ -97,7 +97,8 @@ def test_a_print_after_the_close_does_not_change_a_bar_that_was_known() -> None:
 def test_the_own_interval_is_the_bars_themselves(interval: str) -> None:
     bars = replace(random_bars(40, seed=3), interval=interval)
     if interval == "session":  # one bar a day
-        bars = replace(bars, session=np.arange(40), to_close_sec=np.zeros(40, np.int64))
+        days = np.arange(40, dtype=np.int32)
+        bars = replace(bars, session=days, to_close_sec=np.zeros(40, np.int64))
     own = higher(bars, interval)
     assert len(own) == 39  # the first of the data may lack its beginning
     np.testing.assert_array_equal(own.known_row, np.arange(1, 40))

@@ -87,8 +87,10 @@ def test_a_run_from_bulk_goes_on_living(store: Store) -> None:
     client.log_metric(run_id, "result/sharpe", 2.0, step=1)
     assert store.run(run_id).metrics["sharpe"] == 2.0
     assert [m.value for m in client.get_metric_history(run_id, "result/sharpe")] == [1.25, 2.0]
+    study = client.get_experiment_by_name("bulk")
+    assert study is not None
     matches = client.search_runs(
-        [client.get_experiment_by_name("bulk").experiment_id],
+        [study.experiment_id],
         "metrics.`result/sharpe` > 1.5 and tags.note = 'later'",
     )
     assert [run.info.run_id for run in matches] == [run_id]

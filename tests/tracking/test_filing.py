@@ -94,6 +94,7 @@ def test_both_ways_of_writing_show_the_same(store: Store, bulk: bool) -> None:
         run.data.tags[NOTE]
         == f"[Report](#/experiments/{run.info.experiment_id}/runs/{run_id}/artifacts/report.html)"
     )
+    assert run.inputs is not None
     [used] = run.inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest, used.dataset.profile) == (
         DATASET.name,
@@ -113,6 +114,7 @@ def test_a_data_set_is_kept_once_and_finds_its_runs(store: Store) -> None:
             "SELECT count(*) FROM datasets WHERE name = ?", (DATASET.name,)
         ).fetchone() == (1,)
     experiment = store.connection.client.get_experiment_by_name("pages")
+    assert experiment is not None
     matches = store.connection.client.search_runs(
         [experiment.experiment_id], f"dataset.digest = '{DATASET.digest}'"
     )

@@ -187,7 +187,12 @@ def test_a_database_that_restarts_gets_every_run_once(served: Served) -> None:
     names = [f"trial {i}" for i in range(120)]
     records = [replace(RECORD, study="restarted", name=name) for name in names]
     store.record_many(records[:1])
-    restarts = threading.Thread(target=lambda: [served.port.restart() for _ in range(2)])
+
+    def restart_twice() -> None:
+        for _ in range(2):
+            served.port.restart()
+
+    restarts = threading.Thread(target=restart_twice)
     restarts.start()
     ids = [run_id for i in range(1, 120, 7) for run_id in store.record_many(records[i : i + 7])]
     restarts.join()

@@ -49,8 +49,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         )
     store.discard(trials[:1])
     other = store.record_many([record("002_other", "winner")])[0]
-    for name, tags in (("mcl", {"who": "me"}), ("mcl", {}), ("other", {})):
-        version = store.register(name, other, FILES, tags)
+    for name, of_version in (("mcl", {"who": "me"}), ("mcl", {}), ("other", {})):
+        version = store.register(name, other, FILES, of_version)
     store.set_alias("mcl", "paper", 1)
     store.set_alias("mcl", "live", 1)
     store.set_alias("other", "paper", version)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ FILES = {"config.yaml": b"a: 1\n", "data/fills.parquet": b"\x00\x01"}
 
 
 def record(**changes: object) -> Record:
-    base = {
+    base: dict[str, Any] = {
         "study": "s",
         "name": "one",
         "params": {"strategy.fast": 10},
@@ -33,7 +34,7 @@ def record(**changes: object) -> Record:
             }
             | changes
         )
-    )  # type: ignore[arg-type]
+    )
 
 
 @pytest.fixture(scope="module")

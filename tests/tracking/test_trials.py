@@ -13,6 +13,7 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -41,7 +42,7 @@ HERE = TrialPool("ema_cross", "MCL synthetic zero_edge 7")
 
 def trial(number: int, **changes: object) -> Trial:
     rng = np.random.default_rng(number)
-    values: dict = {
+    values: dict[str, Any] = {
         "pool": HERE,
         "run_id": f"run{number}",
         "kind": "search",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from planted import SETTINGS, SWEEP, Case, market
 
 from mcl import composition, search
 from mcl.tracking.project import Project
 from mcl.validation import validate
+
+from .planted import SETTINGS, SWEEP, Case, market
 
 
 @pytest.fixture(scope="session")

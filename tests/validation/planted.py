@@ -10,6 +10,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.market import calendar
 from mcl.tracking.project import Project
@@ -63,7 +64,7 @@ SWEEP = (
 
 def market(edge_sharpe: float = SHARPE, seed: int = 5) -> pd.DataFrame:
     """Bars whose drift has the sign of EMA(12) - EMA(48) one bar before."""
-    sessions, step = calendar.sessions(FIRST, END), 1800 * calendar.NS
+    sessions, step = calendar.sessions(FIRST, END), 1800 * NS
     closes = np.concatenate(
         [
             np.arange(a + step, b + 1, step)

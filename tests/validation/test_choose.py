@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from planted import SWEEP, Case
 
 from mcl import composition
 from mcl.base.errors import ConfigError, StoreError
@@ -18,10 +17,13 @@ from mcl.validation.critique import critique
 from mcl.validation.neighbourhood import Plateau
 from mcl.validation.selection import choose
 
+from .planted import SWEEP, Case
+
 
 def test_a_needle_loses_against_a_hill() -> None:
     grid = pd.DataFrame([(a, b) for a in range(10) for b in range(10)], columns=["a", "b"])
-    hill = 2.0 - 0.2 * np.hypot(grid["a"] - 6, grid["b"] - 3).to_numpy()
+    far = np.hypot(grid["a"].to_numpy() - 6, grid["b"].to_numpy() - 3)
+    hill = 2.0 - 0.2 * far
     scores = hill.copy()
     scores[grid.index[(grid["a"] == 1) & (grid["b"] == 8)]] = 5.0
     around, counted = plateaus(grid, scores)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from planted import SWEEP, market
 
 from mcl.cli.main import main
 from mcl.config.promotion_rules import Promotion
@@ -20,6 +19,8 @@ from mcl.promotion import promote
 from mcl.report.format import number
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store
+
+from .planted import SWEEP, market
 
 OPTIONAL = [
     name

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from chromium import DRAWN, Chromium
-from planted import SETTINGS, SWEEP, Case, market
 
 from mcl import composition, metrics, search
 from mcl.base.errors import ConfigError
@@ -27,6 +26,8 @@ from mcl.validation.checks import path_sharpes
 from mcl.validation.holdout import looks
 from mcl.validation.neighbourhood import around, edges
 from mcl.validation.subject import sampled, subject
+
+from .planted import SETTINGS, SWEEP, Case, market
 
 
 def test_a_strong_edge_passes_and_everything_is_recorded(case: Case) -> None:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from mcl.base import network
 from mcl.base.errors import DataError, StoreError
-from mcl.base.redact import secret
+from mcl.base.secrets import secret
 from mcl.data.download.retry import Transient
 
 DATASET = "GLBX.MDP3"

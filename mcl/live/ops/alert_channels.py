@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from mcl.base.errors import LiveError
-from mcl.base.redact import secret
+from mcl.base.secrets import secret
 from mcl.config import schema
 from mcl.live.ops.alerts import Channel, Notice, Undelivered
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mcl.base.errors import BrokerError, nearest
 from mcl.simulators.tws import framing
-from mcl.simulators.tws.faults import LIVE_DATA, MessageInFlight
+from mcl.simulators.tws.message_in_flight import LIVE_DATA, MessageInFlight
 from mcl.simulators.tws.orders import Refusal, Status
 
 Act = Callable[..., None]

@@ -1,7 +1,7 @@
 """Faults on purpose: what goes wrong between a client and its broker, when it is told to, and the
 same way every time.
 
-A fault is an entry of `menu.MENU` with options. It strikes
+A fault is an entry of `fault_catalog.CATALOG` with options. It strikes
 
     on="send execDetails"      when the server sends that message, or `on="receive placeOrder"`
                                when a client's request arrives. `nth` (1 is the first) and `times`
@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from mcl.base.errors import BrokerError, nearest
 from mcl.base.instants import NS
+from mcl.simulators.tws.fault_catalog import CATALOG
+from mcl.simulators.tws.message_in_flight import NEWS, ORDER_NEWS, MessageInFlight
 from mcl.simulators.tws.messages import Values
 from mcl.simulators.tws.request_messages import REQUESTS
 from mcl.simulators.tws.response_messages import ANSWERS
@@ -34,34 +36,6 @@ if TYPE_CHECKING:
     from mcl.simulators.tws.session import ClientSession
 
 _REQUEST_NAMES = {message.name for message in REQUESTS.values()}
-
-
-@dataclass
-class MessageInFlight:
-    """A message on its way out, or a request on its way in; a fault changes what becomes of it."""
-
-    tws: SimulatedTWS
-    session: ClientSession | None
-    name: str
-    values: Values
-    handle: Callable[[], None] | None = None  # requests: what the server would do
-    dropped: bool = False
-    copies: int = 1
-    delay_sec: float = 0.0
-    due: float = 0.0  # in its place: when it is served, in the loop's time
-    # of the encoded fields
-    edits: list[Callable[[list[str]], list[str]]] = field(default_factory=list)
-    raw: bytes = b""  # sent behind the message
-    hold_for: str = ""  # sent only after the next message of this name
-    cut: tuple[str, str] = ("", "")  # (before or after, how)
-    after: list[Callable[[], None]] = field(default_factory=list)
-
-    def emit(self) -> None:
-        if self.session is not None:
-            for _ in range(self.copies):
-                self.session.emit(self.name, self.values, self.edits)
-            if self.raw:
-                self.session.write(self.raw)
 
 
 @dataclass
@@ -132,8 +106,6 @@ class Faults:
         return rule
 
     def _rule(self, name: str, on: str, options: dict[str, Any]) -> FaultRule:
-        from mcl.simulators.tws.fault_catalog import CATALOG
-
         if name not in CATALOG:
             raise BrokerError(f"there is no fault {name!r}: {nearest(name, CATALOG)}")
         direction, _, message = on.partition(" ")
@@ -287,21 +259,3 @@ class Faults:
         for message in waiting:
             if message.handle is not None:
                 message.handle()
-
-
-ORDER_NEWS = frozenset(
-    {"openOrder", "orderStatus", "execDetails", "commissionReport", "position", "updatePortfolio"}
-)
-LIVE_DATA = frozenset(
-    {
-        "tickPrice",
-        "tickSize",
-        "tickString",
-        "tickGeneric",
-        "tickByTick",
-        "realTimeBar",
-        "historicalDataUpdate",
-    }
-)
-LIVE_DATA |= {"updateMktDepth", "updateMktDepthL2"}
-NEWS = ORDER_NEWS | LIVE_DATA

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcl.base.errors import BrokerError
-from mcl.simulators.tws.faults import LIVE_DATA
+from mcl.simulators.tws.message_in_flight import LIVE_DATA
 from mcl.simulators.tws.orders import ExecutionReport
 from mcl.simulators.tws.request_messages import blank_order
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mcl.simulators.tws import event_log, framing
 from mcl.simulators.tws.contracts import Listed
-from mcl.simulators.tws.faults import MessageInFlight
 from mcl.simulators.tws.history import BarForm
+from mcl.simulators.tws.message_in_flight import MessageInFlight
 from mcl.simulators.tws.messages import MessageError, Values
 from mcl.simulators.tws.request_messages import REQUESTS
 from mcl.simulators.tws.response_messages import ANSWERS
