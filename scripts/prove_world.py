@@ -32,7 +32,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _rows(seed: int) -> tuple[list[realism.Row], float]:
+def _rows(seed: int) -> tuple[list[realism.FigureRow], float]:
     """The comparison of one seed, and what generating and storing it took."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()

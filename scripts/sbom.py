@@ -92,7 +92,7 @@ def licence(package: metadata.Distribution) -> str:
     """An SPDX expression as far as the package says one: its expression, its classifiers, its
     licence field.
     """
-    told = package.metadata
+    told: Any = package.metadata
     if expression := told.get("License-Expression"):
         return str(expression)
     classes = [
@@ -147,7 +147,7 @@ def bill(packages: list[metadata.Distribution]) -> dict[str, Any]:
         "licenses": [{"license": {"id": "Apache-2.0"}}],
     }
     parts = [_component(package) for package in packages]
-    known = {
+    known: dict[str, str] = {
         canonicalize_name(package.name): part["bom-ref"]
         for package, part in zip(packages, parts, strict=True)
     }

@@ -37,7 +37,14 @@ COMPOSED = {  # the configuration that a verb's overrides are of; the others hav
     "promote": "promote",
     "validate": "validate",
 }
-RARE = {"doctor", "init", "store backup", "store restore", "new strategy"}  # slow, or about files
+RARE = {
+    "doctor",
+    "init",
+    "store backup",
+    "store restore",
+    "new strategy",
+    "new source",
+}  # slow, or about files
 OFTEN = {
     "backtest",
     "sweep",

@@ -345,6 +345,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     },
     "doctor": {"findings": "list", "failed": "any"},
     "new strategy": {"name": "text", "files": "list"},
+    "new source": {"name": "text", "files": "list"},
     "check lookahead": {
         "has_bias": "flag",
         "cuts": "count · parts from the first bar to a row",

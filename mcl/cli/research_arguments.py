@@ -333,6 +333,10 @@ def new_strategy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="lower-case letters, digits and underscores")
 
 
+def new_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="lower-case letters, digits and underscores")
+
+
 def runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", default=STUDY, help="the MLflow experiment to list")
     parser.add_argument("--alias", help="sessions of this promoted version only")

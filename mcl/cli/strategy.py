@@ -1,4 +1,4 @@
-"""new strategy, check lookahead, check warmup."""
+"""new strategy, new source, check lookahead, check warmup."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def new(args: Namespace) -> int:
         {"name": args.name, "files": [str(path) for path in written]},
         lambda: _show_new(args.name, [str(p) for p in written]),
     )
+    return 0
+
+
+def source(args: Namespace) -> int:
+    from mcl.ops.scaffold import new_source
+
+    name, root = args.name, composition.root()
+    written = [str(path) for path in new_source(name, root)]
+    terminal.answer({"name": name, "files": written}, lambda: _show_source(name, written))
     return 0
 
 
@@ -68,6 +77,15 @@ def _show_new(name: str, files: list[str]) -> None:
     terminal.say(
         f"run it: mcl backtest strategy={name} · check it: mcl check lookahead strategy={name}, mcl"
         f" check warmup strategy={name}"
+    )
+
+
+def _show_source(name: str, files: list[str]) -> None:
+    for path in files:
+        terminal.say(f"written: {path}")
+    terminal.say(
+        f"test it: python -m pytest tests/data/test_{name}.py · read a file of it: mcl data info"
+        f" data={name} data.path=FILE"
     )
 
 

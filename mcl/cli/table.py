@@ -46,6 +46,12 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
             "strategy:new",
         ),
         Verb(
+            "new source",
+            "write a data source in a checkout: its file, its test, its option, its registration",
+            research.new_source,
+            "strategy:source",
+        ),
+        Verb(
             "completion",
             "print the completion script of a shell: bash, zsh or fish",
             operate.completion,

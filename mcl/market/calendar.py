@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
+from dateutil.easter import easter
 
 from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
@@ -250,17 +251,7 @@ def holidays(year: int) -> frozenset[date]:
 
 
 def _good_friday(year: int) -> date:
-    """Two days before Easter Sunday; Gregorian computus as in Meeus, Astronomical Algorithms
-    (1991), chapter 8.
-    """
-    century, in_century = divmod(year, 100)
-    golden = year % 19
-    epact = (
-        19 * golden + century - century // 4 - (century - (century + 8) // 25 + 1) // 3 + 15
-    ) % 30
-    weekday = (32 + 2 * (century % 4) + 2 * (in_century // 4) - epact - in_century % 4) % 7
-    shift = epact + weekday - 7 * ((golden + 11 * epact + 22 * weekday) // 451) + 114
-    return date(year, shift // 31, shift % 31 + 1) - timedelta(days=2)
+    return easter(year) - timedelta(days=2)
 
 
 def _observed(day: date, saturday: int) -> date:

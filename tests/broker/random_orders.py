@@ -211,7 +211,7 @@ def _place(core: OrderBook, luck: random.Random, price: int, order_id: int) -> N
     if luck.random() < 0.3:
         values |= {"parent_id": str(max(1, order_id - luck.randint(1, 3)))}
     values |= {"transmit": luck.choice("0111"), "outside_rth": luck.choice("0111")}
-    core.place(REQUESTS[3].decode(178, order_request(order_id=str(order_id), **values)), 1)
+    core.place(REQUESTS[3].decode(178, order_request(**(values | {"order_id": str(order_id)}))), 1)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from mcl.simulators.tws.matching import Range
 
 from .test_tws_orders import FLAT_TAPE, KEEP_UP, by_id, market, steps
 from .test_tws_start import connected, gone
-from .tws_harness import RawClient, eventually, order_request, run
+from .tws_harness import RawClient, eventually, order_request, qualified, run
 
 FILL = ["11", "5 Filled", "3 Filled", "5 Filled", "3 Filled", "59"]
 BORN = ["5 PreSubmitted", "3 PreSubmitted"]
@@ -217,7 +217,7 @@ def test_f9_the_connection_ends_at_the_worst_moment_and_the_truth_is_found_again
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws:
             ib = await connected(tws)
-            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
             bars = await ib.reqHistoricalDataAsync(
                 contract, "", "600 S", "1 min", "TRADES", False, 2, True
             )

@@ -169,7 +169,7 @@ def order_at(judge: PreTradeGate, **state: float) -> OrderProposal:
     return order()
 
 
-def order_after(judge: PreTradeGate, at_sec: float) -> OrderProposal:
+def order_after(judge: PreTradeGate, at_sec: Any) -> OrderProposal:
     """An order behind one that was sent at this time."""
     judge.sent(at_sec)
     return order()

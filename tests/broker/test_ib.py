@@ -39,7 +39,16 @@ from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.simulators.tws.listener import BrokerOptions
 
 from .test_tws_start import connected, gone
-from .tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
+from .tws_harness import (
+    MINUTE_NS,
+    SESSION_OPEN_NS,
+    Goal,
+    eventually,
+    from_ticks,
+    qualified,
+    run,
+    walk,
+)
 
 SIM = schema.BrokerConfig(timeout_sec=2.0)
 FLAT = Goal(0)
@@ -131,7 +140,7 @@ def test_a_client_that_never_says_ready_is_not_waited_for_long() -> None:
     async def main() -> None:
         async with SimulatedTWS(walk(6, 100, 3), patience_sec=0.05) as tws:
             ib = await connected(tws)
-            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
             start = time.perf_counter()
             await ib.reqHistoricalDataAsync(
                 contract, "", "600 S", "1 min", "TRADES", False, 2, True
@@ -582,9 +591,7 @@ def test_a_foreign_trade_stops_us() -> None:
     async def main() -> None:
         async with trading(steady()) as (tws, broker, pinned):
             other = await connected(tws, client_id=2)
-            [contract] = await other.qualifyContractsAsync(
-                ib_async.Future("MCL", "202602", "NYMEX")
-            )
+            [contract] = await qualified(other, ib_async.Future("MCL", "202602", "NYMEX"))
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 other.placeOrder(
                     contract, ib_async.MarketOrder("BUY", 1, tif="DAY", account="DU0000001")
@@ -965,7 +972,7 @@ def test_other_products_of_the_account_are_not_looked_at() -> None:
             await broker.connect()
             pinned = await broker.qualify(calendar.contract("MCL", 2026, 2))
             other = await connected(tws, client_id=5)
-            [contract] = await other.qualifyContractsAsync(ib_async.Future("CL", "202603", "NYMEX"))
+            [contract] = await qualified(other, ib_async.Future("CL", "202603", "NYMEX"))
             other.placeOrder(
                 contract,
                 ib_async.StopOrder(

@@ -16,7 +16,7 @@ from mcl.simulators.tws import SimulatedTWS
 from mcl.simulators.tws.random_walk import watched
 from mcl.simulators.tws.request_messages import REQUESTS
 
-from .tws_harness import eventually, run, walk
+from .tws_harness import eventually, qualified, run, walk
 
 NO_ORDER = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
 TAPE = watched(walk(8, 3000, 10), 1)
@@ -26,7 +26,7 @@ async def connected(tws: SimulatedTWS) -> tuple[ib_async.IB, ib_async.Contract]:
     ib = ib_async.IB()
     ib.client.MaxRequests = 0
     await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=30, raiseSyncErrors=True)
-    [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+    [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
     return ib, contract
 
 

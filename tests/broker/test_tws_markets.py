@@ -18,7 +18,7 @@ from mcl.market.instruments import CL
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.simulators.tws.random_walk import watched
 
-from .tws_harness import MINUTE_NS, RawClient, eventually, run, walk
+from .tws_harness import MINUTE_NS, RawClient, contract_of, eventually, qualified, run, walk
 
 OUTGOING = walk(1, 60, 20)
 INCOMING = replace(walk(2, 60, 20), contract=calendar.contract("MCL", 2026, 3))
@@ -34,7 +34,7 @@ async def client_of(tws: SimulatedTWS) -> tuple[ib_async.IB, list[ib_async.Contr
         ib_async.Future("MCL", "202603", "NYMEX"),
         ib_async.Future("CL", "202603", "NYMEX"),
     )
-    return ib, await ib.qualifyContractsAsync(*months)
+    return ib, await qualified(ib, *months)
 
 
 def without(tape: Tape, rows: list[int]) -> Tape:
@@ -178,11 +178,11 @@ def test_a_continuous_future_is_the_contract_that_is_played() -> None:
             ib, [front, *_] = await client_of(tws)
             continuous = ib_async.ContFuture("MCL", "NYMEX")
             [details] = await ib.reqContractDetailsAsync(continuous)
-            described = details.contract
+            described = contract_of(details)
             assert (described.secType, described.localSymbol) == ("CONTFUT", "MCLG6")
             assert described.conId == front.conId
-            [qualified] = await ib.qualifyContractsAsync(continuous)
-            assert qualified.conId == front.conId
+            [same] = await qualified(ib, continuous)
+            assert same.conId == front.conId
             bars = await ib.reqHistoricalDataAsync(
                 qualified, "", "600 S", "1 min", "TRADES", False, 2
             )
@@ -214,7 +214,7 @@ def test_an_order_in_an_expired_contract_is_refused() -> None:
             ib, _ = await client_of(tws)
             past = ib_async.Future("MCL", "202512", "NYMEX", includeExpired=True)
             [details] = await ib.reqContractDetailsAsync(past)
-            by_id = ib_async.Contract(conId=details.contract.conId, exchange="NYMEX")
+            by_id = ib_async.Contract(conId=contract_of(details).conId, exchange="NYMEX")
             codes: list[int] = []
             ib.errorEvent += lambda _id, code, *_: codes.append(code)
             for contract in (ib_async.Future("MCL", "202512", "NYMEX"), by_id):

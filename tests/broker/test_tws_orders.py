@@ -18,7 +18,16 @@ from mcl.simulators.tws import SimulatedTWS, framing
 from mcl.simulators.tws.messages import Field
 
 from .test_tws_start import connected, gone
-from .tws_harness import BY_ID, RawClient, eventually, from_ticks, order_request, run, walk
+from .tws_harness import (
+    BY_ID,
+    RawClient,
+    eventually,
+    from_ticks,
+    order_request,
+    qualified,
+    run,
+    walk,
+)
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
 KEEP_UP = ("202602", "0.0", "", "", "NYMEX", "", "USD", "", "")
@@ -512,7 +521,7 @@ def test_ib_async_trades_reconnects_and_finds_everything_again() -> None:
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws:
             ib = await connected(tws, client_id=5)
-            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
             bars = await ib.reqHistoricalDataAsync(
                 contract, "", "600 S", "1 min", "TRADES", False, 2, True
             )
@@ -557,7 +566,7 @@ def test_a_market_order_fills_though_nobody_receives_bars() -> None:
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws:
             ib = await connected(tws, client_id=5)
-            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
             common = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
             resting = ib.placeOrder(contract, ib_async.LimitOrder("SELL", 1, 99.0, **common))
             await eventually(lambda: resting.orderStatus.status in ("PreSubmitted", "Submitted"))
@@ -578,7 +587,7 @@ def test_ib_asyncs_own_bracket_and_global_cancel() -> None:
     async def main() -> None:
         async with SimulatedTWS(walk(4, 30, 10)) as tws:
             ib = await connected(tws)
-            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
             common = {"tif": "GTC", "account": "DU0000001", "outsideRth": True}
             bracket = ib.bracketOrder(
                 "BUY", 1, limitPrice=50.0, takeProfitPrice=70.0, stopLossPrice=40.0, **common

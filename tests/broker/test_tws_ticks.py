@@ -31,7 +31,7 @@ from mcl.simulators.tws.random_walk import InBars, tapes, watched
 from mcl.simulators.tws.tape import NS, Tape, Tick, Ticks
 
 from .test_book import MCLG6, Told, book, place
-from .tws_harness import SESSION_OPEN_NS, RawClient, eventually, run, walk
+from .tws_harness import SESSION_OPEN_NS, RawClient, eventually, qualified, run, walk
 
 COMMON = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
 MINUTE_NS = 60 * NS
@@ -208,7 +208,7 @@ def test_ib_async_watches_and_trades_tick_by_tick() -> None:
             await ib.connectAsync(
                 "127.0.0.1", tws.port, clientId=1, timeout=30, raiseSyncErrors=True
             )
-            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
             bars = await ib.reqHistoricalDataAsync(
                 contract, "", "600 S", "1 min", "TRADES", False, 2, True
             )
@@ -264,7 +264,7 @@ def test_historical_ticks_end_now_and_come_in_order(tape: Tape) -> None:
             await ib.connectAsync(
                 "127.0.0.1", tws.port, clientId=1, timeout=30, raiseSyncErrors=True
             )
-            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
             await tws.player.step(6)
             now = tws.book.now // NS
 
@@ -399,8 +399,8 @@ def test_a_session_of_quotes_in_lock_step_fills_inside_the_book(
             await ib.connectAsync(
                 "127.0.0.1", tws.port, clientId=1, timeout=30, raiseSyncErrors=True
             )
-            [contract] = await ib.qualifyContractsAsync(
-                ib_async.Future(localSymbol=tws.played.local_symbol, exchange="NYMEX")
+            [contract] = await qualified(
+                ib, ib_async.Future(localSymbol=tws.played.local_symbol, exchange="NYMEX")
             )
             bars = await ib.reqHistoricalDataAsync(
                 contract, "", "600 S", "1 min", "TRADES", False, 2, True

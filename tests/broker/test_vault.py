@@ -18,7 +18,7 @@ from mcl.simulators.tws import SimulatedTWS, transcript
 
 from .test_tws_orders import FLAT_TAPE, by_id, market, steps
 from .test_tws_start import connected, gone
-from .tws_harness import RawClient, order_request, run, walk
+from .tws_harness import RawClient, order_request, qualified, run, walk
 
 
 async def everything(client: RawClient) -> list[list[str]]:
@@ -217,7 +217,7 @@ def test_ib_async_follows_every_stream() -> None:
     async def main() -> None:
         async with SimulatedTWS(tape, stepped=True) as tws:
             ib = await connected(tws)
-            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
             fives = ib.reqRealTimeBars(contract, 5, "TRADES", False)
             ticks = {
                 kind: ib.reqTickByTickData(contract, kind)
@@ -271,7 +271,7 @@ def test_delayed_data_are_understood_by_ib_async() -> None:
         async with SimulatedTWS(FLAT_TAPE, stepped=True) as tws:
             tws.fault("delayed")
             ib = await connected(tws)
-            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await qualified(ib, ib_async.Future("MCL", "202602", "NYMEX"))
             ib.reqMarketDataType(3)
             ticker = ib.reqMktData(contract, "", False, False)
             await tws.player.step(1)

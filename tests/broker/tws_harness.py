@@ -9,9 +9,10 @@ import math
 import struct
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
+import ib_async
 import numpy as np
 
 from mcl.engine.decision import NO_BRACKET, Bracket
@@ -132,6 +133,25 @@ class RawClient:
         self.writer.close()
         with suppress(ConnectionError):  # the server may have reset it
             await self.writer.wait_closed()
+
+
+async def qualified(ib: ib_async.IB, *futures: ib_async.Contract) -> list[ib_async.Contract]:
+    """The listed contracts, each of which the simulator knows once."""
+    answers = await ib.qualifyContractsAsync(*futures)
+    contracts = [answer for answer in answers if isinstance(answer, ib_async.Contract)]
+    assert len(contracts) == len(futures)
+    return contracts
+
+
+def contract_of(details: ib_async.ContractDetails) -> ib_async.Contract:
+    assert details.contract is not None
+    return details.contract
+
+
+def moment(bar: ib_async.BarData) -> datetime:
+    """When a bar of less than a day opens."""
+    assert isinstance(bar.date, datetime)
+    return bar.date
 
 
 def order_request(version: int = 178, **values: str) -> list[str]:

@@ -97,7 +97,8 @@ def stores(home: Path) -> list[Any]:
 
 def frame(home: Path, **choices: Any) -> pd.DataFrame:
     """The frame that the vendor's own client makes of all files."""
-    return pd.concat([store.to_df(**choices) for store in stores(home)])
+    frames: list[pd.DataFrame] = [store.to_df(**choices) for store in stores(home)]
+    return pd.concat(frames)
 
 
 def name_of(home: Path) -> str:
@@ -117,14 +118,14 @@ def by_date(home: Path, folder: Path) -> schema.Data:
     """{year}/{date}_{schema}.parquet with the time as a column, found in the folder of DBN."""
     rows = frame(home).reset_index()
     for day, group in rows.groupby(rows["ts_event"].dt.date):
-        name = f"{day.year}/{day}_{name_of(home)}.parquet"  # type: ignore[attr-defined]
+        name = f"{day.year}/{day}_{name_of(home)}.parquet"
         write(group, folder / name, index=False)
     return DatabentoData(source="databento", path=str(folder))
 
 
 def by_month(home: Path, folder: Path) -> schema.Data:
     rows = frame(home)
-    for month, group in rows.groupby(rows.index.strftime("%Y-%m")):  # type: ignore[attr-defined]
+    for month, group in rows.groupby(rows.index.strftime("%Y-%m")):
         write(group, folder / name_of(home) / f"{month}.parquet")
     return parquet(folder)
 
@@ -177,7 +178,7 @@ def new_york_times(home: Path, folder: Path) -> schema.Data:
 
 def times_without_zone(home: Path, folder: Path) -> schema.Data:
     rows = frame(home)
-    rows.index = rows.index.tz_localize(None)  # type: ignore[attr-defined]
+    rows.index = rows.index.tz_localize(None)
     write(rows, folder / "bars.parquet")
     return parquet(folder, timezone="UTC")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pickle
 import pkgutil
 import shutil
 import subprocess
@@ -13,19 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import data_options
-import numpy as np
 import pytest
 
 from mcl import composition
 from mcl.base.errors import ConfigError, DataError
-from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.config.base_model import Strict
 from mcl.data import sources
 from mcl.data.bars import Bars
 from mcl.data.depth import load_depth
 from mcl.data.source import Source
-from mcl.data.table import PRICES
+from mcl.ops import scaffold
 from mcl.tracking.trial_ledger import trial_pool
 
 EVERY = pytest.mark.parametrize("source", sources.SOURCES, ids=lambda source: source.name)
@@ -70,43 +69,70 @@ def test_a_config_names_it(source: Source[Any]) -> None:
 
 
 def test_the_recipe_for_a_new_source_gives_one(small_bars: Bars, tmp_path: Path) -> None:
-    """docs/CONTRIBUTING.md followed to the letter in a copy of the package: one file, one line in
-    the registry, one option.
+    """docs/CONTRIBUTING.md followed to the letter in a copy: one command, and the test that it has
+    written passes.
     """
-    package, project = tmp_path / "package", tmp_path / "project"
     left_out = shutil.ignore_patterns("__pycache__", "*.html", "*.js")
-    shutil.copytree(REPOSITORY / "mcl", package / "mcl", ignore=left_out)
-    shutil.copytree(REPOSITORY / "conf", project / "conf")
+    for name in ("mcl", "conf"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=left_out)
     page = (REPOSITORY / "docs" / "CONTRIBUTING.md").read_text()
-    recipe = page.partition("## Add a data source")[2]
-    code = recipe.partition("```python\n")[2].partition("```")[0]
-    folder = package / "mcl" / "data" / "sources"
-    (folder / "archive.py").write_text(code)
-    registry = (folder / "__init__.py").read_text()
-    assert "    csv.SOURCE,\n" in registry
-    assert "sources import csv" in registry
-    registry = registry.replace("sources import csv", "sources import archive, csv")
-    registry = registry.replace("    csv.SOURCE,\n", "    archive.SOURCE,\n    csv.SOURCE,\n")
-    (folder / "__init__.py").write_text(registry)
-    option = "defaults:\n  - /roll@roll: calendar\n  - _self_\n\nsource: archive\npath: ???\n"
-    (project / "conf" / "data" / "archive.yaml").write_text(option)
-    symbols = np.array([small_bars.contracts[i].symbol for i in small_bars.contract])
-    arrays = {name: getattr(small_bars, name) for name in (*PRICES, "volume")}
-    ts_event = small_bars.close_time - 60 * NS
-    np.savez(project / "bars.npz", symbol=symbols, ts_event=ts_event, **arrays)
-    words = ["data", "info", "data=archive", "data.path=bars.npz"]
+    recipe = page.partition("## Add a data source")[2].partition("## ")[0]
+    words = recipe.partition("```console\nmcl ")[2].partition("\n")[0].split()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "MCL_HOME": str(tmp_path)}
+
+    def run(*words: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-m", "mcl", "--json", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    written = [Path(path).relative_to(tmp_path) for path in run(*words)["files"]]
+    assert [str(path.parent) for path in written] == [
+        "mcl/data/sources",
+        "tests/data",
+        "conf/data",
+        "mcl/data/sources",
+    ]
+    code = (
+        "import pickle, sys; from pathlib import Path; import test_archive as written;"
+        "bars = pickle.loads(Path('small.pickle').read_bytes());"
+        "written.test_the_bars_are_those_of_the_world(bars, Path.cwd())"
+    )
+    (tmp_path / "small.pickle").write_bytes(pickle.dumps(small_bars))
     done = subprocess.run(
-        [sys.executable, "-m", "mcl", "--json", *words],
-        cwd=project,
-        env=os.environ | {"PYTHONPATH": str(package), "MCL_HOME": str(project)},
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{tmp_path / 'tests' / 'data'}"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
+    facts = run("data", "info", "data=archive", "data.path=bars.npz")
     assert facts["facts"] == {"format": "NumPy archive"}
     assert facts["counts"]["kept"] == len(small_bars)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("csv", "mcl has a data source called 'csv'"),
+        ("Two Words", "'Two Words' cannot name a source: .* for instance 'two_words'"),
+        ("archive", "is no checkout of mcl"),
+    ],
+)
+def test_a_source_that_cannot_be_written_is_a_sentence(
+    name: str, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        scaffold.new_source(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def risk() -> dict[str, Any]:

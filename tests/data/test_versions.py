@@ -7,6 +7,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import databento_dbn as wire
 import numpy as np
@@ -30,11 +31,11 @@ def as_version(content: tuple[dbn.Header, dbn.Records], version: int) -> bytes:
     symbols are cut to its length.
     """
     header, records = content
-    layout = OLDER[version].get(header.schema)
+    layout: Any = OLDER[version].get(header.schema)
     old = records
     if layout is not None:
         old = np.zeros(len(records), np.dtype(layout._dtypes))
-        for name in set(old.dtype.names) & set(records.dtype.names):
+        for name in set(old.dtype.names or ()) & set(records.dtype.names or ()):
             undefined = (
                 records[name] == np.iinfo(records.dtype[name]).max
                 if records.dtype[name].kind in "iu"
@@ -92,6 +93,7 @@ def test_an_old_download_gives_the_same_bars(
 def test_old_definitions_keep_their_meaning(older_world: Path, small_world: Path) -> None:
     name = "definition/2024-01.dbn.zst"
     (header, old), (_, new) = dbn.read(older_world / name), dbn.read(small_world / name)
+    assert header.end is not None
     assert header.start < header.end
     assert old.dtype == new.dtype
     for field in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from drawn import Drawn
 
 from mcl.base.differences import same
 from mcl.data.bars import Bars
+from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market.instruments import MCL, Contract
 from mcl.metrics import summary, trades
@@ -48,7 +49,7 @@ def result_of(
     return Result(
         bars_of(sessions),
         1000.0,
-        Drawn(equity),
+        cast("Curve", Drawn(equity)),
         changes(position_, zero, zero),
         *records,
         commission,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ import pytest
 from drawn import Drawn
 
 from mcl.data.bars import Bars
+from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market.instruments import MCL, Contract
 from mcl.metrics import summary
@@ -160,7 +161,7 @@ def simulated(bars: Bars, span: int = 60) -> Result:
     return Result(
         bars,
         CAPITAL,
-        Drawn(equity),
+        cast("Curve", Drawn(equity)),
         changes(position, target, np.zeros(n, np.int64)),
         fills,
         _trades(fills, adjusted, position),
