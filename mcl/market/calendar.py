@@ -251,7 +251,8 @@ def holidays(year: int) -> frozenset[date]:
 
 
 def _good_friday(year: int) -> date:
-    return easter(year) - timedelta(days=2)
+    easter_sunday: date = easter(year)
+    return easter_sunday - timedelta(days=2)
 
 
 def _observed(day: date, saturday: int) -> date:
