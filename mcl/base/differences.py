@@ -18,7 +18,9 @@ def differences(*things: Mapping[str, Any]) -> Differences:
     names = dict.fromkeys(name for thing in things for name in thing)
     values = {name: [thing.get(name) for thing in things] for name in names}
     return {
-        name: each for name, each in values.items() if not all(same(each[0], one) for one in each)
+        name: each
+        for name, each in values.items()
+        if not all(same(each[0], value) for value in each)
     }
 
 

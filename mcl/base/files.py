@@ -133,7 +133,7 @@ def private_file(path: Path) -> Path:
     """Make an empty file that only this user can read, whatever the umask; one that is there stays
     as it is.
 
-    SQLite gives the files beside a database the rights of the database.
+    SQLite gives the files next to a database the rights of the database.
     """
     if not path.exists():
         if not path.parent.exists():

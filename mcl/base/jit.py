@@ -57,10 +57,10 @@ def cache_folder() -> Path:
     """
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(named) / fingerprint()
-    beside = PACKAGE / "__pycache__"
+    cache_folder = PACKAGE / "__pycache__"
     home = (
-        beside
-        if os.access(beside if beside.exists() else PACKAGE, os.W_OK)
+        cache_folder
+        if os.access(cache_folder if cache_folder.exists() else PACKAGE, os.W_OK)
         else Path.home() / ".cache" / "mcl"
     )
     return home / "numba" / fingerprint()

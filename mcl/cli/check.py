@@ -81,8 +81,8 @@ def sources(args: Namespace) -> int:
     """Compare two sources of one market, and the decisions of one strategy on each."""
     from mcl.validation.source_comparison import compare
 
-    one, other = (_source(text, args.overrides) for text in (args.a, args.b))
-    compared = compare(one, other, composition.root())
+    first, second = (_source(text, args.overrides) for text in (args.a, args.b))
+    compared = compare(first, second, composition.root())
     answer = compared.as_dict()
     terminal.answer(answer, lambda: _show_comparison(answer))
     return 0

@@ -70,7 +70,7 @@ def _show_extension(source: str, answer: dict[str, Any]) -> None:
 
 
 def realism(args: Namespace) -> int:
-    """Print every measured figure of the market beside that of the source."""
+    """Print every measured figure of the market next to that of the source."""
     from mcl.data import loader
     from mcl.data.realism import compare_dataset, facts
 

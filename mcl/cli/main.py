@@ -1,6 +1,6 @@
 """`mcl`: the command line. Thin: parse, call one workflow, print its answer.
 
-Global flags stand before the verb: --json (one JSON object on stdout), -v, --quiet. Exit codes: 0
+Global flags come before the verb: --json (one JSON object on stdout), -v, --quiet. Exit codes: 0
 done, 1 refused or failed with a sentence that says what to do, 2 wrong usage.
 """
 

@@ -204,16 +204,17 @@ def status(args: Namespace) -> int:
     from mcl.simulators.tws.control import ask
 
     running = [_read(path) for path in sorted((composition.root() / _RUNNING).glob("*.json"))]
-    chosen = [one for one in running if args.port in {None, one["port"]}]
+    chosen = [server for server in running if args.port in {None, server["port"]}]
     if not chosen:
-        ports = ", ".join(str(one["port"]) for one in running) or "none"
+        ports = ", ".join(str(server["port"]) for server in running) or "none"
         raise BrokerError(
             "no simulated TWS was started"
             f" here{'' if args.port is None else f' on port {args.port}'}; running: {ports}"
         )
     servers = [
-        ask(one["control"], {"do": "status"}) | {"control": one["control"], "pid": one["pid"]}
-        for one in chosen
+        ask(server["control"], {"do": "status"})
+        | {"control": server["control"], "pid": server["pid"]}
+        for server in chosen
     ]
     terminal.answer({"servers": servers}, lambda: _show(servers))
     return 0
@@ -227,11 +228,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _show(servers: list[dict[str, Any]]) -> None:
-    for one in servers:
+    for server in servers:
         terminal.table(
-            f"simulated TWS on port {one['port']}",
+            f"simulated TWS on port {server['port']}",
             ["", "value"],
-            composition.flatten(one).items(),
+            composition.flatten(server).items(),
             left=2,
         )
 

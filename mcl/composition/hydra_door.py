@@ -21,7 +21,7 @@ root = files.root
 
 def conf_dir() -> Path:
     """The project's conf/ when it has one, else the copy inside the package, else (an editable
-    install) the one beside it.
+    install) the one next to it.
     """
     package = Path(__file__).resolve().parents[1]
     candidates = (root() / "conf", package / "conf", package.parent / "conf")

@@ -1,4 +1,4 @@
-"""Hydra's search path: conf/, the studies beside it, and a folder that --config-dir names."""
+"""Hydra's search path: conf/, the studies next to it, and a folder that --config-dir names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mcl.base.errors import ConfigError
 
 @cache
 def register() -> None:
-    """experiments/ lies beside conf/: its parent joins Hydra's search path, so that
+    """experiments/ lies next to conf/: its parent joins Hydra's search path, so that
     `experiment=NAME` finds the study file, whatever else hydra.searchpath says.
     """
     from hydra.core.plugins import Plugins

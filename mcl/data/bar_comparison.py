@@ -18,25 +18,25 @@ LAGS = (-1, 0, 1)
 FEWEST = 100  # changes that show whether one source is a bar late
 
 
-def table(one: Bars, other: Bars, rows: Rows) -> pd.DataFrame:
+def table(source: Bars, other: Bars, rows: Rows) -> pd.DataFrame:
     """COLUMNS, a row per field over aligned rows: the first source less the second, prices in
     ticks.
     """
-    each = [_row(name, one, other, rows) for name in FIELDS]
+    each = [_row(name, source, other, rows) for name in FIELDS]
     return pd.DataFrame(each, columns=list(COLUMNS))
 
 
-def _row(name: str, one: Bars, other: Bars, rows: Rows) -> tuple[Any, ...]:
+def _row(name: str, source: Bars, other: Bars, rows: Rows) -> tuple[Any, ...]:
     """One field over the bars that both have: the worst difference with its sign and its bar."""
-    unit = 1.0 if name == "volume" else one.instrument.tick_size
-    first = getattr(one, name)[rows[0]].astype(np.float64)
+    unit = 1.0 if name == "volume" else source.instrument.tick_size
+    first = getattr(source, name)[rows[0]].astype(np.float64)
     second = getattr(other, name)[rows[1]].astype(np.float64)
     apart = np.round((first - second) / unit, 6) + 0.0
     unit_name = "contracts" if name == "volume" else "ticks"
     if not len(apart):
         return name, 0, 0, math.nan, math.nan, math.nan, pd.NaT, unit_name
     worst = int(np.abs(apart).argmax())
-    at = pd.Timestamp(int(one.close_time[rows[0][worst]]), tz="UTC") if apart[worst] else pd.NaT
+    at = pd.Timestamp(int(source.close_time[rows[0][worst]]), tz="UTC") if apart[worst] else pd.NaT
     sizes = float(np.abs(apart).mean())
     return (
         name,
@@ -50,9 +50,9 @@ def _row(name: str, one: Bars, other: Bars, rows: Rows) -> tuple[Any, ...]:
     )
 
 
-def usual_distance(one: Bars, other: Bars, rows: Rows) -> tuple[float, float]:
+def usual_distance(source: Bars, other: Bars, rows: Rows) -> tuple[float, float]:
     """The most frequent difference of the closes in ticks, and the share of bars that have it."""
-    apart = one.ticks["close"][rows[0]].astype(np.int64) - other.ticks["close"][rows[1]]
+    apart = source.ticks["close"][rows[0]].astype(np.int64) - other.ticks["close"][rows[1]]
     values, count = np.unique(apart, return_counts=True)
     if not len(values):
         return math.nan, math.nan
@@ -60,13 +60,13 @@ def usual_distance(one: Bars, other: Bars, rows: Rows) -> tuple[float, float]:
     return float(values[most]), float(count[most] / len(apart))
 
 
-def lag(one: Bars, other: Bars, rows: Rows) -> int | None:
+def lag(source: Bars, other: Bars, rows: Rows) -> int | None:
     """The bars by which the second source is later than the first, of -1, 0 and 1: that at which
     their changes are most alike. None where too few bars show it.
     """
     first, second = (
         np.diff(bars.ticks["close"][at].astype(np.float64))
-        for bars, at in ((one, rows[0]), (other, rows[1]))
+        for bars, at in ((source, rows[0]), (other, rows[1]))
     )
     if len(first) < FEWEST or not first.any() or not second.any():
         return None

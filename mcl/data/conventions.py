@@ -443,5 +443,5 @@ def _spike(chunk: Chunk, table: Table, name: str, row: int, reference: float) ->
         at += f", line {chunk.lines[row]}"
         cure = f"leave the line out with data.format.without=[{chunk.lines[row]}]"
     return Doubt(
-        "prices", f"{at}: {name} is {price:g}, and the price beside it {reference:g}", cure
+        "prices", f"{at}: {name} is {price:g}, and the price next to it {reference:g}", cure
     )

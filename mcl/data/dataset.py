@@ -13,7 +13,7 @@
 
 A dataset is written into a temporary folder, read back and verified, and only then renamed. Its
 name ends in the hash of its input and of `SCHEMA_VERSION`, so that a changed input makes a new
-dataset beside the old one.
+dataset next to the old one.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
     fenced = data.holdout_start is not None and not holdout
     end = data.holdout_start if fenced else data.end
     left = series.between(data.start, end)
-    finer = StoredFiner(stored.folder, data, int(left.close_time[-1]), root, raw.beside)
+    finer = StoredFiner(stored.folder, data, int(left.close_time[-1]), root, raw.other_intervals)
     fingerprint = series.fingerprint if len(left) == len(series) else continuous.fingerprint(left)
     provenance = _provenance(stored, data, end)
     if absent := _absent_sessions(stored, data, left, end):
@@ -108,7 +108,7 @@ def _stored(raw: Raw, root: Path) -> dataset.Dataset:
 
 
 def check_receipts(raw: Raw, made_from: list[dict[str, Any]]) -> None:
-    """Refuse raw files whose bytes are not those of the receipt that a download left beside them
+    """Refuse raw files whose bytes are not those of the receipt that a download left next to them
     (`<file>.json`).
     """
     for item in made_from:
@@ -156,14 +156,14 @@ def bars(stored: dataset.Dataset, data: schema.Data) -> Bars:
 @dataclass(frozen=True)
 class StoredFiner:
     """The bars of a stored dataset in its own interval, as far as they were known at `until` (ns).
-    Where that interval is the one of the config, those of finer files `beside` its own.
+    Where that interval is the one of the config, those of finer files `other_intervals` its own.
     """
 
     folder: Path
     data: schema.Data
     until: int
     root: Path
-    beside: tuple[str, ...] = ()
+    other_intervals: tuple[str, ...] = ()
 
     def upto(self, until: int) -> StoredFiner:
         return replace(self, until=min(self.until, until))
@@ -172,17 +172,17 @@ class StoredFiner:
         """DataError when the interval of the dataset is that of `data`."""
         with access_recorder.unobserved():
             words = self.data.model_dump_json()
-            finest = _finest(self.folder, type(self.data), words, self.root, self.beside)
+            finest = _finest(self.folder, type(self.data), words, self.root, self.other_intervals)
             return finest.upto(self.until)
 
 
 # a check of a strategy that looks inside its bars asks for them hundreds of times
 @lru_cache(maxsize=1)
 def _finest(
-    folder: Path, kind: type[Strict], data_json: str, root: Path, beside: tuple[str, ...]
+    folder: Path, kind: type[Strict], data_json: str, root: Path, other_intervals: tuple[str, ...]
 ) -> Bars:
     stored, data = dataset.Dataset(folder), cast("schema.Data", kind.model_validate_json(data_json))
-    finer = [name for name in beside if 0 < STEPS_SEC[name] < STEPS_SEC[stored.interval]]
+    finer = [name for name in other_intervals if 0 < STEPS_SEC[name] < STEPS_SEC[stored.interval]]
     if stored.interval == data.interval and finer:
         data = data.model_copy(update={"stored_interval": max(finer, key=STEPS_SEC.__getitem__)})
         stored = stored_dataset(data, root)
@@ -212,7 +212,7 @@ def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
         "instrument": series.instrument.symbol,
         "interval": series.interval,
         "stored_interval": stored.interval,
-        "intervals_beside": list(raw.beside),
+        "intervals_beside": list(raw.other_intervals),
         "bars": len(series),
         "sessions": len(set(series.session.tolist())),
         "sessions_without_bars": _absent_sessions(stored, data, series, data.end),

@@ -61,7 +61,7 @@ class MinuteBars:
 
 @dataclass(frozen=True)
 class FigureRow:
-    """One figure beside the fact: `near` says whether it is within the bound."""
+    """One figure next to the fact: `near` says whether it is within the bound."""
 
     name: str
     figure: float
@@ -106,7 +106,7 @@ def facts() -> dict[str, Any]:
 
 
 def compare(figures: Figures) -> list[FigureRow]:
-    """Every measured figure beside the same figure of another source; NaN where it has none."""
+    """Every measured figure next to the same figure of another source; NaN where it has none."""
     return [
         FigureRow(name, figures.get(name, float("nan")), float(fact))
         for name, fact in facts()["figures"].items()
@@ -258,9 +258,9 @@ def _front_figures(bars: MinuteBars) -> Figures:
 
 def _following(front: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Whether a bar follows one of the minute before, of the same contract and session."""
-    one = front["minute"].diff().eq(1)
+    of_a_minute = front["minute"].diff().eq(1)
     same = front["session"].diff().eq(0) & front["contract"].diff().eq(0)
-    return (one & same).to_numpy()
+    return (of_a_minute & same).to_numpy()
 
 
 def _close_matrix(front: pd.DataFrame) -> Floats:
@@ -318,10 +318,11 @@ def _moves(front: pd.DataFrame, following: npt.NDArray[np.bool_]) -> Figures:
 
 
 def _variance_ratios(closes: Floats) -> Figures:
-    one = np.nanmean(np.diff(closes, axis=1) ** 2)
+    of_a_minute = np.nanmean(np.diff(closes, axis=1) ** 2)
     steps = {k: (closes[:, k:] - closes[:, :-k])[:, ::k] for k in (5, 15, 60, 240)}
     return {
-        f"variance_ratio_{k}": float(np.nanmean(step**2) / (k * one)) for k, step in steps.items()
+        f"variance_ratio_{k}": float(np.nanmean(step**2) / (k * of_a_minute))
+        for k, step in steps.items()
     }
 
 

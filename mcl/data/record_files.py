@@ -137,7 +137,7 @@ def endings_below(folder: Path) -> list[str]:
 
 
 def above(path: Path, schema: str) -> list[Path]:
-    """The files of definitions or statistics beside the folder of the bars, or above it: in a
+    """The files of definitions or statistics next to the folder of the bars, or above it: in a
     folder of that name, or with that name.
     """
     home = path if path.is_dir() else path.parent
@@ -145,8 +145,10 @@ def above(path: Path, schema: str) -> list[Path]:
         folder = level / schema
         endings = (*ENDINGS["DBN"], PARQUET)
         named = files_below(folder, endings) if folder.is_dir() else []
-        beside = [p for p in level.glob(f"*{schema}*") if p.is_file() and p.name.endswith(endings)]
-        matching = [p for p in (*named, *sorted(beside)) if schema_of(p) == schema]
+        neighbours = [
+            p for p in level.glob(f"*{schema}*") if p.is_file() and p.name.endswith(endings)
+        ]
+        matching = [p for p in (*named, *sorted(neighbours)) if schema_of(p) == schema]
         if matching:
             return matching
     return []

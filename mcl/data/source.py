@@ -36,7 +36,7 @@ LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes, as file systems have it
 class Raw:
     """Raw input that exists on disk: what the dataset is called, its files below `base`, how they
     are read, and the reader. The dataset is stored below `home` of the project folder.
-    `beside` names the intervals of other bars there, which `data.stored_interval` may choose.
+    `other_intervals` are those of other bars there, which `data.stored_interval` may choose.
     """
 
     label: str
@@ -45,7 +45,7 @@ class Raw:
     request: dict[str, Any]
     table: Callable[[], Table]
     home: str = "data"
-    beside: Keys = ()
+    other_intervals: Keys = ()
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ _ENERGY_CLOSES = {
 # National days of mourning: equity index futures traded overnight alone. CME Group press releases
 # of 2018-12-02 and 2024-12-30; energy and metals kept their hours.
 _MOURNING = {"2018-12-05": "09:30", "2025-01-09": "09:30"}
-_EVE_CLOSE = (13, 15)  # of equity index futures on a business day beside a holiday
+_EVE_CLOSE = (13, 15)  # of equity index futures on a business day next to a holiday
 
 # Share of the minutes of each hour of a session, from 18:00 New York on, in which the front
 # contract traded: one-minute bars of
@@ -207,7 +207,7 @@ def _with_closes(days: Ints, closes: Ints, official: dict[str, str]) -> Ints:
 
 def _equity(table: Sessions, start: date, end: date) -> Sessions:
     """Sessions of equity index futures with the days of mourning, without the Good Fridays on which
-    no jobs report was published, and with the closes of business days beside holidays.
+    no jobs report was published, and with the closes of business days next to holidays.
     """
     mourning = [date.fromisoformat(text) for text in _MOURNING]
     missing = [d for d in mourning if start <= d < end and to_day(d) not in table.day]

@@ -138,7 +138,7 @@ def watermark(records: npt.NDArray[np.void]) -> dict[str, Any]:
     """
     if not (records["secsubtype"] == WATERMARK).any():
         return {}
-    words = "not known: world.json is not beside these files, only the watermark in the definitions"
+    words = "not known: these files have no world.json, only the watermark in the definitions"
     return {"synthetic": True, "notice": NOTICE, "edge": {"words": words}}
 
 
@@ -149,7 +149,7 @@ def watermark_of_ids(ids: Sequence[float], contracts: Sequence[Contract]) -> dic
     spelled = [GENERATED_ID + 100 * each.year + each.month for each in contracts]
     if not spelled or list(ids) != spelled:
         return {}
-    words = "not known: world.json is not beside these files, only the ids of its contracts"
+    words = "not known: these files have no world.json, only the ids of its contracts"
     return {"synthetic": True, "notice": NOTICE, "edge": {"words": words}}
 
 

@@ -1,6 +1,6 @@
 """`mcl store restore`: an archive is read whole and verified before anything of the project moves.
 
-It is unpacked beside its place, every hash compared, the paths inside the run store turned to this
+It is unpacked next to its place, every hash compared, the paths inside the run store turned to this
 folder; then the parts change places, each by two renames that a plan on disk describes first. A
 process killed before the plan leaves the project as it was; one killed after it is finished by the
 next `mcl store restore`, whatever it is asked for.
@@ -63,7 +63,7 @@ def verify(archive: Path) -> Manifest:
 
 def restore(archive: Path, root: Path, *, replace: bool = False) -> Restored:
     """Put the archive into `root`. Without `replace` StoreError when a part exists; with it the old
-    part stays beside the new one.
+    part stays next to the new one.
     """
     if trading := running(root):
         raise StoreError(

@@ -195,8 +195,8 @@ def _error(values: Any, weights: Any) -> float:
 
 
 def _slippage(costs: schema.Costs, paid: float, configured: float) -> Iterator[str]:
-    """Every key, so that they mean the same beside any other configuration. Slippage by the hour
-    and by size keep their shape; beside one value there is no impact, since what was paid holds it.
+    """Every key, so that they mean the same next to any other configuration. Slippage by the hour
+    and by size keep their shape. With one value there is no impact, since what was paid holds it.
     """
     shaped = bool(costs.slippage_by_hour_ticks) and configured > 0
     scale = max(0.0, paid / configured) if shaped else 0.0

@@ -420,9 +420,9 @@ def _under_both(a: CompareView, b: CompareView) -> float:
 def _same_side(a: CompareView, b: CompareView) -> float:
     if a.positions is None or b.positions is None:
         return math.nan
-    one, other = (np.sign(position) for position in _on_shared_bars(a.positions, b.positions))
-    either = (one != 0) | (other != 0)
-    return float(((one == other) & either).sum() / either.sum()) if either.any() else math.nan
+    first, second = (np.sign(position) for position in _on_shared_bars(a.positions, b.positions))
+    either = (first != 0) | (second != 0)
+    return float(((first == second) & either).sum() / either.sum()) if either.any() else math.nan
 
 
 def _on_shared_bars(a: PositionPath, b: PositionPath) -> tuple[Any, Any]:

@@ -1,5 +1,5 @@
 """Pictures of a whole search: its history, the luck in it, its parameters one by one and all at
-once, and the peak beside the plateau.
+once, and the peak next to the plateau.
 """
 
 from __future__ import annotations

@@ -136,15 +136,15 @@ def _raise_unless_calm(
 ) -> None:
     # unsigned: signed ones are tested for negative values
     n, first = np.uint64(len(closes)), np.uint64(min(slow, len(closes)))
-    short_bars, long_bars, one = np.uint64(fast), np.uint64(slow), np.uint64(1)
+    short_bars, long_bars, row_step = np.uint64(fast), np.uint64(slow), np.uint64(1)
     summed = np.zeros(n, np.int64)  # ranges up to each bar; a row without one before has none
-    for i in range(one, n):
-        before = closes[i - one]
+    for i in range(row_step, n):
+        before = closes[i - row_step]
         summed[i] = max(highs[i], before) - min(lows[i], before)
     for row in rolls:
         summed[row] = max(highs[row], opens[row]) - min(lows[row], opens[row])
-    for i in range(one, n):
-        summed[i] += summed[i - one]
+    for i in range(row_step, n):
+        summed[i] += summed[i - row_step]
     for i in range(first):
         gate[i] = max(gate[i], VOLATILITY)
     for i in range(first, n):

@@ -45,7 +45,7 @@ class StoreConnection:
             os.environ.get("MLFLOW_TRACKING_URI")
             or f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
         )
-        # then artifacts lie beside the database, whichever project opens it
+        # then artifacts lie next to the database, whichever project opens it
         shared = self.uri.startswith("sqlite:///")
         self.folder = self.database.resolve().parent if shared else self.root / "mlruns"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from mcl.tracking.reader import RunFacts, VersionFacts
 from mcl.tracking.sqlite_writer import WAIT_SEC, supported
 
-REGISTRY = {  # the columns that are read, beside those that `schema` knows
+REGISTRY = {  # the columns that are read, next to those that `schema` knows
     "model_versions": "name version current_stage source run_id",
     "model_version_tags": "name version key value",
     "registered_model_aliases": "name alias version",

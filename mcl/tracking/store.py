@@ -1,6 +1,6 @@
 """Write and read what is tracked: runs, their artifacts, and the model registry.
 
-The store is SQLite at <root>/mlruns/mlflow.db with artifacts beside it, or the server that
+The store is SQLite at <root>/mlruns/mlflow.db with artifacts next to it, or the server that
 MLFLOW_TRACKING_URI names. A run is written as RUNNING and becomes FINISHED only after its last
 artifact is in place, so that nothing half-written looks whole.
 """

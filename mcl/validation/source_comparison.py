@@ -69,17 +69,17 @@ class SourceComparison:
         }
 
 
-def compare(one: schema.Config, other: schema.Config, root: Path) -> SourceComparison:
+def compare(source: schema.Config, other: schema.Config, root: Path) -> SourceComparison:
     """Compare the data of two configurations of the same strategy. DataError for two markets, two
     intervals, and sources that share no session.
     """
-    series = load(one.data, root), load(other.data, root)
+    series = load(source.data, root), load(other.data, root)
     _refuse_unlike(*series)
     a, b = _overlap(*series)
     common, rows_a, rows_b = np.intersect1d(a.close_time, b.close_time, return_indices=True)
     only_a, only_b = (np.setdiff1d(x.close_time, common) for x in (a, b))
     rows = rows_a, rows_b
-    results = backtest(one, a), backtest(other, b)
+    results = backtest(source, a), backtest(other, b)
     targets = results[0].target[rows_a], results[1].target[rows_b]
     return SourceComparison(
         bars=(len(a), len(b), len(common)),
@@ -93,25 +93,26 @@ def compare(one: schema.Config, other: schema.Config, root: Path) -> SourceCompa
     )
 
 
-def _refuse_unlike(one: Bars, other: Bars) -> None:
-    if one.instrument != other.instrument:
+def _refuse_unlike(source: Bars, other: Bars) -> None:
+    if source.instrument != other.instrument:
         raise DataError(
-            f"one source is of {one.instrument.symbol}, the other of {other.instrument.symbol}",
+            f"one source is of {source.instrument.symbol}, the other of {other.instrument.symbol}",
             "set data.instrument of both to the same product",
         )
-    if one.interval != other.interval:
+    if source.interval != other.interval:
         raise DataError(
-            f"one source has bars of {one.interval}, the other of {other.interval}",
+            f"one source has bars of {source.interval}, the other of {other.interval}",
             "set data.interval of both to the longer one",
         )
 
 
-def _overlap(one: Bars, other: Bars) -> tuple[Bars, Bars]:
-    first = max(int(one.session[0]), int(other.session[0]))
-    last = min(int(one.session[-1]), int(other.session[-1]))
+def _overlap(source: Bars, other: Bars) -> tuple[Bars, Bars]:
+    first = max(int(source.session[0]), int(other.session[0]))
+    last = min(int(source.session[-1]), int(other.session[-1]))
     if first > last:
         ranges = [
-            f"{from_day(int(x.session[0]))} to {from_day(int(x.session[-1]))}" for x in (one, other)
+            f"{from_day(int(x.session[0]))} to {from_day(int(x.session[-1]))}"
+            for x in (source, other)
         ]
         raise DataError(
             f"the sources share no session: {ranges[0]} and {ranges[1]}",
@@ -122,13 +123,13 @@ def _overlap(one: Bars, other: Bars) -> tuple[Bars, Bars]:
             int(np.searchsorted(x.session, first, "left")),
             int(np.searchsorted(x.session, last, "right")),
         )
-        for x in (one, other)
+        for x in (source, other)
     )
 
 
-def _absent(one: Bars, other: Bars) -> list[str]:
+def _absent(source: Bars, other: Bars) -> list[str]:
     """Sessions of the first source without a bar of the second."""
-    return [str(from_day(int(d))) for d in np.setdiff1d(one.session, other.session)]
+    return [str(from_day(int(d))) for d in np.setdiff1d(source.session, other.session)]
 
 
 def _contracts(bars: Bars) -> pd.Series:
@@ -140,26 +141,26 @@ def _is_dated(bars: Bars) -> bool:
     return bars.contracts[int(bars.contract[0])].year < DATED
 
 
-def _other_contract(one: Bars, other: Bars) -> list[str]:
+def _other_contract(source: Bars, other: Bars) -> list[str]:
     """Sessions in which the two hold different dated contracts."""
-    if not (_is_dated(one) and _is_dated(other)):
+    if not (_is_dated(source) and _is_dated(other)):
         return []
-    both = pd.concat([_contracts(one), _contracts(other)], axis=1, join="inner")
+    both = pd.concat([_contracts(source), _contracts(other)], axis=1, join="inner")
     return [str(from_day(int(d))) for d in both.index[both.iloc[:, 0] != both.iloc[:, 1]]]
 
 
-def _notes(one: Bars, other: Bars, rows: bar_comparison.Rows) -> list[str]:
+def _notes(source: Bars, other: Bars, rows: bar_comparison.Rows) -> list[str]:
     notes = []
-    late = bar_comparison.lag(one, other, rows)
+    late = bar_comparison.lag(source, other, rows)
     if late:
         later = "the second" if late > 0 else "the first"
         notes.append(f"{later} source is a bar late: data.stamped_at of one is wrong")
-    ticks, share = bar_comparison.usual_distance(one, other, rows)
+    ticks, share = bar_comparison.usual_distance(source, other, rows)
     if ticks and share >= SAME_FRAC:
         notes.append(
             f"{share:.0%} of the closes stand {abs(ticks):g} ticks apart: one series is adjusted"
         )
-    for name, bars in (("first", one), ("second", other)):
+    for name, bars in (("first", source), ("second", other)):
         if not _is_dated(bars):
             notes.append(
                 f"the {name} source names no dated contracts: its rolls cannot be compared"

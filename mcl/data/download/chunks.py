@@ -129,8 +129,8 @@ def last_whole(schema: str, available: str) -> date:
     return end
 
 
-def later(one: str, other: str) -> str:
-    return max(one, other, key=instant)
+def later(first: str, second: str) -> str:
+    return max(first, second, key=instant)
 
 
 def missing(wanted: Span, spans: Iterable[Span]) -> list[Span]:

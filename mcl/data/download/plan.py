@@ -397,10 +397,10 @@ def run_in_threads(
         try:
             while idle:
                 idle.popleft().start()
-            if (one := _next(ended)) is None:
+            if (ended_thread := _next(ended)) is None:
                 tick()
             else:
-                one.join()
+                ended_thread.join()
         except KeyboardInterrupt:
             if interrupted:
                 raise

@@ -155,7 +155,7 @@ class Folder:
         )
 
     def quarantine(self, path: Path, reason: str) -> Path:
-        """Move a damaged file out of every reader's way, with the reason beside it."""
+        """Move a damaged file out of every reader's way, with the reason next to it."""
         place = self.path / ".quarantine"
         place.mkdir(parents=True, exist_ok=True)
         with self._lock:

@@ -390,8 +390,8 @@ def _contracts(cells: Cells, day: Ints, data: CsvData) -> tuple[tuple[Contract, 
     """The contracts by last trade date, and the index of each row's."""
     name = data.columns.symbol
     if name is None:
-        one = _one_contract(data, int(day[0]))
-        return (one,), np.zeros(len(cells.frame), np.int64)
+        contract = _one_contract(data, int(day[0]))
+        return (contract,), np.zeros(len(cells.frame), np.int64)
     text = cells.frame[name].fillna("").to_numpy(str)
     unique, first, code = np.unique(text, return_index=True, return_inverse=True)
     meanings = [

@@ -73,15 +73,16 @@ class DatabentoData(schema.DataCommon):
 
 @dataclass(frozen=True)
 class RecordFiles:
-    """The files that make bars: those of one bar schema, of definitions and of statistics. `beside`
-    are the intervals of other bars in the same place, `timezone` of Parquet times without one.
+    """The files that make bars: those of one bar schema, of definitions and of statistics.
+    `other_intervals` are those of other bars in the same place, `timezone` is that of Parquet times
+    without one.
     """
 
     path: Path
     format: Format
     bars: str  # the schema
     by_schema: dict[str, list[Path]]
-    beside: tuple[str, ...] = ()
+    other_intervals: tuple[str, ...] = ()
     timezone: str | None = None
 
     @property
@@ -114,15 +115,15 @@ def files(
     bars = next((n for n in present if interval in (None, INTERVALS[n])), None)
     if bars is None:
         raise _no_bars(path, kind, interval, paths_by_schema)
-    # definitions of a batch job may lie beside frames of bars
+    # definitions of a batch job may lie next to frames of bars
     other = record_files.by_schema(path, "DBN") if kind == "Parquet" and path.is_dir() else {}
     by_schema = {bars: paths_by_schema[bars]}
     for name in ALONGSIDE:
         below = paths_by_schema.get(name) or other.get(name)
         if paths := below or record_files.above(path, name):
             by_schema[name] = paths
-    beside = tuple(INTERVALS[name] for name in present if name != bars)
-    return RecordFiles(path, kind, bars, by_schema, beside, timezone)
+    other_intervals = tuple(INTERVALS[name] for name in present if name != bars)
+    return RecordFiles(path, kind, bars, by_schema, other_intervals, timezone)
 
 
 def _no_bars(
@@ -183,12 +184,12 @@ def _no_outright(origin: str, root: str, symbols: list[str]) -> DataError:
     if not symbols:
         return DataError(
             f"{text}: neither symbols nor definitions say what its instrument ids mean",
-            "put the definitions of the same range beside the bars",
+            "put the definitions of the same range next to the bars",
         )
     if all("." in symbol for symbol in symbols):
         return DataError(
             f"{text}: {symbols[0]} is a continuous symbol, which hides the dated contract",
-            f"put its definitions beside the bars, or download {root}.FUT",
+            f"put its definitions next to the bars, or download {root}.FUT",
         )
     return DataError(
         f"{text}; its symbols are {', '.join(symbols[:3])}",
@@ -210,7 +211,7 @@ class Definitions:
 
 def conditions(path: Path) -> list[Path]:
     """The vendor's lists of days that are not as they should be (`condition.json`), in or above the
-    folder, or beside the file.
+    folder, or next to the file.
     """
     home = path if path.is_dir() else path.parent
     above = next((p for p in (home, home.parent) if (p / CONDITIONS).is_file()), None)
@@ -492,7 +493,7 @@ def raw_files(source_files: RecordFiles, symbol: str, request: dict[str, Any]) -
         paths,
         request,
         partial(table, source_files, symbol),
-        beside=source_files.beside,
+        other_intervals=source_files.other_intervals,
     )
 
 

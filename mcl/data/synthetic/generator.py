@@ -270,19 +270,21 @@ class Listing:
         all statistics are out.
         """
         for k, contract in enumerate(self.chain):
-            ones: list[Contract | Spread] = [contract]
+            listings: list[Contract | Spread] = [contract]
             if k + 1 < len(self.chain):
-                ones.append(self.spread(k))
-            for one in ones:
-                far = one.far if isinstance(one, Spread) else one
+                listings.append(self.spread(k))
+            for listing in listings:
+                far = listing.far if isinstance(listing, Spread) else listing
                 begin = max(start, price_process.listing_date(far))
                 until = min(end, contract.last_trade_date + timedelta(days=7))
                 if begin < until:
-                    yield dbn.Mapping(one.symbol, _id(one), begin, until)
+                    yield dbn.Mapping(listing.symbol, _id(listing), begin, until)
 
 
-def _id(one: Contract | Spread) -> int:
-    contract, base = (one.near, SPREAD_ID) if isinstance(one, Spread) else (one, OUTRIGHT_ID)
+def _id(listing: Contract | Spread) -> int:
+    contract, base = (
+        (listing.near, SPREAD_ID) if isinstance(listing, Spread) else (listing, OUTRIGHT_ID)
+    )
     return base + 100 * contract.year + contract.month
 
 

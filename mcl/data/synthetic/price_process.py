@@ -11,7 +11,7 @@ The planted world adds one thing: a drift of known size whose sign is the sign o
 the active contract's printed closes, known one bar earlier. Volatility is a number of ticks, not of
 percents: a world whose price wanders keeps the bars of the market. Figures are measured on MCL, 535
 sessions of December 2023 to January 2026, unless a line says otherwise; `mcl data realism` prints
-them beside those of a world.
+them next to those of a world.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class Visits:
         return len(self._open)
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def visit(self) -> Iterator[None]:
         """The connection that the running task serves."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - told to the type checker: streams are served in tasks

@@ -111,7 +111,7 @@ class _Visits:
         self._answering: set[asyncio.Future[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with self._open.one():
+        with self._open.visit():
             try:
                 while line := await reader.readline():
                     if await self._answered(line, writer):

@@ -91,7 +91,7 @@ class _Visits:
         self._streams = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with self._open.one():
+        with self._open.visit():
             try:
                 await self._answer(reader, writer)
                 writer.close()

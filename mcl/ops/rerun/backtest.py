@@ -30,9 +30,11 @@ def grid(stored: StoredRun, project: Project) -> Again:
         )
     repeats = [run(job, project) for job in progress.each("making the runs again", jobs)]
     differing = {
-        f"{one.run_id[:12]} {name}": pair for one in repeats for name, pair in one.differing.items()
+        f"{repeat.run_id[:12]} {name}": pair
+        for repeat in repeats
+        for name, pair in repeat.differing.items()
     }
-    causes = tuple(dict.fromkeys(cause for one in repeats for cause in one.causes))
+    causes = tuple(dict.fromkeys(cause for repeat in repeats for cause in repeat.causes))
     return Again(
         stored.run_id,
         "grid",

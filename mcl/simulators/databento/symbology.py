@@ -78,10 +78,12 @@ class Symbols:
         days = [first + timedelta(days=n) for n in range((last - first).days)]
         chosen = [(day, self._ranked(chain, rule, rank, day)) for day in days]
         meanings = []
-        for one, run in groupby(chosen, key=lambda pair: pair[1]):
+        for meaning, run in groupby(chosen, key=lambda pair: pair[1]):
             days_of = [day for day, _ in run]
-            if one is not None:
-                meanings.append(one._replace(start=days_of[0], end=days_of[-1] + timedelta(days=1)))
+            if meaning is not None:
+                meanings.append(
+                    meaning._replace(start=days_of[0], end=days_of[-1] + timedelta(days=1))
+                )
         return meanings
 
     def _outrights(self, root: str) -> list[tuple[Meaning, date]]:

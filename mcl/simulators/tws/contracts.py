@@ -192,10 +192,12 @@ class Listings:
         """
         dateless = {**wanted, "last_trade_date": "", "include_expired": False}
         live = [
-            one for one in self._all if self._listed_now(one, dateless) and _matches(one, dateless)
+            listed
+            for listed in self._all
+            if self._listed_now(listed, dateless) and _matches(listed, dateless)
         ]
-        played = [one for one in live if one in self._played]
-        return sorted(played or live, key=lambda one: one.contract.last_trade_date)[:1]
+        played = [listed for listed in live if listed in self._played]
+        return sorted(played or live, key=lambda listed: listed.contract.last_trade_date)[:1]
 
     def _listed_now(self, listed: Listed, wanted: Values) -> bool:
         return bool(wanted.get("include_expired")) or not self.expired(listed)

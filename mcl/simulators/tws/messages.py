@@ -158,9 +158,9 @@ class Repeat:
         return Layout(self.parts)
 
     def read(self, source: Iterator[str], values: Values, version: int) -> None:
-        values[self.name] = [self._one(source, version) for _ in range(int(next(source) or 0))]
+        values[self.name] = [self._group(source, version) for _ in range(int(next(source) or 0))]
 
-    def _one(self, source: Iterator[str], version: int) -> Values:
+    def _group(self, source: Iterator[str], version: int) -> Values:
         group: Values = {}
         for part in self.parts:
             part.read(source, group, version)
@@ -183,9 +183,9 @@ class Tagged:
     sizes: Mapping[str, int]
 
     def read(self, source: Iterator[str], values: Values, version: int) -> None:  # noqa: ARG002
-        values[self.name] = [self._one(source) for _ in range(int(next(source) or 0))]
+        values[self.name] = [self._group(source) for _ in range(int(next(source) or 0))]
 
-    def _one(self, source: Iterator[str]) -> list[str]:
+    def _group(self, source: Iterator[str]) -> list[str]:
         tag = next(source)
         if tag not in self.sizes:
             raise MessageError(f"{self.name}: {tag!r} is not one of {', '.join(self.sizes)}")
@@ -231,10 +231,10 @@ class Layout:
 
 def parts(text: str) -> tuple[Field, ...]:
     """Fields from their short form, separated by white space."""
-    return tuple(_one(token) for token in text.split())
+    return tuple(_field(token) for token in text.split())
 
 
-def _one(token: str) -> Field:
+def _field(token: str) -> Field:
     match = _FIELD.fullmatch(token)
     if match is None:
         raise MessageError(f"{token!r} is not a field")

@@ -101,9 +101,10 @@ class SimulatedTWS:
             tape,
         )
         today = calendar.from_day(int(calendar.session_of(tape.start[tape.first])))
-        self.listings = Listings(today, [one.contract for one in (tape, *also)])
+        self.listings = Listings(today, [played_tape.contract for played_tape in (tape, *also)])
         tracks = [
-            TapeTrack(self.listings.of(one.contract), one, one.first) for one in (tape, *also)
+            TapeTrack(self.listings.of(played_tape.contract), played_tape, played_tape.first)
+            for played_tape in (tape, *also)
         ]
         self.played = tracks[0].listed
         self.account = SimulatedAccount(

@@ -408,12 +408,12 @@ class Stream:
                         traded if what == "TRADES" else {"volume": -1, "wap": -1.0, "count": -1}
                     )
                     form = history.BarForm(FIVE_NS, None, what, self.away)
-                    one = history.priced(self.track.tape, bar, form)
+                    ohlc = history.priced(self.track.tape, bar, form)
                     prices = {
-                        "open": one.open,
-                        "high": one.high,
-                        "low": one.low,
-                        "close": one.close,
+                        "open": ohlc.open,
+                        "high": ohlc.high,
+                        "low": ohlc.low,
+                        "close": ohlc.close,
                     }
                     session.send(
                         "realTimeBar", req_id=req_id, time=bar.start // NS, **prices, **figures
