@@ -10,20 +10,28 @@ import pkgutil
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import data_options
+import databento as vendor
+import numpy as np
+import pandas as pd
 import pytest
 
 from mcl import composition
 from mcl.base.errors import ConfigError, DataError
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.config.base_model import Strict
 from mcl.data import sources
 from mcl.data.bars import Bars
 from mcl.data.depth import load_depth
+from mcl.data.loader import load
 from mcl.data.source import Source
+from mcl.data.table import PRICES
 from mcl.ops import scaffold
 from mcl.tracking.trial_ledger import trial_pool
 
@@ -137,6 +145,81 @@ def test_a_source_that_cannot_be_written_is_a_sentence(
 
 def risk() -> dict[str, Any]:
     return composition.compose("backtest", []).config.risk.model_dump()
+
+
+def traded(bars: Bars) -> list[str]:
+    return [bars.contracts[i].symbol for i in bars.contract]
+
+
+def as_frame(bars: Bars) -> pd.DataFrame:
+    """A row per bar: its open, in UTC, prices, volume, symbol and month of the contract."""
+    columns = {name: getattr(bars, name) for name in (*PRICES, "volume")}
+    months = [f"{bars.contracts[i].year}{bars.contracts[i].month:02d}" for i in bars.contract]
+    opens = pd.to_datetime(bars.close_time - 60 * NS, utc=True)
+    return pd.DataFrame({"time": opens, **columns, "symbol": traded(bars), "month": months})
+
+
+def as_csv(bars: Bars, _world: Path, folder: Path) -> dict[str, Any]:
+    as_frame(bars).to_csv(folder / "bars.csv", index=False)
+    names = {name: name for name in ("time", *PRICES, "volume", "symbol")}
+    clock = {"stamped_at": "open", "timezone": "UTC"}
+    return {"path": "bars.csv", "interval": "1m", "columns": names, **clock}
+
+
+def as_lean(bars: Bars, _world: Path, folder: Path) -> dict[str, Any]:
+    frame = as_frame(bars)
+    midnight = frame["time"].dt.normalize()
+    frame["at_ms"] = (frame["time"] - midnight) // pd.Timedelta(milliseconds=1)
+    home = folder / "minute" / "mcl"
+    home.mkdir(parents=True)
+    for day, rows in frame.groupby(midnight.dt.strftime("%Y%m%d")):
+        with zipfile.ZipFile(home / f"{day}_trade.zip", "w") as archive:
+            for month, members in rows.groupby("month"):
+                text = members[["at_ms", *PRICES, "volume"]].to_csv(index=False, header=False)
+                archive.writestr(f"{day}_mcl_minute_trade_{month}.csv", text)
+    return {"path": ".", "timezone": "UTC"}
+
+
+def as_parquet(_bars: Bars, world: Path, folder: Path) -> dict[str, Any]:
+    for path in sorted(world.rglob("*ohlcv-1m/*.dbn.zst")):
+        store = vendor.DBNStore.from_bytes(path.read_bytes())
+        store.to_parquet(folder / f"{path.stem}.ohlcv-1m.parquet")
+    return {"path": "."}
+
+
+def as_dbn(_bars: Bars, world: Path, _folder: Path) -> dict[str, Any]:
+    return {"path": str(world)}
+
+
+WRITERS: dict[str, Callable[[Bars, Path, Path], dict[str, Any]]] = {
+    "databento": as_dbn,
+    "parquet": as_parquet,
+    "csv": as_csv,
+    "lean": as_lean,
+}
+OWN_PRICES = {  # a source that reads no files of others -> the test that holds its bars true
+    "synthetic": "tests/data/test_world.py",
+    "eia": "tests/data/test_eia.py",
+}
+
+
+def test_every_source_reads_the_one_small_world_or_has_prices_of_its_own() -> None:
+    assert WRITERS.keys() | OWN_PRICES.keys() == sources.BY_NAME.keys()
+    assert all((REPOSITORY / path).is_file() for path in OWN_PRICES.values())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.filterwarnings("ignore:DatetimeIndex.values returning")
+def test_every_source_gives_the_same_bars_from_one_small_world(
+    name: str, small_bars: Bars, small_world: Path, tmp_path: Path
+) -> None:
+    keys = WRITERS[name](small_bars, small_world, tmp_path)
+    bars = load(sources.BY_NAME[name].model.model_validate({"source": name, **keys}), tmp_path)
+    for column in ("close_time", "session", "to_close_sec", *PRICES, "volume"):
+        equal = np.array_equal(getattr(bars, column), getattr(small_bars, column))
+        assert equal, column
+    equal_contracts = traded(bars) == traded(small_bars)
+    assert equal_contracts
 
 
 @EVERY
