@@ -208,7 +208,8 @@ class Work:
         if left is None:
             return "time left unknown"
         if left < SHORT_SEC and not step.share:
-            return "taking longer than last time"
+            late = step.elapsed_sec >= START_SEC
+            return "taking longer than last time" if late else "nearly done"
         if not self._history.durations:
             return f"{span(left)} left in this step"
         return f"about {span(left)} left" + (

@@ -76,6 +76,21 @@ def run_id(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def run_or_search(parser: argparse.ArgumentParser) -> None:
+    """Name one run: itself, or a search and by that its choice."""
+    parser.add_argument(
+        "run_id",
+        metavar="RUN_ID|SEARCH",
+        help="a run, or a search, whose choice by plateau is meant (mcl select)",
+    )
+    parser.add_argument(
+        "--trial",
+        type=whole(0),
+        metavar="N",
+        help="of a search this trial, and not its choice by plateau",
+    )
+
+
 def nothing(parser: argparse.ArgumentParser) -> None:
     del parser
 

@@ -63,6 +63,8 @@ DATA = {
     "synthetic": "flag · never a market result when true",
 }
 
+NOTICES = "list · sentences said before the first trial: no hold-out, a capital of another size"
+CHOICE = "text · why this run, where a search was named; else empty"
 DEFLATION = (
     "text · by whose trials, which rule and when the Sharpe is deflated; empty where there is none"
 )
@@ -75,6 +77,8 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
                 " as of now; null where undefined"
             ),
             "deflation": DEFLATION,
+            "too_short": "text · that the sessions are too few for figures per year, or empty",
+            "stopped": "text · that trading stopped for good at a limit, and when, or empty",
             "report": "text? · path of the page",
             "config_sha256": "text · of what decides a result",
             "data_fingerprint": "text · of the bars",
@@ -88,6 +92,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         | {
             "best": "object? · trial, value, params, metrics, run_id",
             "stopped": "text · why it ended early, or empty",
+            "notices": NOTICES,
             "repeat": "text · the command line that makes this search again",
         }
     ),
@@ -96,6 +101,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         | {
             "best": "object? · trial, value, params, metrics, run_id",
             "stopped": "text · why it ended early, or empty",
+            "notices": NOTICES,
         }
     ),
     "sweep extend": (
@@ -103,6 +109,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         | {
             "best": "object? · trial, value, params, metrics, run_id",
             "stopped": "text · why it ended early, or empty",
+            "notices": NOTICES,
         }
     ),
     "sweep status": STANDING,
@@ -158,8 +165,10 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         RUN
         | {
             "subject": "text · the run that was questioned",
+            "choice": CHOICE,
             "verdict": "text · pass, borderline or stop",
             "rows": "list · one object per question",
+            "notes": "list · sentences: too short a time, an end of all trading",
             "trials": "count · distinct trials in the ledger",
             "deflated_sharpe": "number? · a probability, by those trials",
             "best_by_luck": (
@@ -170,7 +179,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
             "report": "text · path of the page",
         }
     ),
-    "critique": RUN | {"findings": "list · the most serious first"},
+    "critique": RUN | {"choice": CHOICE, "findings": "list · the most serious first"},
     "select": {
         "sweep_id": "text · the search",
         "winner": "any · the chosen trial",
@@ -196,10 +205,11 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
             "name": "text · the alias",
             "version": "count · of the registered model",
             "gates": "list · each with `passed` and `asked`",
+            "notes": "list · sentences: an end of all trading, no hold-out",
             "path": "text · the file to commit",
             "content_sha256": "text · of the bundle",
             "own_code_reads": "list · what a strategy of your own reads besides its bars",
-            "choice": "text · why this run, where a search was named; else empty",
+            "choice": CHOICE,
         }
     ),
     "registry": {"versions": "list · one object per version, newest first"},

@@ -11,7 +11,7 @@ from mcl.base import terminal
 from mcl.base.errors import StoreError, nearest
 from mcl.base.words import many
 from mcl.data.data_note import data_note
-from mcl.library.research import identified
+from mcl.library.research import chosen, identified
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
 from mcl.tracking import trial_ledger
@@ -24,18 +24,24 @@ def validate(args: Namespace) -> int:
     """0 when nothing says stop, 1 when something does."""
     from mcl.config import schema
     from mcl.validation import validate, verdict
+    from mcl.validation.view import notes
 
     settings = composition.validate(
         schema.Validation,
         composition.compose("validate", args.overrides).raw["validate"],
         "validate",
     )
-    done = validate.validate(args.run_id, settings, project=Project.current())
+    run_id, choice = chosen(args.run_id, args.trial)
+    if choice:
+        terminal.say(choice)
+    done = validate.validate(run_id, settings, project=Project.current(), choice=choice)
     data = {
         "run_id": done.run_id,
         "subject": done.subject_id,
+        "choice": choice,
         "verdict": done.level,
         "rows": [vars(row) for row in done.rows],
+        "notes": notes(done.answers),
         "trials": done.answers.tally.count,
         "deflated_sharpe": done.answers.luck.deflated,
         "best_by_luck": done.answers.luck.best_by_luck,
@@ -49,6 +55,7 @@ def validate(args: Namespace) -> int:
 
 def _validated(done: Any) -> None:
     from mcl.validation import verdict
+    from mcl.validation.view import notes
 
     rows = [[row.label, row.level, _short(row.value), row.rule, row.meaning] for row in done.rows]
     terminal.table(
@@ -58,8 +65,9 @@ def _validated(done: Any) -> None:
         left=5,
         least=["rule"],
     )
-    if mark := data_note(done.answers.subject.bars):
-        terminal.say(mark)
+    for sentence in (*notes(done.answers), data_note(done.answers.subject.bars)):
+        if sentence:
+            terminal.say(sentence)
     terminal.say(verdict.sentence(done.rows))
     look = done.answers.look
     looked = f"hold-out looked at {look.number}×" if look.number else "hold-out not looked at"
@@ -72,8 +80,11 @@ def _validated(done: Any) -> None:
 def critique(args: Namespace) -> int:
     from mcl.validation.critique import critique as examine
 
-    about, flags = examine(args.run_id, project=Project.current())
-    data = {"run_id": about.stored.run_id, "findings": [vars(f) for f in flags]}
+    run_id, choice = chosen(args.run_id, args.trial)
+    if choice:
+        terminal.say(choice)
+    about, flags = examine(run_id, project=Project.current())
+    data = {"run_id": about.stored.run_id, "choice": choice, "findings": [vars(f) for f in flags]}
     rows = [[f"{f.weight:.2f}", f.name, f.text, f.sample, f.advice] for f in flags]
     columns = ["weight", "finding", "what was found", "sample", "what to do"]
     terminal.answer(data, lambda: _criticised(about, columns, rows))

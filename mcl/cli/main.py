@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from mcl import __version__
-from mcl.base.errors import MclError, UsageError, nearest
+from mcl.base.errors import MclError, UsageError, closest, nearest
 from mcl.base.redact import redacted
 from mcl.cli.arguments import complete_options
 from mcl.cli.table import SECTIONS, UNENDING, VERBS, Verb
@@ -26,6 +27,8 @@ REFUSALS = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ESTALE, errno.ENODEV}
     | {errno.ENXIO, errno.EISDIR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES}
 )
+HELP = frozenset({"-h", "--help", "help"})
+NO_NAMES = frozenset({"sweep", "registry"})  # verbs whose next word is no name of anything
 LONGEST_SHOWN = 200  # characters of a path
 USAGE = """mcl: from a configuration to a promoted, audited trading session in Micro WTI Crude Oil
 futures
@@ -59,9 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(args: list[str]) -> int:
     flags, rest = _global_flags(args)
-    if not rest or rest[0] in ("-h", "--help", "help"):
-        print(_usage())
-        return 0 if rest else 2
+    if (code := _helped(rest)) is not None:
+        return code
     if rest[0] == "complete" and len(rest) == len(("complete", "SHELL", "LINE")):
         from mcl.cli.completion import complete
 
@@ -82,6 +84,8 @@ class Parser(argparse.ArgumentParser):
     """A parser whose refusals are errors of this program and not the end of the process."""
 
     def error(self, message: str) -> NoReturn:
+        # what may be left out is no argument that is required
+        message = re.sub(r"(required: .*), \S+=value", r"\1", message)
         raise UsageError(f"{self.prog}: {message}", f"{self.prog} --help", self.format_usage())
 
 
@@ -101,17 +105,70 @@ def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
     line.
     """
     name = " ".join(words[: 2 if " ".join(words[:2]) in VERBS else 1])
-    if name not in VERBS:
-        typed = " ".join(words[:2])
-        raise UsageError(
-            f"unknown verb {typed[:200]!r}: {nearest(typed, VERBS)}", "mcl --help lists them"
-        )
+    if name not in VERBS or (name in NO_NAMES and _is_word(words[1:2])):
+        raise _unknown(words)
     verb = VERBS[name]
-    parser = Parser(prog=f"mcl {name}", description=verb.summary)
+    parser = Parser(
+        prog=f"mcl {name}",
+        description=verb.summary,
+        epilog=_group_usage(name) if _group(name) else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     verb.arguments(parser)
     parsed = parser.parse_intermixed_args(complete_options(words[len(name.split()) :]))
     parsed.verb = name
     return verb, parsed
+
+
+def _helped(words: list[str]) -> int | None:
+    """Print the verbs where no verb was typed or help was asked for, all or those of a group;
+    the exit code, None where there is a verb to run.
+    """
+    if not words or words[0] in HELP:
+        print(_usage())
+        return 0 if words else 2
+    if words[0] in VERBS or not _group(words[0]) or (words[1:] and words[1] not in HELP):
+        return None
+    print(_group_usage(words[0]))
+    return 0 if words[1:] else 2
+
+
+def _is_word(words: Sequence[str]) -> bool:
+    """Whether the next word could be the second one of a verb: no option and no override."""
+    return bool(words) and "=" not in words[0] and words[0][:1] not in ("-", "+", "~")
+
+
+def _group(head: str) -> list[Verb]:
+    """The verbs of two words that begin with this one."""
+    return [verb for verb in VERBS.values() if verb.name.startswith(f"{head} ")]
+
+
+def _group_usage(head: str) -> str:
+    verbs = _group(head)
+    width = max(len(verb.name) for verb in verbs)
+    listed = "".join(f"  mcl {verb.name:<{width}}  {verb.summary}\n" for verb in verbs)
+    return f"verbs that begin with {head}:\n{listed}mcl {head} VERB --help says more."
+
+
+def _unknown(words: list[str]) -> UsageError:
+    """The refusal of a line that begins with no verb. Arguments behind it are no part of the
+    name.
+    """
+    head, second = words[0], words[1] if _is_word(words[1:2]) else ""
+    group = [verb.name for verb in _group(head)]
+    if group:
+        typed = f"{head} {second}".strip()
+        begun = [name for name in group if second and name.startswith(typed)]
+        near = f"did you mean {' or '.join(map(repr, begun))}?" if begun else nearest(typed, group)
+        return UsageError(f"unknown verb {typed[:200]!r}: {near}", f"mcl {head} --help lists them")
+    both = f"{head} {second}"
+    if second and (close := closest(both, [name for name in VERBS if " " in name])):
+        return UsageError(
+            f"unknown verb {both[:200]!r}: did you mean {close[0]!r}?", "mcl --help lists them"
+        )
+    heads = {name.partition(" ")[0] for name in VERBS}
+    near = nearest(head, heads if closest(head, heads) else VERBS)
+    return UsageError(f"unknown verb {head[:200]!r}: {near}", "mcl --help lists them")
 
 
 def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[str]) -> int:
@@ -132,7 +189,7 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
             return int(getattr(import_module(f"mcl.cli.{module}"), function)(parsed))
     except MclError as error:
         terminal.refuse(error)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         raise
     except BaseException as error:

@@ -13,16 +13,13 @@ from mcl.cli.arguments import (
     PRICE,
     amount,
     overrides,
+    run_or_search,
     whole,
 )
 
 
 def promote(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run_id",
-        metavar="RUN_ID|SEARCH",
-        help="a run, or a search, whose choice by plateau is meant (mcl select)",
-    )
+    run_or_search(parser)
     parser.add_argument(
         "--to",
         default="paper",
@@ -67,7 +64,9 @@ def named(parser: argparse.ArgumentParser) -> None:
 
 
 def rollback(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="a promoted name, for instance paper")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a promoted name, for instance paper"
+    )
     parser.add_argument("--because", default="", metavar="WHY", help="the reason; must be given")
 
 
@@ -85,7 +84,9 @@ def maybe_name(parser: argparse.ArgumentParser) -> None:
 
 
 def live(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="a promoted name, for instance paper")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a promoted name, for instance paper"
+    )
     parser.add_argument(
         "--stay",
         action="store_true",

@@ -13,6 +13,7 @@ from mcl.base.errors import ConfigError, LiveError, nearest
 from mcl.base.files import below
 from mcl.base.undefined import is_undefined
 from mcl.base.words import many
+from mcl.cli.trade import promoted_name
 from mcl.library import research as library
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store
@@ -22,7 +23,7 @@ def promote(args: Namespace) -> int:
     from mcl.promotion.promote import GatesMissed
 
     rules = library.promotion_rules(args.overrides)  # a mistake in them is said first
-    run_id, choice = library.chosen(args.run_id)
+    run_id, choice = library.chosen(args.run_id, args.trial)
     if choice:
         terminal.say(choice)
     try:
@@ -38,6 +39,8 @@ def promote(args: Namespace) -> int:
         if not terminal.quiet():
             _gates(refusal.table())
             _reads(refusal.reads)
+            for note in refusal.notes:
+                terminal.say(note)
         raise
     data = {
         "name": done.alias,
@@ -45,6 +48,7 @@ def promote(args: Namespace) -> int:
         "version": done.version,
         "run_id": done.run_id,
         "gates": [g.as_dict() for g in done.gates],
+        "notes": list(done.notes),
         "path": done.path,
         "content_sha256": done.content_sha256,
         "own_code_reads": list(done.reads),
@@ -66,6 +70,8 @@ def _reads(reads: tuple[str, ...]) -> None:
 def _promoted(done: Any) -> None:
     _gates(done.table())
     _reads(done.reads)
+    for note in done.notes:
+        terminal.say(note)
     terminal.say(
         f"version {done.version} is now {done.alias!r} · {done.path} · next: mcl live {done.alias}"
     )
@@ -408,7 +414,8 @@ def rollback(args: Namespace) -> int:
     from mcl.promotion import aliases
     from mcl.promotion.promoted_file import path_of
 
-    move = aliases.rollback(args.name, args.because, project=Project.current())
+    name = promoted_name("rollback", args.name)
+    move = aliases.rollback(name, args.because, project=Project.current())
     data = vars(move) | {"path": path_of(move.name, composition.root())}
     terminal.answer(
         data,

@@ -24,6 +24,7 @@ from mcl.cli import config_view, sweeps
 from mcl.composition import search_path
 from mcl.library import research as library
 from mcl.report.format import stopped
+from mcl.tracking.records import right_verb
 from mcl.tracking.store import Store, StoredRun, StoredVersion
 
 # ----------------------------------------------------------------------------------------- research
@@ -42,11 +43,16 @@ def _backtest(args: Namespace) -> int:
     composed = library.compose(args.overrides, base=args.base or "")
     if composed.multirun:
         return _grid(args)
+    from mcl.report.format import too_short
+    from mcl.tracking.backtest_run import halt
+
     run = library.backtest(composed)
     data = {
         "run_id": run.run_id,
         "metrics": run.metrics,
         "undefined": run.undefined,
+        "too_short": too_short(run.metrics["sessions"]),
+        "stopped": halt(run.result, run.config),
         "deflation": run.deflation,
         "report": run.report,
         "config_sha256": run.tags["config_sha256"],
@@ -57,14 +63,7 @@ def _backtest(args: Namespace) -> int:
     }
 
     def print_summary() -> None:
-        from mcl.tracking.backtest_run import halted_on
-
-        halted = stopped(
-            run.metrics["max_drawdown_frac"],
-            run.config.risk.limits.max_drawdown_frac,
-            halted_on(run.result),
-        )
-        notes = [halted, run.deflation, f"again: {run.repeat}"]
+        notes = [halt(run.result, run.config), run.deflation, f"again: {run.repeat}"]
         _show_run(run.name, run.metrics, run.tags, run.run_id, run.report, notes, whole=args.all)
 
     terminal.answer(data, print_summary)
@@ -100,7 +99,11 @@ def _sweep(args: Namespace) -> int:
 
 def compare(args: Namespace) -> int:
     store = Store()
-    named = [_finished(run) for i in args.run_ids for run in _of_grid(store, store.run(i))]
+    named = [
+        _finished(run)
+        for i in args.run_ids
+        for run in _compared(store, library.identified(i, store))
+    ]
     # one that was named twice is listed once
     stored = list({run.run_id: run for run in named}.values())
     if len(stored) < 2:
@@ -182,6 +185,22 @@ def _comparison(
     )
 
 
+def _compared(store: Store, run_id: str) -> list[StoredRun]:
+    """The runs that one name stands for: those of a grid, the choice of a search, or itself."""
+    run = store.run(run_id)
+    if run.tags.get("mcl.kind") != "sweep":
+        return _of_grid(store, run)
+    chosen, why = library.chosen(run_id)
+    choice = store.run(chosen)
+    if not (choice.artifacts / "data" / "equity.parquet").is_file():
+        raise StoreError(
+            f"the choice of search {run_id[:12]}, run {chosen[:12]}, is kept without its curves",
+            f"mcl backtest --from {chosen[:12]} makes a whole run of it: compare that one",
+        )
+    terminal.say(why)
+    return [choice]
+
+
 def _of_grid(store: Store, run: StoredRun) -> list[StoredRun]:
     """The finished runs of a grid, in the order of its jobs; any other run is itself."""
     if run.tags.get("mcl.kind") != "grid":
@@ -256,7 +275,10 @@ def report(args: Namespace) -> int:
     from mcl.tracking import backtest_run
 
     store = Store()
-    run = _finished(store.run(args.run_id))
+    named = store.run(library.identified(args.run_id, store))
+    if named.tags.get("mcl.kind") == "sweep" and not args.png:
+        return sweeps.report(Namespace(sweep=named.run_id, export=""))
+    run = _finished(named)
     versions = [_called(version) for version in _versions(store, run.run_id)]
     luck = backtest_run.luck_of(run, composition.root())
     page = backtest_run.page_of_today(run, luck, composition.root())
@@ -353,13 +375,15 @@ def _no_runs(store: Store, study: str) -> str:
 
 def _ratio_cells(metrics: dict[str, float]) -> list[str]:
     """Of the run itself with its deflation of today, or of the best below it."""
-    from mcl.report.format import number
+    from mcl.report.format import annual_text, number
 
     def text(name: str, style: str) -> str:
         return number(metrics[name], style) if name in metrics else "–"
 
     own = "sharpe" if "sharpe" in metrics else "best_sharpe"
-    return [text(own, "ratio"), text("dsr", "percent"), text("trials_counted", "count")]
+    sessions = metrics.get("sessions", metrics.get("best_sessions", math.nan))
+    ratio = annual_text("sharpe", metrics[own], sessions) if own in metrics else "–"
+    return [ratio, text("dsr", "percent"), text("trials_counted", "count")]
 
 
 def ui(args: Namespace) -> int:
@@ -434,7 +458,7 @@ def _finished(run: StoredRun) -> StoredRun:
         kind = run.tags.get("mcl.kind", "run")
         raise StoreError(
             f"run {run.run_id} is a {kind} in state {run.status}, not a finished backtest",
-            "mcl runs lists them",
+            right_verb(run),
         )
     return run
 
@@ -463,7 +487,7 @@ def _show_run(
     whole: bool,
 ) -> None:
     from mcl.metrics.undefined import reasons
-    from mcl.report.format import metric_rows
+    from mcl.report.format import metric_rows, too_short
 
     why = reasons(metrics)
     each = {
@@ -474,7 +498,7 @@ def _show_run(
     terminal.table(title, ["metric", "value"], rows)
     if not whole and len(rows) < len(each):
         terminal.say(f"{len(each) - len(rows)} more metrics: mcl report {run_id[:12]} --all")
-    for note in filter(None, notes):
+    for note in filter(None, [too_short(metrics.get("sessions", math.nan)), *notes]):
         terminal.say(note)
     if tags.get("watermark"):
         terminal.say(tags["watermark"])

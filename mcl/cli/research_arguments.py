@@ -16,6 +16,7 @@ from mcl.cli.arguments import (
     amount,
     overrides,
     run_id,
+    run_or_search,
     whole,
 )
 
@@ -154,9 +155,7 @@ def explain(parser: argparse.ArgumentParser) -> None:
 
 
 def validate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run_id", metavar="RUN_ID|SWEEP_ID", help="a run, or a search whose best run is meant"
-    )
+    run_or_search(parser)
     overrides(parser)
 
 

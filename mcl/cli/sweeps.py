@@ -32,6 +32,7 @@ def show(sweep: Any, typed: Sequence[str] = ()) -> int:
         "best": _best(sweep),
         "report": sweep.report,
         "stopped": sweep.why,
+        "notices": list(sweep.notices),
     }
     if again:
         data["repeat"] = again

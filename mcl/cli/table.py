@@ -201,7 +201,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         Verb(
             "critique",
             "list the red flags of a run, most serious first",
-            arguments.run_id,
+            arguments.run_or_search,
             "judge:critique",
         ),
         Verb(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from mcl import composition
 from mcl.base import terminal
-from mcl.base.errors import MclError
+from mcl.base.errors import MclError, StoreError, UsageError
 from mcl.tracking.project import Project
+from mcl.tracking.store import Store
 
 if TYPE_CHECKING:
     from mcl.config import schema
@@ -24,6 +25,7 @@ def live(args: Namespace) -> int:
     from mcl.live.session import run_session
     from mcl.promotion.load import promoted
 
+    args.name = promoted_name("live", args.name)
     raw = composition.compose("live", override_policy.own(args.overrides)).raw
     broker = composition.validate(schema.BrokerConfig, raw["broker"], "broker")
     if len(override_policy.own(args.overrides)) < len(args.overrides):
@@ -48,6 +50,27 @@ def live(args: Namespace) -> int:
             project=Project.current(),
             progress=not terminal.quiet(),
         )
+    )
+
+
+def promoted_name(verb: str, typed: str | None) -> str:
+    """The promoted name of a command line. UsageError with those that there are where none is
+    typed, StoreError where nothing is promoted at all.
+    """
+    from mcl.promotion.promoted_file import MODEL, PREVIOUS
+
+    if typed and "=" not in typed:
+        return typed
+    aliases = {alias for version in Store().versions(MODEL) for alias in version.aliases}
+    names = sorted(aliases - {PREVIOUS})
+    if not names:
+        raise StoreError(
+            f"nothing is promoted yet, so mcl {verb} has no version to take",
+            "mcl promote RUN --to paper judges a run and promotes it; mcl runs lists them",
+        )
+    raise UsageError(
+        f"mcl {verb} needs the promoted name before everything else: {' or '.join(names)}",
+        f"mcl {verb} {names[0]}",
     )
 
 

@@ -58,8 +58,8 @@ def compose(
     overrides  words in Hydra's grammar: a group (`risk=vol_target`) or a key (`strategy.fast=10`)
     verb       whose configuration it is: "backtest" or "sweep"; "validate", "promote" and "live"
                have one as well
-    base       begin at this run, at the best one of this search, or at what is promoted under this
-               name or number, in place of the defaults
+    base       begin at this run, at the choice of this search by plateau, or at what is promoted
+               under this name or number, in place of the defaults
 
     Returns `Composed`: `.config` is the validated configuration, `.search` that of a sweep, `.raw`
     the plain dict. ConfigError for an unknown key, a wrong type or a broken rule.
@@ -81,9 +81,7 @@ def _relative(base: str, words: Sequence[str]) -> Composed:
         for version in store.versions(MODEL)
         for name in (*version.aliases, str(version.version))
     }
-    stored = store.run(store.version(MODEL, base).run_id if base in names else base)
-    if stored.tags.get("mcl.kind") in ("sweep", "grid") and stored.tags.get("best_run_id"):
-        stored = store.run(stored.tags["best_run_id"])
+    stored = store.run(store.version(MODEL, base).run_id if base in names else chosen(base)[0])
     earlier = (
         json.loads(stored.file("overrides.json"))["overrides"]
         if (stored.artifacts / "overrides.json").is_file()
@@ -339,10 +337,12 @@ def _winner(run: StoredRun, project: Project) -> str:
     """The run that `promote` takes of a search, its choice by plateau; empty where there is none,
     or too many trials to rank here.
     """
+    from mcl.validation.selection import pick
+
     if not run.tags.get("best_run_id") or int(run.tags.get("target") or 0) > MOST_RANKED:
         return ""
     with suppress(MclError):
-        return _choice(run, project)[0]
+        return pick(run, project=project).run_id
     return ""
 
 
@@ -361,31 +361,16 @@ def identified(named: str, store: Store) -> str:
 # -------------------------------------------------------------------------------------- promotion
 
 
-def chosen(named: str) -> tuple[str, str]:
+def chosen(named: str, trial: int | None = None) -> tuple[str, str]:
     """The run that is meant, and why. A search means its choice by plateau, as `mcl select` ranks
-    it.
+    it, or the `trial` that is named.
     """
+    from mcl.validation.selection import pick
+
     project = Project.current()
     stored = project.store.run(identified(named, project.store))
-    return _choice(stored, project)
-
-
-def _choice(stored: StoredRun, project: Project) -> tuple[str, str]:
-    from mcl.validation.selection import choose
-
-    if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
-        return stored.run_id, ""
-    choice = choose(stored.run_id, (), project=project)
-    run_id = str(choice.winner["run_id"])
-    if str(stored.tags.get("best_trial")) == str(choice.winner["trial"]):
-        run_id = stored.tags["best_run_id"]  # the winner's complete run
-    if not run_id:
-        raise ConfigError(
-            f"trial {choice.winner['trial']}, the choice of search {stored.run_id[:12]}, is no"
-            " stored run",
-            "search with search.track=all, or run its values: mcl select shows them",
-        )
-    return run_id, f"search {stored.run_id[:12]}: {choice.why}"
+    picked = pick(stored, trial, project=project)
+    return picked.run_id, picked.why
 
 
 def promotion_rules(rules: Overrides | Promotion) -> Promotion:
@@ -400,6 +385,7 @@ def promote(
     run: str,
     to: str = "paper",
     *,
+    trial: int | None = None,
     name: str | None = None,
     waive: Sequence[str] = (),
     because: str = "",
@@ -408,6 +394,7 @@ def promote(
     """Judge a run, and freeze it as the version that a name trades.
 
     run    id of a run, or id or name of a search: then its choice by plateau
+    trial  this trial of the search instead
     to     "paper" or "live"
     name   what the version is called; the stage when it is not said
     waive  gates that may be missed; `because` says why
@@ -421,7 +408,7 @@ def promote(
 
     gates = promotion_rules(rules)
     return promotion.promote(
-        chosen(run)[0],
+        chosen(run, trial)[0],
         to,
         project=Project.current(),
         gates=gates,

@@ -97,6 +97,9 @@ def per_session(ratio: float) -> float:
     return ratio / math.sqrt(SESSIONS_PER_YEAR)
 
 
+LEAST_ANNUAL_SESSIONS = 63  # a quarter: figures per year of less are not shown as such
+
+
 def years(sessions: float) -> float:
     return sessions / SESSIONS_PER_YEAR
 

@@ -98,11 +98,6 @@ def rollback(name: str, why: str, *, project: Project) -> AliasChange:
     """Give the name back to the version that had it before the current one, whole and unaltered.
     PromotionError: there is none.
     """
-    if not why.strip():
-        raise PromotionError(
-            f"a rollback of {name!r} needs its reason",
-            f'mcl rollback {name} --because "what happened"',
-        )
     with _alone(project.store):
         _settle(name, project)
         now = project.store.version(MODEL, name).version
@@ -111,6 +106,11 @@ def rollback(name: str, why: str, *, project: Project) -> AliasChange:
             raise PromotionError(
                 f"{name!r} has had no version before version {now}",
                 f"mcl promoted history {name} shows all of them",
+            )
+        if not why.strip():
+            raise PromotionError(
+                f"a rollback of {name!r} needs its reason",
+                f'mcl rollback {name} --because "what happened"',
             )
         target = project.store.version(MODEL, str(earlier[-1]))
         return _move("rollback", name, target, bundle.verified(target), why, project)

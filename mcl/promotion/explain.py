@@ -21,6 +21,7 @@ from mcl.promotion.promoted_file import path_of
 from mcl.tracking import backtest_run
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredRun
+from mcl.validation.selection import pick
 
 # section -> the verb that composes it, and its model
 OWNERS: dict[str, tuple[composition.Verb, type[BaseModel]]] = {
@@ -125,7 +126,11 @@ def explain_stored(key: str, run_id_or_name: str, project: Project) -> Explained
                 (first, f"file of run {deployed.run_id}, which is gone: {error.message}"),
             )
         return Explained(key, value, (first, *inner.chain))
-    return _of_run(key, project.store.run(run_id_or_name), project.store)
+    picked = pick(project.store.run(run_id_or_name), project=project)
+    explained = _of_run(key, project.store.run(picked.run_id), project.store)
+    if not picked.why:
+        return explained
+    return Explained(key, explained.value, (picked.why, *explained.chain))
 
 
 def _of_run(key: str, stored: StoredRun, store: Store) -> Explained:

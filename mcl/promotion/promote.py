@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from mcl.base import access_recorder, progress
 from mcl.base.errors import PromotionError, StoreError, nearest
 from mcl.base.terminal import plain
+from mcl.base.words import many
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.data.data_note import data_note
+from mcl.data.fence import no_holdout
 from mcl.promotion import aliases, bundle, live_gates, robustness_gates
 from mcl.promotion.gates import (
     BEFORE_LOOK,
@@ -68,6 +70,7 @@ class Promoted:
     content_sha256: str
     synthetic: bool
     reads: tuple[str, ...] = ()  # what the user's own code reads besides its bars
+    notes: tuple[str, ...] = ()  # what a reader must know of the run
 
     def table(self) -> pd.DataFrame:
         """One row per gate: `gate`, `value`, `rule`, `verdict`, `what it says`."""
@@ -76,19 +79,26 @@ class Promoted:
 
 class GatesMissed(PromotionError):
     """The refusal of a run that missed gates; `gates` holds all of them, passed ones too, `reads`
-    what own code reads.
+    what own code reads, `notes` what else a reader must know of the run.
     """
 
-    def __init__(self, run_id: str, gates: tuple[Gate, ...], reads: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        gates: tuple[Gate, ...],
+        reads: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+    ) -> None:
         missed = [gate for gate in gates if not gate.open]
         listed = "; ".join(str(gate) for gate in missed)
         super().__init__(
-            f"run {run_id} missed {len(missed)} of {sum(gate.required for gate in gates)} gates:"
-            f" {listed}",
+            f"run {run_id} missed {len(missed)} of"
+            f" {many(sum(gate.required for gate in gates), 'gate')}: {listed}"
+            + "".join(f". {note.rstrip('.')}" for note in notes),
             "a gate is changed in conf/promotion/, not by running until it passes: trials and looks"
             " at the hold-out are counted",
         )
-        self.gates, self.reads = gates, reads
+        self.gates, self.reads, self.notes = gates, reads, notes
 
     def table(self) -> pd.DataFrame:
         """The same as of `Promoted`: passed gates and missed ones."""
@@ -129,7 +139,7 @@ def promote(
     stored = project.store.run(run_id)
     evidence = _judge(stored, gates, stage, waived, because, project)
     if not all(gate.open for gate in evidence.gates):
-        raise GatesMissed(stored.run_id, evidence.gates, evidence.reads)
+        raise GatesMissed(stored.run_id, evidence.gates, evidence.reads, evidence.notes)
     progress.begin("registering it")
     facts = _provenance(stored, evidence) | {
         "name": name,
@@ -151,6 +161,7 @@ def promote(
         content_sha256(files),
         run.bars.synthetic,
         evidence.reads,
+        evidence.notes,
     )
 
 
@@ -167,6 +178,7 @@ class _Evidence:
     significance: Significance
     paper: dict[str, Any]
     reads: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def _judge(
@@ -196,14 +208,23 @@ def _judge(
         own = searched(rules, run.result, tally, holdout.NONE, stage)
         before = waive((*own, *robust, *on_paper), waived, because)
         if any(gate.name in BEFORE_LOOK and not gate.open for gate in before):
-            raise GatesMissed(stored.run_id, (*before, NOT_LOOKED), tuple(sorted(opened)))
+            reads = tuple(sorted(opened))
+            raise GatesMissed(stored.run_id, (*before, NOT_LOOKED), reads, notes(run))
         progress.begin("judging it on unseen data")
         look = holdout.look(run.config, stored.run_id, project.root)
         tested = significance(about, trial_ledger.stored_identity(stored.tags), look, project.root)
     own = searched(rules, run.result, tally, look, stage)
     every = (*own, *robust, *unseen(rules, look), *significant(rules, tested, stage), *on_paper)
     answered = waive(every, waived, because)
-    return _Evidence(run, answered, tally, look, tested, paper, tuple(sorted(opened)))
+    return _Evidence(run, answered, tally, look, tested, paper, tuple(sorted(opened)), notes(run))
+
+
+def notes(run: backtest_run.Replayed) -> tuple[str, ...]:
+    """Say what a reader of the gates must know of the run: an end of all trading, and how a run
+    without a hold-out gets one.
+    """
+    fence = "" if run.config.data.holdout_start else no_holdout(run.bars)
+    return tuple(filter(None, (backtest_run.halt(run.result, run.config), fence)))
 
 
 def _same_stage(name: str, stage: str, store: Store) -> None:

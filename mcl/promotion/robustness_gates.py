@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mcl.base.errors import DataError
+from mcl.base.words import figure, many
 from mcl.config.promotion_rules import Promotion
 from mcl.metrics.cscv import overfitting
 from mcl.promotion.gates import Gate, at_least, at_most, not_asked
@@ -46,7 +47,7 @@ def _costs(rules: Promotion, about: Subject) -> Gate | None:
         "doubled_costs_sharpe",
         doubled.sharpe,
         rules.min_doubled_costs_sharpe,
-        f"net {doubled.net_pnl_usd:,.0f} USD at twice the costs",
+        f"net {figure(doubled.net_pnl_usd, ',.0f')} USD at twice the costs",
     )
 
 
@@ -55,8 +56,8 @@ def _plateau(rules: Promotion, about: Subject) -> Gate | None:
         return None
     around = neighbourhood.plateau(about, lambda: None)
     means = (
-        f"lower quartile of {len(around.neighbours)} neighbours over a Sharpe of"
-        f" {around.centre:.2f}"
+        f"lower quartile of {many(len(around.neighbours), 'neighbour')} over a Sharpe of"
+        f" {figure(around.centre)}"
     )
     means = around.undefined or means
     return at_least("plateau_frac", around.share_of_centre(QUANTILE), rules.min_plateau_frac, means)

@@ -66,13 +66,13 @@ class Significance:
         looks = (
             "1 run has seen it" if self.looks == 1 else f"{self.looks} different runs have seen it"
         )
+        holdout = f"{p_text(self.holdout_p)} in the hold-out ({looks})"
+        if not self.holdout_sessions:
+            holdout = "and there is no hold-out"
         trials = "1 trial" if searched.trials == 1 else f"best of {searched.trials} trials"
         trials += f" and {self.points} points of its space" if self.points else ""
-        search, unseen = p_text(searched.p), p_text(self.holdout_p)
-        return (
-            f"chance of this without an edge: {search} in the search ({trials}), {unseen} in the"
-            f" hold-out ({looks})"
-        )
+        search = f"{p_text(searched.p)} in the search ({trials})"
+        return f"chance of this without an edge: {search}, {holdout}"
 
     def _with_holdout(self, searched: FamilyWise) -> float:
         return joined([(searched.p, self.sessions), (self.holdout_p, self.holdout_sessions)])

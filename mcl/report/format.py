@@ -9,9 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcl.base.words import many
+from mcl.base.words import UNDEFINED, many
+from mcl.metrics.performance import LEAST_ANNUAL_SESSIONS
 
-UNDEFINED = "n/a"
+# figures per year: of a few sessions they say nothing
+ANNUALISED = frozenset(
+    {"cagr_frac", "sharpe", "sharpe_lo_adjusted", "sortino", "calmar", "martin", "vol_ann_frac"}
+    | {"turnover_ann"}
+)
+SHORT = "too short"
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,27 @@ def _unsigned_zero(text: str) -> str:
     return text if text.strip("-0.") else text.removeprefix("-")
 
 
+def too_short(sessions: float) -> str:
+    """Say that so few sessions have no annual figure; empty where there are enough."""
+    if not sessions < LEAST_ANNUAL_SESSIONS:
+        return ""
+    return (
+        f"{many(sessions, 'session')} {'is' if sessions == 1 else 'are'} too short a time for"
+        f" figures per year: {LEAST_ANNUAL_SESSIONS} are the least."
+    )
+
+
+def annual_text(name: str, value: float, sessions: float) -> str:
+    """A metric as text, and in the place of a figure per year that the sessions are too few."""
+    if name in ANNUALISED and math.isfinite(value) and too_short(sessions):
+        return SHORT
+    return number(value, metric(name).style)
+
+
 def value_text(name: str, metrics: Mapping[str, float]) -> str:
     """The metric as text with its unit, and its interval where it has one."""
+    if (text := annual_text(name, metrics[name], metrics.get("sessions", math.nan))) == SHORT:
+        return text
     style = metric(name)
     text = number(metrics[name], style.style)
     bounds = INTERVALS.get(name, ())
@@ -189,6 +214,9 @@ def scalar(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+CREDIBLE = 0.95  # probability from which a deflated Sharpe ratio counts as more than luck
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One sentence to act on. `level` is good, unclear or bad; `word` stands in the
@@ -200,13 +228,12 @@ class Verdict:
     text: str
 
 
-CREDIBLE = 0.95  # probability from which a deflated Sharpe ratio counts as more than luck
-
-
 def verdict(metrics: Mapping[str, float]) -> Verdict:
     """Say what the Sharpe interval means, and, where the trial ledger was read, what is left after
     all that was tried.
     """
+    if short := too_short(metrics.get("sessions", math.nan)):
+        return Verdict("unclear", "Too short", short)
     low, high = (metrics.get(name, math.nan) for name in INTERVALS["sharpe"])
     if not (math.isfinite(low) and math.isfinite(high)):
         return Verdict(
@@ -215,11 +242,33 @@ def verdict(metrics: Mapping[str, float]) -> Verdict:
             "No Sharpe ratio can be estimated: too few sessions, or nothing was traded.",
         )
     ratio = f"Sharpe {value_text('sharpe', metrics)}"
-    if high < 0:
-        return Verdict("bad", "Losing", f"{ratio}: it loses money beyond what chance explains.")
+    if lost := _lost(metrics, ratio, high):
+        return lost
     if low <= 0:
         text = f"{ratio}: the interval includes zero, so chance alone can explain this result."
         return Verdict("unclear", "Not distinguishable from luck", text)
+    return _among_all(metrics, ratio)
+
+
+def _lost(metrics: Mapping[str, float], ratio: str, high: float) -> Verdict | None:
+    """The verdict on a loser; None on a run that made money."""
+    if high < 0:
+        return Verdict("bad", "Losing", f"{ratio}: it loses money beyond what chance explains.")
+    probability = metrics.get("psr", math.nan)
+    if probability <= 1 - CREDIBLE:
+        text = (
+            f"{ratio}: it loses money. The probability that its true Sharpe is above zero is"
+            f" {number(probability, 'percent')}."
+        )
+        return Verdict("bad", "Losing", text)
+    if metrics.get("sharpe", math.nan) <= 0:
+        text = f"{ratio}: it lost money; nothing here speaks for an edge."
+        return Verdict("bad", "No edge", text)
+    return None
+
+
+def _among_all(metrics: Mapping[str, float], ratio: str) -> Verdict:
+    """The verdict on a run whose interval is above zero, after all that was tried."""
     deflated, trials = metrics.get("dsr", math.nan), metrics.get("trials_counted", math.nan)
     if not (math.isfinite(deflated) and math.isfinite(trials)):
         text = (

@@ -158,11 +158,18 @@ def _chips(view: RunView) -> list[str]:
     """List what was changed from the defaults, for the header; the project's name for a strategy
     comes with its parameters.
     """
+    present = flatten(view.config)  # a key that the default strategy alone has is no change
+    defaults = flatten(view.defaults or {})
     chips = [
-        f"{key} {scalar(value)}" + ("" if default is None else f" (default {scalar(default)})")
+        f"{key} {_chip(value)}" + (f" (default {_chip(default)})" if key in defaults else "")
         for key, default, value in view.changed
+        if key in present
     ]
     return chips[:CHIPS] + ([f"and {len(chips) - CHIPS} more below"] if len(chips) > CHIPS else [])
+
+
+def _chip(value: Any) -> str:
+    return "none" if value is None else scalar(value)
 
 
 def _metrics_note(view: RunView) -> str:
@@ -204,7 +211,7 @@ def _card_note(name: str, view: RunView) -> str:
 
 def _sampling(view: RunView) -> str:
     n = len(view.result.bars)
-    sentence = f"All {n:,} bars are drawn."
+    sentence = f"All {n:,} bars are drawn." if n != 1 else "The only bar is drawn."
     if n > 2 * BUCKETS:
         sentence = (
             f"Lines keep the lowest and highest value of each of {BUCKETS:,} spans of {n:,} bars;"
@@ -378,5 +385,9 @@ def _provenance(view: RunView) -> str:
     }
     called = Counter(dict(bars.provenance.get("conditions") or {}).values())
     short = dict(bars.provenance) | {"conditions": dict(called)}  # of days: a vendor names many
-    data = {f"data.{key}": value for key, value in flatten(short).items() if len(str(value)) <= 200}
+    data = {
+        f"data.{key}": scalar(value)
+        for key, value in flatten(short).items()
+        if value is not None and len(str(value)) <= 200
+    }
     return scroll(facts((own | entries | data).items()))

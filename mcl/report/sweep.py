@@ -10,8 +10,9 @@ from typing import Literal
 
 import pandas as pd
 
+from mcl.base.words import many
 from mcl.metrics.overfit import Luck
-from mcl.report.format import CREDIBLE, Verdict, metric, number
+from mcl.report.format import CREDIBLE, Verdict, metric, number, too_short
 from mcl.report.heatmaps import maps
 from mcl.report.search import SearchView, short, value_of
 from mcl.report.search_charts import causes, deflation, history, parallel, plateau, slices
@@ -82,11 +83,11 @@ def _verdict(search: SearchView, chosen: int | None, luck: Luck | None) -> Verdi
         return Verdict(
             "bad",
             "No result",
-            f"None of {len(search.trials)} trials has a score: see the reasons below.",
+            f"None of {many(len(search.trials), 'trial')} has a score: see the reasons below.",
         )
     best = search.ranked.iloc[0]
     sentence = (
-        f"Best of {_simulated(search.trials)} trials of this search: {search.label}"
+        f"Best of {many(_simulated(search.trials), 'trial')} of this search: {search.label}"
         f" {search.text(float(best[search.metric]))}."
     )
     if luck is None or not math.isfinite(luck.deflated):
@@ -108,6 +109,10 @@ def _verdict(search: SearchView, chosen: int | None, luck: Luck | None) -> Verdi
     level, word = (
         ("good", "Beyond luck") if luck.deflated >= CREDIBLE else ("unclear", "Within luck")
     )
+    if "sharpe" in best and float(best["sharpe"]) <= 0:
+        level, word = "bad", "Losing"  # even the best one
+    if "sessions" in best and (short := too_short(float(best["sessions"]))):
+        return Verdict("unclear", "Too short", f"{sentence} {short}")
     return Verdict(
         level,
         word,
@@ -144,7 +149,7 @@ def _cards(search: SearchView, luck: Luck | None) -> str:
         ),
     ]
     if luck is not None:
-        note = f"best by luck {number(luck.best_by_luck, 'ratio')}, {luck.trials:,} trials"
+        note = f"best by luck {number(luck.best_by_luck, 'ratio')}, {many(luck.trials, 'trial')}"
         items.insert(1, ("Deflated Sharpe", number(luck.deflated, "percent"), note))
     return "".join(fact_card(*item) for item in items)
 

@@ -147,6 +147,8 @@ def _listed(result: Result) -> str:
         " trades.parquet has all."
         if total > MOST_ROWS
         else f"All {total:,} trades."
+        if total != 1
+        else "One trade."
     )
     note += " The last one is open, marked at the last close." if still_open else ""
     note += (

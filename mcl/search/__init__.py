@@ -41,14 +41,11 @@ def resume(
     """Continue a sweep to its target, or to `trials`. See `runner.resume` and
     `walk_forward.resume`.
     """
-    from mcl.search import runner, sweep_dir, walk_forward
+    from mcl.search import runner, walk_forward
     from mcl.search.progress import NoProgress, progress_display
 
     display = progress_display() if progress else NoProgress()
-    if (
-        sweep_dir.find(runner.folder(project.store), named).metadata().get("kind")
-        == walk_forward.KIND
-    ):
+    if runner.search_of(named, project.store).metadata().get("kind") == walk_forward.KIND:
         return walk_forward.resume(
             named,
             project=project,

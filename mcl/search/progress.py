@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from mcl.base import terminal
 from mcl.base.undefined import finite, is_undefined
+from mcl.base.words import many
 from mcl.metrics.overfit import Luck
 from mcl.search.trial import Outcome
 
@@ -41,6 +42,7 @@ class SweepStatistics:
     started: float = field(default_factory=time.perf_counter)
     ended: float = 0.0
     luck: Luck | None = None  # of the best so far, among all trials that are counted now
+    notices: tuple[str, ...] = ()  # sentences that belong before the first trial
 
     def begin(self, outcomes: Iterable[Outcome]) -> None:
         """Count the outcomes of an earlier process, and start the clock."""
@@ -130,7 +132,7 @@ class SweepStatistics:
         """`120/500 trials · 84 /s · 4 s left · 3 pruned (constraint 3)`"""
         left = f"{self.eta_sec:.0f} s left" if self.rate else "starting"
         running = [f"{self.rate:.1f}/s", left] if self.done < self.total or self.rate else []
-        parts = [f"{self.done}/{self.total} trials", *running]
+        parts = [f"{self.done}/{many(self.total, 'trial')}", *running]
         for state, count in sorted(self.states.items()):
             causes = ", ".join(
                 f"{reason} {number}"
@@ -193,6 +195,8 @@ class LineProgress:
         terminal.aside()
         self._last = time.perf_counter()
         self._say(statistics.title)
+        for sentence in statistics.notices:
+            self._say(sentence)
 
     def trial(self, statistics: SweepStatistics, outcome: Outcome, improved: bool) -> None:
         del improved
@@ -227,6 +231,8 @@ class TableProgress:
         from rich.live import Live
 
         terminal.aside()
+        for sentence in statistics.notices:
+            self._console.print(sentence, markup=False)
         self._live = Live(
             self._table(statistics), console=self._console, refresh_per_second=4, transient=False
         )

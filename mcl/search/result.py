@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mcl.base.undefined import is_undefined
+from mcl.base.words import many
 from mcl.metrics.overfit import Luck
-from mcl.report.format import number
+from mcl.report.format import number, too_short
 from mcl.search.progress import SweepStatistics, cell_text
 from mcl.search.recorder import TrialRecorder
 from mcl.search.space import Space
@@ -48,6 +49,7 @@ class SweepResult:
     watermark: str = ""
     space: Space | None = None
     luck: Luck | None = None  # of the best trial, by the trial ledger
+    notices: tuple[str, ...] = ()  # what was said before the first trial
 
     @property
     def interrupted(self) -> bool:
@@ -77,7 +79,7 @@ class SweepResult:
         from mcl.search import plateau
 
         if self.best is None or self.space is None:
-            return []
+            return self._notes()
         edges = plateau.edges(self.best["params"], self.space)
         walls = (
             [
@@ -89,7 +91,7 @@ class SweepResult:
         )
         around = self.trials["plateau"].astype(float)
         if around.isna().all():
-            return walls
+            return [*walls, *self._notes()]
         scored = self.trials["state"] == "COMPLETE"
         if "excess" in self.trials and (feasible := scored & (self.trials["excess"] <= 0)).any():
             scored, around = feasible, around.where(feasible)
@@ -109,7 +111,15 @@ class SweepResult:
             f"{peak_text} {cell_text(float(peak['plateau']))})",
             f"{plateau_text} {cell_text(float(row['plateau']))}), {', '.join(names)}",
             *walls,
+            *self._notes(),
         ]
+
+    def _notes(self) -> list[str]:
+        """Sentences on the sessions that were searched: too few of them, or none left unseen."""
+        short = ""
+        if self.best and "sessions" in self.best["metrics"]:
+            short = too_short(self.best["metrics"]["sessions"])
+        return [note.rstrip(".") for note in (short, *self.notices) if note]
 
     def _extreme(self, *values: pd.Series[float]) -> dict[str, Any]:
         """The trial with the best of the first values, of the next where those are equal; one value
@@ -135,7 +145,7 @@ class SweepResult:
             ]
             for row in ranked.to_dict("records")
         ]
-        title = f"{len(scored)} of {len(self.trials)} trials scored" + (
+        title = f"{len(scored)} of {many(len(self.trials), 'trial')} scored" + (
             f", {self.why}" if self.why else ""
         )
         title += f" · {self.watermark}" if self.watermark else ""
@@ -160,7 +170,8 @@ class SweepResult:
         ]
         count = int(self.trials["front"].astype(bool).sum())
         title = (
-            f"Pareto front: {count} of {(self.trials['state'] == 'COMPLETE').sum()} scored trials,"
+            f"Pareto front: {count} of"
+            f" {many((self.trials['state'] == 'COMPLETE').sum(), 'scored trial')},"
             " which no other beats in every objective"
         )
         return [
@@ -215,6 +226,7 @@ class Ending:
     why: str
     watermark: str
     space: Space | None = None
+    notices: tuple[str, ...] = ()
 
 
 def conclude(
@@ -244,6 +256,7 @@ def conclude(
         why=ending.why,
         watermark=ending.watermark,
         space=ending.space,
+        notices=ending.notices,
         luck=recorder.luck(best["trial"]) if best else None,
     )
     counts = {"trials": float(len(trials))} | {
@@ -298,7 +311,7 @@ def description(sweep_result: SweepResult) -> str:
         for row in scored.head(5).to_dict("records")
     ]
     parts = [
-        f"{len(sweep_result.trials):,} trials: {states}.",
+        f"{many(len(sweep_result.trials), 'trial')}: {states}.",
         f"**{sweep_result.watermark}**" if sweep_result.watermark else "",
         (
             "\n".join(

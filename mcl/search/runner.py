@@ -4,15 +4,17 @@ ones in full. Resume after any interruption.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mcl import composition
 from mcl.base import progress
 from mcl.base.errors import ConfigError, StoreError
+from mcl.base.words import many
 from mcl.config import schema
 from mcl.data.data_note import data_note
 from mcl.search import sweep_dir
@@ -34,6 +36,7 @@ from mcl.search.trial_log import TrialLog
 from mcl.search.worker_pool import Inline, Pool, Workers, start_fork_server
 from mcl.tracking import backtest_run, provenance
 from mcl.tracking.project import Project
+from mcl.tracking.records import right_verb
 from mcl.tracking.store import Store
 
 BEAT_SEC = 1.0
@@ -59,6 +62,7 @@ def sweep(
     `above` is the search that this one is a part of: its child it becomes, and who stops that stops
     this.
     """
+    refuse_taken_name(composed, project.store)
     if composed.search.workers > 1 and composed.search.backend == "local":
         start_fork_server()
     snapshot = take_snapshot(composed, project.root)
@@ -89,7 +93,7 @@ def resume(
     StoreError when another process runs it, or when config, data or code are not what they were
     (each difference is named).
     """
-    directory = sweep_dir.find(folder(project.store), named)
+    directory = search_of(named, project.store)
     with directory.claim():
         metadata = directory.metadata()
         stored = project.store.run(directory.sweep_id)
@@ -114,8 +118,53 @@ def resume(
         ).run()
 
 
+def search_of(named: str, store: Store) -> SweepDir:
+    """The files of the search with this id or name. StoreError names the verb of what it is
+    instead.
+    """
+    try:
+        return sweep_dir.find(folder(store), named)
+    except StoreError as error:
+        refusal = error
+    try:
+        run = store.run(named)
+    except StoreError:
+        raise refusal from None
+    kind = run.tags.get("mcl.kind", "run")
+    raise StoreError(f"{named!r} is a {kind}, {run.name}, not a search", right_verb(run))
+
+
 def folder(store: Store) -> Path:
     return store.folder / "sweeps"
+
+
+def refuse_taken_name(composed: composition.Composed, store: Store) -> None:
+    """StoreError where a search of this name exists: its trials and its experiments/NAME_best.yaml
+    are not replaced by those of another one.
+    """
+    name = composed.search.name
+    same = [card for card in sweep_dir.cards(folder(store)) if name and card["name"] == name]
+    if not same:
+        return
+    newest = SweepDir(folder(store), same[-1]["sweep_id"])
+    try:
+        stored = store.run(newest.sweep_id)
+    except StoreError:  # its run was deleted: the name is free
+        return
+    asked = json.loads(json.dumps(asdict(composed)))
+    identical = json.loads(stored.file("composed.json")) == asked
+    done = newest.heartbeat().get("done", 0)
+    trials = f"{done} of {many(same[-1]['target'], 'trial')}"
+    choices = [f"mcl sweep report {name} shows it", "another search.name begins a new one"]
+    if stored.status != "FINISHED":
+        choices.insert(0, f"mcl sweep resume {name} continues it")
+    elif composed.search.sampler != "grid":
+        choices.insert(0, f"mcl sweep extend {name} {2 * same[-1]['target']} gives it more trials")
+    raise StoreError(
+        f"the name {name!r} has a search, {newest.sweep_id[:12]}, {stored.status} with {trials}"
+        f" and {'the same' if identical else 'another'} configuration",
+        ", ".join(choices),
+    )
 
 
 def write_metadata(
@@ -165,6 +214,8 @@ class _Search:
         statistics = SweepStatistics(
             snapshot.title, snapshot.total, search.metric, search.direction == "maximize"
         )
+        if self.above is None:
+            statistics.notices = snapshot.notices
         shared = {
             k: v
             for k, v in provenance.tags(snapshot.run, snapshot.bars).items()
@@ -197,7 +248,11 @@ class _Search:
                     in_full=stopping.status == "FINISHED",
                 )
                 ending = Ending(
-                    stopping.status, stopping.why, data_note(snapshot.bars), snapshot.space
+                    stopping.status,
+                    stopping.why,
+                    data_note(snapshot.bars),
+                    snapshot.space,
+                    statistics.notices,
                 )
                 sweep_result = conclude(
                     self.store,

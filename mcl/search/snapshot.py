@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mcl import composition, metrics
 from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, MclError, StoreError, in_words, nearest
 from mcl.base.files import plain_yaml
+from mcl.base.words import many
 from mcl.config import schema
 from mcl.data.bars import Bars
+from mcl.data.fence import no_holdout
 from mcl.engine.backtest import backtest as simulate
 from mcl.search import constraints
 from mcl.search import space as spaces
@@ -22,6 +27,7 @@ from mcl.search.axes import refuse_axes, refuse_failing_points, refuse_rules
 from mcl.search.point_sequences import closest, inside, uniform, worded
 from mcl.search.study import planned
 from mcl.search.trial import DataCache, deciding
+from mcl.strategy import build
 from mcl.tracking import backtest_run, provenance
 from mcl.tracking.store import Record, StoredRun
 
@@ -42,6 +48,7 @@ FREE = (
 )
 POINTS_TRIED = 200
 CHAMPION = Path("conf") / "promoted" / "paper.yaml"
+WAITS_FRAC = 0.5  # of the bars, from which on a search says that its strategy waits
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,48 @@ class SearchSnapshot:
             spaces.alternatives(self.composed.raw).get("strategy", [self.run.strategy["name"]])
         )
         name = f"{self.search.name} · " if self.search.name else ""
-        return f"{name}{self.search.sampler} search · {strategies} · {axes} · {self.total} trials"
+        trials = many(self.total, "trial")
+        return f"{name}{self.search.sampler} search · {strategies} · {axes} · {trials}"
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences that belong before the first trial: no hold-out, a capital or a space that
+        does not fit the data.
+        """
+        fence = "" if self.run.data.holdout_start else no_holdout(self.bars)
+        return tuple(filter(None, (fence, self._small_capital(), self._long_memory())))
+
+    def _small_capital(self) -> str:
+        """One contract that is worth more than the capital makes every result a matter of the
+        limits.
+        """
+        of, capital = self.bars.instrument, self.run.capital_usd
+        worth = abs(float(np.median(self.bars.close))) * of.multiplier
+        if worth <= capital:
+            return ""
+        proposed = 10 ** math.ceil(math.log10(10 * worth))
+        return (
+            f"One {of.symbol} contract is worth about {worth:,.0f} USD, and capital_usd is"
+            f" {capital:,.0f}: limits and returns are of another size. For instance"
+            f" capital_usd={proposed}."
+        )
+
+    def _long_memory(self) -> str:
+        """A strategy that waits for much of the data at the largest values that are searched."""
+        last = {key: axis.high for key, axis in self.space.items() if hasattr(axis, "high")}
+        try:
+            run = composition.run_config(spaces.overlay(self.composed.raw, last))
+            memory = build(run.strategy).memory
+        except MclError:
+            return ""
+        if memory <= WAITS_FRAC * len(self.bars):
+            return ""
+        values = " ".join(f"{key}={value}" for key, value in last.items())
+        return (
+            f"At {values} the strategy waits for {memory:,} of {many(len(self.bars), 'bar')}"
+            f" ({self.bars.interval}) before its first signal. A shorter axis is typed as"
+            f" '{next(iter(last))}=range(5,60,5)'."
+        )
 
     @property
     def described(self) -> dict[str, str]:

@@ -22,8 +22,8 @@ from mcl.config.promotion_rules import Promotion
 from mcl.data.loader import load
 from mcl.metrics.overfit import mean_correlation
 from mcl.metrics.power import smallest_sharpe
+from mcl.search import runner, trial_log, walk_forward
 from mcl.search import space as spaces
-from mcl.search import sweep_dir, trial_log, walk_forward
 from mcl.search.best import export, ranking
 from mcl.search.point_sequences import uniform
 from mcl.search.progress import SweepStatistics
@@ -144,7 +144,7 @@ def status(named: str, *, store: Store) -> dict[str, Any]:
     `state` is RUNNING, or the status that the parent wrote at its end, or DEAD: it was killed, and
     `mcl sweep resume` continues the search.
     """
-    directory = _sweep_dir(named, store)
+    directory = runner.search_of(named, store)
     heartbeat, alive = directory.heartbeat(), directory.alive
     last_status = heartbeat.get("status", "RUNNING")
     state = "RUNNING" if alive else "DEAD" if last_status == "RUNNING" else last_status
@@ -164,7 +164,7 @@ def stop(named: str, *, store: Store) -> dict[str, Any]:
     """Ask the parent to end after the trials that run; the status it has then is read with
     `status`.
     """
-    directory = _sweep_dir(named, store)
+    directory = runner.search_of(named, store)
     if directory.alive:
         directory.request_stop()
     return status(named, store=store)
@@ -178,7 +178,7 @@ def report(
 
     A walk-forward search has no single winner; it is shown as its last run stitched it.
     """
-    directory = _sweep_dir(named, project.store)
+    directory = runner.search_of(named, project.store)
     if directory.metadata().get("kind") == walk_forward.KIND:
         return walk_forward.report(directory, project.store), None
     stored = project.store.run(directory.sweep_id)
@@ -332,7 +332,3 @@ def _points(space: spaces.Space) -> float:
     return (
         math.inf if continuous else math.prod(len(levels(key, axis)) for key, axis in space.items())
     )
-
-
-def _sweep_dir(named: str, store: Store) -> SweepDir:
-    return sweep_dir.find(store.folder / "sweeps", named)

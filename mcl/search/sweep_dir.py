@@ -85,14 +85,19 @@ class SweepDir:
         return self.file("stop").exists()
 
 
+def cards(folder: Path) -> list[dict[str, Any]]:
+    """Return the metadata of all searches, the newest last."""
+    metadata = [json.loads(path.read_text()) for path in folder.glob("*.card")]
+    return sorted(metadata, key=lambda card: card["started"])
+
+
 def find(folder: Path, named: str) -> SweepDir:
     """The sweep with this id, this beginning of one, this name (the newest of several), or `last`;
     StoreError with the nearest.
     """
-    cards = [json.loads(path.read_text()) for path in folder.glob("*.card")]
-    cards.sort(key=lambda card: card["started"])
-    ids = [card["sweep_id"] for card in cards]
-    by_name = [card["sweep_id"] for card in cards if named and card["name"] == named]
+    metadata = cards(folder)
+    ids = [card["sweep_id"] for card in metadata]
+    by_name = [card["sweep_id"] for card in metadata if named and card["name"] == named]
     by_id = [sweep_id for sweep_id in ids if len(named) >= 4 and sweep_id.startswith(named)]
     if named == "last" and ids:
         return SweepDir(folder, ids[-1])
@@ -105,7 +110,9 @@ def find(folder: Path, named: str) -> SweepDir:
             f"sweep id {named} begins {len(by_id)} sweeps: {', '.join(by_id[:5])}",
             "type more of it",
         )
-    names = list(dict.fromkeys(card["name"] or card["sweep_id"][:12] for card in reversed(cards)))
+    names = list(
+        dict.fromkeys(card["name"] or card["sweep_id"][:12] for card in reversed(metadata))
+    )
     near = nearest(named, names)
     if near.startswith("valid"):
         near = f"the newest are {', '.join(names[:MOST_LISTED])}"

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mcl import composition, metrics
+from mcl.base import terminal
 from mcl.base.errors import ConfigError, StoreError
 from mcl.config import schema
 from mcl.data.bars import Bars
@@ -35,7 +36,7 @@ from mcl.metrics import folds
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
 from mcl.risk.gates import gates
-from mcl.search import runner, sweep_dir
+from mcl.search import runner
 from mcl.search.progress import Progress, SweepStatistics
 from mcl.search.result import SweepResult, abandon
 from mcl.search.snapshot import SearchSnapshot, parent, restore_snapshot, take_snapshot
@@ -106,8 +107,11 @@ def sweep(
     """Search and trade every part; ConfigError before anything is recorded, errors later as in
     `runner.sweep`.
     """
+    runner.refuse_taken_name(composed, project.store)
     snapshot = take_snapshot(composed, project.root)
     parts(snapshot)
+    for sentence in snapshot.notices:
+        terminal.say(sentence)
     walk_id = project.store.start(_parent(snapshot))
     directory = SweepDir(runner.folder(project.store), walk_id)
     with directory.claim():
@@ -126,7 +130,7 @@ def resume(
     """Continue where it ended; with `trials` every fold's search is extended to so many, and the
     parts are traded again.
     """
-    directory = sweep_dir.find(runner.folder(project.store), named)
+    directory = runner.search_of(named, project.store)
     with directory.claim():
         metadata = directory.metadata()
         snapshot = restore_snapshot(

@@ -58,7 +58,10 @@ class OpeningRange:
             raise ConfigError(
                 f"opening_range needs bars of one minute up to its range of {self.range_min}"
                 f" minutes; data.interval={bars.interval}",
-                "choose data.interval=1m, or a longer strategy.range_min",
+                "use data with bars of a day's minutes, such as data=synthetic, or a strategy for"
+                " whole sessions, such as strategy=tsmom"
+                if step == 0
+                else "choose data.interval=1m, or a longer strategy.range_min",
             )
         prices = bars.adjusted
         arrays = readonly(prices["high"]), readonly(prices["low"]), readonly(prices["close"])

@@ -18,6 +18,7 @@ from mcl.base import access_recorder, progress
 from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, MclError, StoreError
 from mcl.base.files import write_whole
+from mcl.base.words import many
 from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.loader import load
@@ -176,6 +177,23 @@ def halted_on(result: Result) -> str:
     """The session in which the limit of the drawdown ended all trading; empty where it did not."""
     halted = np.flatnonzero(result.block == Block.MAX_DRAWDOWN)
     return str(np.datetime64(int(result.bars.session[halted[0]]), "D")) if len(halted) else ""
+
+
+def halt(result: Result, run: schema.Config) -> str:
+    """Say that trading stopped for good at the limit of the drawdown, and when; empty where it did
+    not.
+    """
+    day, limit = halted_on(result), run.risk.limits.max_drawdown_frac
+    if not day:
+        return ""
+    idle = int(np.count_nonzero(np.unique(result.bars.session) > _day(day)))
+    rule = "" if limit is None else f" of risk.limits.max_drawdown_frac={limit:g}"
+    rest = f" It traded nothing in the {many(idle, 'session')} after it." if idle else ""
+    return f"Trading stopped for good on {day}: the drawdown reached its limit{rule}.{rest}"
+
+
+def _day(iso: str) -> int:
+    return int(np.datetime64(iso, "D").astype(int))
 
 
 def trial_pool(run: schema.Config) -> trial_ledger.TrialPool:

@@ -76,6 +76,23 @@ class StoredRun:
         return target.read_bytes()
 
 
+def right_verb(run: StoredRun) -> str:
+    """Say which verb takes a run of this kind."""
+    short, parent = run.run_id[:12], (run.parent or "")[:12]
+    kinds = {
+        "sweep": (
+            f"mcl sweep report {short} shows this search, mcl validate {short} judges its choice"
+        ),
+        "grid": f"mcl compare {short} compares the runs of this grid, mcl select {short} chooses",
+        "trial": f"mcl report {short} shows this trial, mcl sweep report {parent} its search",
+        "backtest": f"mcl report {short} shows this backtest",
+        "walk_forward": f"mcl report {short} shows this walk-forward run",
+        "validation": f"mcl report {parent} shows the run that this validation is of",
+        "session": f"mcl live audit DATE {run.tags.get('mcl.alias', 'NAME')} audits this session",
+    }
+    return kinds.get(run.tags.get("mcl.kind", ""), "mcl runs lists the runs")
+
+
 @dataclass(frozen=True)
 class StoredVersion:
     """One immutable version of a registered model."""

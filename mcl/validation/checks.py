@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mcl.base import progress
+from mcl.base.words import figure, many
 from mcl.config import schema
 from mcl.metrics import performance as perf
 from mcl.metrics.bootstrap import Bands, resampled, reshuffled
@@ -31,6 +32,7 @@ POSITIONS_TOO_LONG = (
     "positions are held so long that nothing is left to choose on: validate.purge_positions=false"
 )
 P_VALUES = ("spa", "timing")  # of the rules
+NO_SHARPE = "no Sharpe ratio: the equity never moved, or there is one session"
 UNSEEN = Look(math.nan, math.nan, 0, 0, "", "left alone: validate.holdout=false")
 
 
@@ -144,15 +146,28 @@ def _adjusted(numbers: dict[str, Number]) -> dict[str, Number]:
 
 
 def _long_enough(a: Answers, own: dict[str, float], years: float, needed: float) -> str:
+    if math.isnan(own["sharpe"]):
+        return NO_SHARPE
     if not math.isfinite(needed):
         return (
             f"no history is long enough for a Sharpe of {own['sharpe']:.2f}; there are {years:.1f}"
             " years"
         )
+    if a.tally.count == 1:
+        return f"the first trial of this strategy on this market; there are {years:.1f} years"
     return (
         f"on less than {needed:.1f} years {a.tally.count} trials show such a Sharpe by luck; there"
         f" are {years:.1f}"
     )
+
+
+def _interval(own: dict[str, float]) -> str:
+    """Say between what the Sharpe ratio lies, or why nobody knows."""
+    if math.isnan(own["sharpe"]):
+        return NO_SHARPE
+    if math.isnan(own["sharpe_high"]):
+        return f"too few sessions for an interval: {own['sessions']:.0f}"
+    return f"Sharpe {own['sharpe']:.2f}, at most {own['sharpe_high']:.2f}"
 
 
 def _luck(a: Answers, own: dict[str, float]) -> dict[str, Number]:
@@ -160,16 +175,15 @@ def _luck(a: Answers, own: dict[str, float]) -> dict[str, Number]:
     history = perf.ratio(years, needed)
     return {
         "deflated_sharpe": Number(a.luck.deflated, a.luck.sentence),
-        "sharpe_low": Number(
-            own["sharpe_low"], f"Sharpe {own['sharpe']:.2f}, at most {own['sharpe_high']:.2f}"
-        ),
+        "sharpe_low": Number(own["sharpe_low"], _interval(own)),
         "history_ratio": Number(history, _long_enough(a, own, years, needed)),
         "timing": Number(a.timing, "share of rotations of the positions that earn as much"),
         "holdout": (
             Number(*a.look.highest()) if a.look.sessions else Number(math.nan, a.look.meaning)
         ),
         "drawdown": Number(
-            -a.bands.drawdown_quantile(0.95), f"median {-a.bands.drawdown_quantile(0.5):.0%}"
+            -a.bands.drawdown_quantile(0.95),
+            f"median {figure(-a.bands.drawdown_quantile(0.5), '.0%')}",
         ),
     }
 
@@ -181,20 +195,14 @@ def _choosing(a: Answers) -> dict[str, Number]:
     )
     walked = {"walk_forward_anchored": a.anchored, "walk_forward_rolling": a.rolling}
     walk_forward_numbers = {
-        name: (
-            Number(math.nan, alone)
-            if w is None
-            else Number(
-                w.sharpe, f"{len(w.chosen)} folds; {w.efficiency:.0%} of the Sharpe in sample"
-            )
-        )
+        name: (Number(math.nan, alone) if w is None else Number(w.sharpe, _efficiency(w)))
         for name, w in walked.items()
     }
     ratios = path_sharpes(a)
     lost = (
         Number(
             float(np.mean(ratios <= 0)),
-            f"{len(ratios)} paths, median Sharpe {np.median(ratios):.2f}",
+            f"{many(len(ratios), 'path')}, median Sharpe {np.median(ratios):.2f}",
         )
         if len(ratios)
         else None
@@ -204,15 +212,12 @@ def _choosing(a: Answers) -> dict[str, Number]:
         "cpcv_negative": lost or Number(math.nan, alone if a.paths is None else POSITIONS_TOO_LONG),
         "pbo": Number(
             a.pbo.pbo,
-            (
-                f"{count} configurations; the pick loses out of sample in {a.pbo.loss_frac:.0%}"
-                if count > 1
-                else alone
-            ),
+            (_chosen_in_sample(a.pbo) if count > 1 else alone),
         ),
         "spa": Number(
             a.superior.consistent,
-            f"{a.beaters} of {len(a.sample.points)} configurations beat nothing by StepM",
+            f"{a.beaters} of {many(len(a.sample.points), 'configuration')}"
+            f" {'beats' if a.beaters == 1 else 'beat'} doing nothing by StepM",
         ),
     }
 
@@ -230,19 +235,21 @@ def _robustness(
     at_edge = ", ".join(a.plateau.edges) or "none"
     undefined = f", {a.plateau.undefined}" if a.plateau.undefined else ""
     around = (
-        f"{len(a.plateau.neighbours)} neighbours, lower quantile"
-        f" {a.plateau.lower(settings.neighbourhood_quantile):.2f}{undefined}"
+        f"{many(len(a.plateau.neighbours), 'neighbour')}, lower quantile"
+        f" {figure(a.plateau.lower(settings.neighbourhood_quantile))}{undefined}"
     )
     nothing = "nothing to move: no neighbour in the space"
     return {
         "costs_doubled": (
-            Number(doubled.sharpe, f"net {doubled.net_pnl_usd:,.0f} USD")
+            Number(doubled.sharpe, f"net {figure(doubled.net_pnl_usd, ',.0f')} USD")
             if doubled
             else Number(math.nan, "not asked")
         ),
         "break_even": Number(
             perf.ratio(limit, assumed),
-            f"nothing is left at {limit:.2f} ticks a side; {assumed:g} assumed",
+            f"nothing is left at {limit:.2f} ticks a side; {assumed:g} assumed"
+            if math.isfinite(limit)
+            else "nothing was traded",
         ),
         "plateau": Number(
             a.plateau.share_of_centre(settings.neighbourhood_quantile),
@@ -264,6 +271,20 @@ def _robustness(
             else Number(math.nan, "no other rule can be applied")
         ),
     }
+
+
+def _efficiency(walked: walk_forward.Walked) -> str:
+    folds = many(len(walked.chosen), "fold")
+    if math.isnan(walked.efficiency):
+        return f"{folds}; no positive Sharpe in sample to compare with"
+    return f"{folds}; {walked.efficiency:.0%} of the Sharpe in sample"
+
+
+def _chosen_in_sample(pbo: Overfitting) -> str:
+    configurations = many(pbo.columns, "configuration")
+    if math.isnan(pbo.loss_frac):
+        return f"{configurations}; no half of the sessions has a best one"
+    return f"{configurations}; the best in sample loses out of sample in {pbo.loss_frac:.0%}"
 
 
 def path_sharpes(a: Answers) -> Floats:

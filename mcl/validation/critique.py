@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from mcl.base import progress
-from mcl.base.words import many
+from mcl.base.words import figure, many
+from mcl.data.fence import no_holdout
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, min_track_record
 from mcl.metrics.trades import closed, net
-from mcl.report.format import CREDIBLE, stopped
+from mcl.report.format import CREDIBLE, number, too_short
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.project import Project
 from mcl.validation import stress
@@ -53,6 +54,7 @@ def critique(run_id: str, *, project: Project) -> tuple[Subject, list[RedFlag]]:
         *_trades(about),
         *_concentration(about),
         *_luck(about, project.root),
+        *_holdout(about, project.root),
         *_costs(about),
         *_timing(about),
         *_setting(about),
@@ -62,14 +64,13 @@ def critique(run_id: str, *, project: Project) -> tuple[Subject, list[RedFlag]]:
 
 
 def _stopped(about: Subject) -> Iterator[RedFlag]:
-    day = backtest_run.halted_on(about.result)
-    if not day:
+    text = backtest_run.halt(about.result, about.run)
+    if not text:
         return
-    text = stopped(about.metrics["max_drawdown_frac"], about.run.risk.limits.max_drawdown_frac, day)
     yield RedFlag(
         "trading stopped for good",
         0.99,
-        text or f"Trading stopped for good on {day}: the limit of the drawdown was reached.",
+        text,
         many(len(about.result.session_returns), "session"),
         "judge the time before it, risk less, or raise the limit and say why",
     )
@@ -127,7 +128,8 @@ def _concentration(about: Subject) -> Iterator[RedFlag]:
                 or "none of the others"
             )
             text = f"{share:.0%} of the net profit comes from {where}; {losing} lost money."
-            sample = f"{sum(r.sessions for r in regimes if r.kind == kind):,} sessions by {kind}"
+            counted = sum(r.sessions for r in regimes if r.kind == kind)
+            sample = f"{many(counted, 'session')} by {kind}"
             yield RedFlag(
                 name,
                 min(0.9, 0.45 * share),
@@ -165,6 +167,13 @@ def _luck(about: Subject, root: Path) -> Iterator[RedFlag]:
     sample = f"{many(m.count, 'session')}, {many(tally.count, 'trial')} in the ledger"
     luck = tally.luck(own)
     deflated = luck.deflated
+    if short := too_short(m.count):
+        yield RedFlag("too few sessions", 0.98, short, sample, "use more data")
+        return
+    if math.isnan(own["sharpe"]):
+        text = "There is no Sharpe ratio: the equity never moved, or there is one session."
+        yield RedFlag("no result", 0.97, text, sample, "trade it on more data")
+        return
     if own["sharpe"] <= 0:
         text = f"A Sharpe of {own['sharpe']:.2f} is a loss: there is no edge to confirm."
         yield RedFlag(
@@ -177,7 +186,9 @@ def _luck(about: Subject, root: Path) -> Iterator[RedFlag]:
     elif not deflated >= CREDIBLE:
         text = (
             f"The probability that the Sharpe of {own['sharpe']:.2f} is more than luck is"
-            f" {deflated:.2%}, {luck.sentence}."
+            f" {number(deflated, 'percent')}, {luck.sentence}."
+            if math.isfinite(deflated)
+            else f"The Sharpe of {own['sharpe']:.2f} is of too few sessions to tell it from luck."
         )
         yield RedFlag(
             "within luck",
@@ -197,7 +208,7 @@ def _luck(about: Subject, root: Path) -> Iterator[RedFlag]:
     if tally.count > 1 and years > perf.years(m.count):
         available = perf.years(m.count)
         text = (
-            f"{tally.count} trials without any edge show such a Sharpe by luck on less than"
+            f"{many(tally.count, 'trial')} without any edge show such a Sharpe by luck on less than"
             f" {years:.1f} years; there are {available:.1f}."
         )
         yield RedFlag(
@@ -207,25 +218,11 @@ def _luck(about: Subject, root: Path) -> Iterator[RedFlag]:
             sample,
             "use a longer history or try fewer things",
         )
-    fence = about.run.data.holdout_start
-    peeped = trial_ledger.beyond(root, backtest_run.trial_pool(about.run), fence) if fence else 0
-    if peeped:
-        text = (
-            f"{peeped} trials on this market have sessions from {fence} on: its hold-out is no"
-            " longer unseen."
-        )
-        yield RedFlag(
-            "hold-out was seen",
-            0.65,
-            text,
-            sample,
-            "move data.holdout_start to sessions that nothing has touched",
-        )
     trades = own["trades"]
     if own["sharpe"] > INCREDIBLE_SHARPE or (0 < trades < m.count / 20 and own["sharpe"] > 3):
         text = (
-            f"A Sharpe of {own['sharpe']:.1f} from {trades:.0f} trades in {m.count} sessions is"
-            " rarely real."
+            f"A Sharpe of {own['sharpe']:.1f} from {many(trades, 'trade')} in"
+            f" {many(m.count, 'session')} is rarely real."
         )
         yield RedFlag(
             "Sharpe impossible for the trade count",
@@ -236,9 +233,36 @@ def _luck(about: Subject, root: Path) -> Iterator[RedFlag]:
         )
 
 
+def _holdout(about: Subject, root: Path) -> Iterator[RedFlag]:
+    fence = about.run.data.holdout_start
+    sample = many(len(about.result.session_returns), "session")
+    if fence is None:
+        yield RedFlag(
+            "no hold-out",
+            0.55,
+            no_holdout(about.bars),
+            sample,
+            "keep the last sessions unseen before anything else is tried",
+        )
+        return
+    peeped = trial_ledger.beyond(root, backtest_run.trial_pool(about.run), fence)
+    if peeped:
+        text = (
+            f"{many(peeped, 'trial')} on this market saw sessions from {fence} on: its hold-out is"
+            " no longer unseen."
+        )
+        yield RedFlag(
+            "hold-out was seen",
+            0.65,
+            text,
+            sample,
+            "move data.holdout_start to sessions that nothing has touched",
+        )
+
+
 def _costs(about: Subject) -> Iterator[RedFlag]:
     limit, assumed = stress.break_even_ticks(about.result), about.run.costs.slippage_ticks
-    sample = f"{len(about.result.fills)} fills"
+    sample = many(len(about.result.fills), "fill")
     if about.result.net_pnl_usd > 0 and limit - assumed < 0.5 * max(assumed, 1.0):
         text = (
             f"The edge is gone at {limit:.2f} ticks of slippage a side; {assumed:g} are assumed,"
@@ -285,7 +309,7 @@ def _timing(about: Subject) -> Iterator[RedFlag]:
     if about.metrics["sharpe"] > 0 and share < 0.3 and about.bars.interval != "session":
         text = (
             f"One bar later the Sharpe falls from {about.metrics['sharpe']:.2f} to"
-            f" {late.sharpe:.2f}."
+            f" {figure(late.sharpe)}."
         )
         advice = (
             "check that the signal uses closed bars only; an edge of one bar is for machines nearer"
@@ -303,7 +327,7 @@ def _setting(about: Subject) -> Iterator[RedFlag]:
             "parameter at the search edge",
             0.4,
             text,
-            f"{len(about.space)} searched parameters",
+            many(len(about.space), "searched parameter"),
             "widen the range; the best may lie outside, or nowhere",
         )
 
@@ -316,14 +340,14 @@ def _data(about: Subject) -> Iterator[RedFlag]:
         longest = int(gaps[np.argmax(step[gaps])])
         first = np.datetime64(int(sessions[longest]), "D")
         text = (
-            f"{len(gaps)} gaps of more than {GAP_SESSIONS} days, the longest {step[longest]} days"
-            f" after {first}."
+            f"{many(len(gaps), 'gap')} of more than {GAP_SESSIONS} days, the longest"
+            f" {step[longest]} days after {first}."
         )
         yield RedFlag(
             "gaps in the data",
             min(0.7, 0.2 + 0.05 * len(gaps)),
             text,
-            f"{len(sessions):,} sessions",
+            many(len(sessions), "session"),
             "mcl data check shows every gap",
         )
     counts = np.diff(
@@ -336,6 +360,6 @@ def _data(about: Subject) -> Iterator[RedFlag]:
             "thin sessions",
             0.3,
             text,
-            f"{len(sessions):,} sessions",
+            many(len(sessions), "session"),
             "mcl data check shows coverage; fills in such sessions are optimistic",
         )

@@ -22,12 +22,13 @@ import numpy as np
 from mcl import metrics, strategy
 from mcl.base.errors import StoreError
 from mcl.base.files import private_file
+from mcl.base.words import many
 from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.loader import load
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
-from mcl.metrics.performance import Floats, sharpe_interval
+from mcl.metrics.performance import LEAST_ANNUAL_SESSIONS, Floats, sharpe_interval
 from mcl.tracking import backtest_run, trial_ledger
 
 # confidence of the two-sided interval whose upper end the hold-out is judged by: one-sided 90 %
@@ -53,11 +54,18 @@ class Look:
     def highest(self) -> tuple[float, str]:
         """The largest annual Sharpe that the hold-out leaves plausible, and what it means."""
         _, high = sharpe_interval(self.returns, PLAUSIBLE)
-        interval = f"upper end of the {PLAUSIBLE:.0%} interval of a Sharpe of {self.sharpe:.2f}"
-        return high, f"{interval}: {self.meaning}"
+        if not self.sessions:
+            return high, self.meaning
+        if math.isnan(high):
+            return high, f"no Sharpe ratio can be estimated: {self.meaning}"
+        interval = f"upper end of the {PLAUSIBLE:.0%} interval"
+        short = self.sessions < LEAST_ANNUAL_SESSIONS  # an estimate per year would say nothing
+        of = "" if short else f" of a Sharpe of {self.sharpe:.2f}"
+        return high, f"{interval}{of}: {self.meaning}"
 
 
-NONE = Look(math.nan, math.nan, 0, 0, "", "no hold-out is configured: set data.holdout_start")
+NO_HOLDOUT = "no hold-out is configured: search and run again with data.holdout_start=DATE"
+NONE = Look(math.nan, math.nan, 0, 0, "", NO_HOLDOUT)
 
 
 def look(config: schema.Config, run_id: str, root: Path) -> Look:
@@ -93,8 +101,8 @@ def _simulated_look(config: schema.Config, bars: Bars, number: int, seen_by: int
     measured = metrics.summary(result)
     sessions = int(measured["sessions"])
     meaning = (
-        f"{sessions} unseen sessions from {config.data.holdout_start}, look number {number}, of"
-        f" {_runs(seen_by)}"
+        f"{many(sessions, _kind(number, seen_by))} from {config.data.holdout_start}, look number"
+        f" {number}, of {many(seen_by, 'different run') if seen_by > 1 else '1 run'}"
     )
     returns = result.session_returns.to_numpy()
     return Look(
@@ -109,8 +117,9 @@ def _simulated_look(config: schema.Config, bars: Bars, number: int, seen_by: int
     )
 
 
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} different runs"
+def _kind(number: int, seen_by: int) -> str:
+    """Only the first look sees what nobody has seen."""
+    return "unseen session" if number <= 1 and seen_by <= 1 else "hold-out session"
 
 
 def simulated(config: schema.Config, bars: Bars) -> Result:

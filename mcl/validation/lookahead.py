@@ -374,7 +374,7 @@ def cells(warm: Warmup) -> list[list[str]]:
 
 
 def _cell(percent: float) -> str:
-    return "-" if percent == 0 else "nan%" if math.isnan(percent) else f"{percent:.3f}%"
+    return "-" if percent == 0 else "n/a" if math.isnan(percent) else f"{percent:.3f}%"
 
 
 def _values(strategy: Strategy, bars: Bars) -> dict[str, Floats]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mcl.base.words import figure
 from mcl.metrics import performance as perf
 from mcl.search.space import points as choices
 from mcl.validation.subject import Subject, values
@@ -54,7 +55,7 @@ class Plateau:
         return (
             ""
             if self.centre > 0
-            else f"not defined: its own Sharpe ratio of {self.centre:.2f} is not above 0"
+            else f"not defined: its own Sharpe ratio of {figure(self.centre)} is not above 0"
         )
 
 

@@ -23,11 +23,13 @@ from mcl.base import progress
 from mcl.base.errors import ConfigError, StoreError, nearest
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
+from mcl.report.format import number
 from mcl.search.plateau import plateaus
 from mcl.search.space import GROUPS
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.project import Project
-from mcl.tracking.store import StoredRun
+from mcl.tracking.records import right_verb
+from mcl.tracking.store import Store, StoredRun
 from mcl.tracking.trial_ledger import Tally
 
 FIXED = {
@@ -43,6 +45,8 @@ FIXED = {
     "plateau",
     "front",
 }
+SEARCHES = ("sweep", "grid")
+NO_DEFLATION = "which cannot be deflated: it has no variance"
 SYMBOLS: dict[str, Callable[[Any, float], Any]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -84,16 +88,24 @@ class Chosen:
     @property
     def why(self) -> str:
         w, p = self.winner, self.peak
+        probability = number(w["dsr"], "percent")
+        chance = f"{probability} {self.luck.sentence}" if math.isfinite(w["dsr"]) else NO_DEFLATION
+        own = f"Trial {w['trial']} ({self._words(w)})"
+        if len(self.ranked) == 1:
+            left = "is the only trial with a Sharpe ratio" + (
+                " that meets the constraints" if self.refused else ""
+            )
+            return f"{own} {left}: {w['sharpe']:.2f}, {chance}."
         picked = (
-            f"Trial {w['trial']} ({self._words(w)}) has the highest plateau: three in four of its"
-            f" {w['neighbours']} nearest trials have a Sharpe of {w['around']:.2f} or more; its own"
-            f" is {w['sharpe']:.2f}, {w['dsr']:.2%} {self.luck.sentence}."
+            f"{own} has the highest plateau: the lower quartile of the Sharpe ratios of the"
+            f" {w['neighbours']} trials around it, itself included, is {w['around']:.2f}; its own"
+            f" is {w['sharpe']:.2f}, {chance}."
         )
         if w["trial"] == p["trial"]:
             return f"{picked} It is the peak as well."
         return (
             f"{picked} The peak would have been trial {p['trial']} ({self._words(p)}) with a Sharpe"
-            f" of {p['sharpe']:.2f}, but around it are {p['around']:.2f}."
+            f" of {p['sharpe']:.2f}, but the lower quartile around it is {p['around']:.2f}."
         )
 
     def _words(self, row: dict[str, Any]) -> str:
@@ -102,15 +114,84 @@ class Chosen:
         return " ".join(f"{key.removeprefix('strategy.')} {row[key]}" for key in present)
 
 
+@dataclass(frozen=True)
+class Pick:
+    """The run that is meant where a search is named. `why` is empty for a run that was named
+    itself.
+    """
+
+    run_id: str
+    why: str = ""
+
+
+def pick(stored: StoredRun, trial: int | None = None, *, project: Project) -> Pick:
+    """Return the run that a name means: itself, or of a search its choice by plateau, or the
+    `trial` that was asked for. Every verb that judges one run of a search asks here.
+    """
+    if stored.tags.get("mcl.kind") not in SEARCHES:
+        if trial is not None:
+            raise StoreError(
+                f"run {stored.run_id[:12]} is no search and has no trial {trial}",
+                "leave --trial out, or name the search: mcl runs lists them",
+            )
+        return Pick(stored.run_id)
+    search = f"search {stored.run_id[:12]}"
+    if trial is not None:
+        run_id = _run_of_trial(stored, trial, project.store)
+        return Pick(run_id, f"{search}: trial {trial}, as --trial says (run {run_id[:12]})")
+    best, number_of_best = stored.tags.get("best_run_id", ""), stored.tags.get("best_trial", "")
+    if best and not keys_of(_trials(stored)):
+        return Pick(best, f"{search}: trial {number_of_best}, its best; nothing was varied")
+    choice = choose(stored.run_id, (), project=project)
+    run_id = str(choice.winner["run_id"])
+    if number_of_best == str(choice.winner["trial"]):
+        run_id = best or run_id  # the winner's complete run
+    if not run_id:
+        raise ConfigError(
+            f"trial {choice.winner['trial']}, the choice of {search} by plateau, is no stored run",
+            f"mcl validate {stored.run_id[:12]} --trial {number_of_best} takes the best one,"
+            " search.track=all stores every trial",
+        )
+    return Pick(run_id, f"{search}, choice by plateau: {choice.why}")
+
+
+def _run_of_trial(stored: StoredRun, trial: int, store: Store) -> str:
+    if stored.tags.get("best_trial") == str(trial) and stored.tags.get("best_run_id"):
+        return stored.tags["best_run_id"]
+    frame = _trials(stored)
+    rows = frame[frame["trial"] == trial]
+    search = f"search {stored.run_id[:12]}"
+    if not len(rows):
+        raise StoreError(
+            f"{search} has no trial {trial}: its trials are {frame['trial'].min()} to"
+            f" {frame['trial'].max()}",
+            f"mcl sweep report {stored.run_id[:12]} lists them",
+        )
+    run_id = str(rows.iloc[0]["run_id"] or "")
+    whole = store.trials(stored.run_id, kind="backtest").get(trial, run_id)
+    if rows.iloc[0]["state"] != "COMPLETE" or not whole:
+        reason = rows.iloc[0]["state"] != "COMPLETE"
+        raise StoreError(
+            f"trial {trial} of {search} "
+            + (f"has no result: it is {rows.iloc[0]['state']}" if reason else "is no stored run"),
+            f"mcl sweep report {stored.run_id[:12]} lists the trials",
+        )
+    return whole
+
+
+def _trials(stored: StoredRun) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(stored.file("trials.parquet")))
+
+
 def choose(search_id: str, constraints: Sequence[str], *, project: Project) -> Chosen:
     """Rank the trials of a sweep or a grid. StoreError when nothing is left to choose from."""
     stored = project.store.run(search_id)
-    if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
+    if stored.tags.get("mcl.kind") not in SEARCHES:
         raise StoreError(
             f"run {stored.run_id} is a {stored.tags.get('mcl.kind', 'run')}, not a search",
-            "mcl runs lists searches",
+            right_verb(stored),
         )
-    frame = pd.read_parquet(io.BytesIO(stored.file("trials.parquet")))
+    frame = _trials(stored)
     keys = _keys(frame, stored)
     scored = frame[
         (frame["state"] == "COMPLETE") & np.isfinite(frame["sharpe"].astype(float))
@@ -138,9 +219,14 @@ def choose(search_id: str, constraints: Sequence[str], *, project: Project) -> C
     return Chosen(stored.run_id, ranked, keys, tally, len(scored) - len(eligible))
 
 
+def keys_of(frame: pd.DataFrame) -> list[str]:
+    """Return the columns of a table of trials that were varied."""
+    return [str(name) for name in frame.columns if "." in str(name) or str(name) in GROUPS]
+
+
 def _keys(frame: pd.DataFrame, stored: StoredRun) -> list[str]:
     """List what was varied: the dotted columns, and the choices of whole groups."""
-    keys = [str(name) for name in frame.columns if "." in str(name) or str(name) in GROUPS]
+    keys = keys_of(frame)
     if not keys:
         raise StoreError(
             f"search {stored.run_id} varied nothing: there is nothing to choose between",

@@ -14,7 +14,7 @@ import numpy as np
 
 from mcl import composition, metrics
 from mcl.base import progress
-from mcl.base.errors import ConfigError, StoreError
+from mcl.base.errors import ConfigError
 from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.loader import load
@@ -24,9 +24,9 @@ from mcl.search import space as spaces
 from mcl.tracking import backtest_run
 from mcl.tracking.project import Project
 from mcl.tracking.store import StoredRun
+from mcl.validation.selection import SEARCHES, pick
 
 WORST_DRAWS = 40  # draws per wanted point before a space counts as exhausted
-SEARCHES = ("sweep", "grid")
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,10 @@ class Subject:
 
 
 def subject(run_id: str, project: Project) -> Subject:
-    """A finished run, or the best run of a search."""
+    """A finished run, or the choice of a search by plateau."""
     stored = project.store.run(run_id)
     if stored.tags.get("mcl.kind") in SEARCHES:
-        best = stored.tags.get("best_run_id")
-        if not best:
-            raise StoreError(
-                f"search {stored.run_id} has no best run: nothing in it has a score",
-                "mcl report shows why",
-            )
-        stored = project.store.run(best)
+        stored = project.store.run(pick(stored, project=project).run_id)
     run = backtest_run.stored_config(stored)
     bars = load(run.data, project.root)  # up to the fence: never the hold-out
     parent = project.store.run(stored.parent) if stored.parent else None

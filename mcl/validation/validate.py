@@ -23,6 +23,7 @@ from mcl.tracking.project import Project
 from mcl.tracking.store import Record
 from mcl.validation import holdout, stress, verdict
 from mcl.validation.checks import Answers, ask, numbers, path_sharpes
+from mcl.validation.selection import pick
 from mcl.validation.subject import subject
 from mcl.validation.verdict import Row
 from mcl.validation.view import view
@@ -38,13 +39,17 @@ class Validated:
     answers: Answers
 
 
-def validate(run_id: str, settings: schema.Validation, *, project: Project) -> Validated:
-    """Question a run, or the best run of a search, and record the answers as its child run with a
-    page.
+def validate(
+    run_id: str, settings: schema.Validation, *, project: Project, choice: str = ""
+) -> Validated:
+    """Question a run, or the choice of a search, and record the answers as its child run with a
+    page. `choice` says why this run of a search.
     """
     verdict.table({}, settings.rules)
     began = time.perf_counter()
-    about = subject(run_id, project)
+    picked = pick(project.store.run(run_id), project=project)
+    choice = choice or picked.why
+    about = subject(picked.run_id, project)
     answers = ask(
         about,
         settings,
@@ -54,13 +59,15 @@ def validate(run_id: str, settings: schema.Validation, *, project: Project) -> V
     rows = verdict.table(numbers(answers, settings), settings.rules)
     level = verdict.overall(rows)
     progress.begin("recording the run")
-    record = replace(_record(answers, rows, level, settings), seconds=time.perf_counter() - began)
+    record = _record(answers, rows, level, settings, choice)
+    record = replace(record, seconds=time.perf_counter() - began)
 
     def files(child_id: str) -> dict[str, bytes]:
         progress.begin("drawing the page")
         from mcl.report.validation import validation_page
 
-        return {"validation.html": validation_page(view(answers, rows, child_id)).encode()}
+        page = validation_page(view(answers, rows, child_id, choice))
+        return {"validation.html": page.encode()}
 
     answers_id = project.store.record(record, files)
     return Validated(
@@ -76,12 +83,15 @@ def validate(run_id: str, settings: schema.Validation, *, project: Project) -> V
 # ------------------------------------------------------------------------------------------- record
 
 
-def _record(a: Answers, rows: list[Row], level: str, settings: schema.Validation) -> Record:
+def _record(
+    a: Answers, rows: list[Row], level: str, settings: schema.Validation, choice: str
+) -> Record:
     about = a.subject
     facts = {
         "verdict": level,
         "mcl.kind": "validation",
         "subject": about.stored.run_id,
+        **({"choice": choice} if choice else {}),
         "holdout_looks": str(a.look.number),
     }
     own = provenance.tags(about.run, about.bars)

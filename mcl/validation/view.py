@@ -8,20 +8,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcl.base.words import many
+from mcl.base.words import UNDEFINED, figure, many
 from mcl.data.data_note import data_note
+from mcl.data.fence import no_holdout
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, n_effective
-from mcl.report.format import number, p_text
+from mcl.report.format import annual_text, number, p_text, too_short
 from mcl.report.validation import EquityCurve, Judged, LineSeries, ValidationView
-from mcl.tracking import urls
+from mcl.tracking import backtest_run, urls
 from mcl.validation import stress, verdict
 from mcl.validation.checks import Answers, path_sharpes
 from mcl.validation.verdict import Row
 from mcl.validation.walk_forward import Walked
 
 
-def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
+def notes(a: Answers) -> list[str]:
+    """Say what a reader must know before the rows: too short a time, an end of all trading, no
+    hold-out.
+    """
+    about = a.subject
+    fence = "" if about.run.data.holdout_start else no_holdout(about.bars)
+    halt = backtest_run.halt(about.result, about.run)
+    return [s for s in (too_short(about.metrics["sessions"]), halt, fence) if s]
+
+
+def view(a: Answers, rows: list[Row], run_id: str, choice: str = "") -> ValidationView:
+    """Return the plain data of the page; `choice` says why this run of a search."""
     about, own = a.subject, a.subject.metrics
     days = _days(about.result.session_returns.index)
     counted = many(a.tally.count, "trial")
@@ -30,14 +42,14 @@ def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
         title=about.stored.name,
         lead=f"run {about.stored.run_id} · validation {run_id} · {counted} · {looked}",
         level=verdict.overall(rows),
-        sentence=verdict.sentence(rows),
+        sentence=" ".join(filter(None, (verdict.sentence(rows), *notes(a), choice))),
         data_note=data_note(about.bars),
         rows=[Judged(r.label, r.value, r.rule, r.level, r.meaning) for r in rows],
         cards=[
             (
                 "Sharpe",
-                f"{own['sharpe']:.2f}",
-                f"95 % bootstrap [{own['sharpe_low']:.2f}, {own['sharpe_high']:.2f}]",
+                annual_text("sharpe", own["sharpe"], own["sessions"]),
+                _interval(own),
             ),
             (
                 "Deflated Sharpe",
@@ -46,13 +58,13 @@ def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
             ),
             (
                 "Walk-forward",
-                f"{a.anchored.sharpe:.2f}" if a.anchored else "n/a",
+                number(a.anchored.sharpe, "ratio") if a.anchored else UNDEFINED,
                 "anchored, out of sample",
             ),
-            ("Hold-out", "n/a" if math.isnan(a.look.sharpe) else f"{a.look.sharpe:.2f}", looked),
+            ("Hold-out", number(a.look.sharpe, "ratio"), looked),
             (
                 "PBO",
-                "n/a" if math.isnan(a.pbo.pbo) else f"{a.pbo.pbo:.0%}",
+                figure(a.pbo.pbo, ".0%"),
                 "probability of overfitting",
             ),
         ],
@@ -90,6 +102,13 @@ def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
     )
 
 
+def _interval(own: dict[str, float]) -> str:
+    low, high = own["sharpe_low"], own["sharpe_high"]
+    if math.isnan(low) or math.isnan(high) or too_short(own["sessions"]):
+        return many(own["sessions"], "session")
+    return f"95 % bootstrap [{number(low, 'ratio')}, {number(high, 'ratio')}]"
+
+
 def _curves(a: Answers, days: list[str]) -> list[EquityCurve]:
     own = a.subject.result.session_returns.to_numpy()
     curves = [EquityCurve("The run", days, 1 + np.cumsum(own))]
@@ -119,7 +138,7 @@ def _folds(walked: Walked, days: list[str]) -> list[list[str]]:
     ):
         tested = walked.sessions[k * size : (k + 1) * size]
         rows.append(
-            [days[tested[0]], days[tested[-1]], _words(point), f"{before:.2f}", f"{after:.2f}"]
+            [days[tested[0]], days[tested[-1]], _words(point), figure(before), figure(after)]
         )
     return rows
 
@@ -133,19 +152,21 @@ def _facts(a: Answers) -> list[tuple[str, Any]]:
     return [
         ("Deflated Sharpe", f"{number(a.luck.deflated, 'percent')}, {a.luck.sentence}"),
         ("Best Sharpe by luck alone", number(a.luck.best_by_luck, "ratio")),
-        ("Years below which so many trials show this Sharpe by luck (MinBTL)", f"{needed:.2f}"),
+        ("Years below which so many trials show this Sharpe by luck (MinBTL)", figure(needed)),
         (
             "Configurations sampled",
-            f"{len(a.sample.points)}, as good as {effective:.1f} independent ones",
+            f"{len(a.sample.points)}, as good as {figure(effective, '.1f')} independent ones"
+            if len(a.sample.points) > 1
+            else str(len(a.sample.points)),
         ),
-        ("Slope of out-of-sample on in-sample Sharpe", f"{a.pbo.slope:.2f}"),
+        ("Slope of out-of-sample on in-sample Sharpe", figure(a.pbo.slope)),
         (
             "SPA p-values, lower / consistent / upper",
             " / ".join(
                 p_text(p) for p in (a.superior.lower, a.superior.consistent, a.superior.upper)
             ),
         ),
-        ("Skew and kurtosis of session returns", f"{m.skew:.2f}, {m.kurtosis:.2f}"),
+        ("Skew and kurtosis of session returns", f"{figure(m.skew)}, {figure(m.kurtosis)}"),
         (
             "Drawdown of resampled sessions, median / worst of twenty",
             _deep(a.bands.drawdown_quantile(0.5), a.bands.drawdown_quantile(0.95)),
@@ -156,13 +177,17 @@ def _facts(a: Answers) -> list[tuple[str, Any]]:
         ),
         (
             "Break-even slippage",
-            f"{stress.break_even_ticks(a.subject.result):.2f} ticks per contract and side",
+            _break_even(stress.break_even_ticks(a.subject.result)),
         ),
     ]
 
 
 def _deep(median: float, worst: float) -> str:
-    return f"{median:.1%} / {worst:.1%}"
+    return f"{figure(median, '.1%')} / {figure(worst, '.1%')}"
+
+
+def _break_even(ticks: float) -> str:
+    return f"{ticks:.2f} ticks per contract and side" if math.isfinite(ticks) else "nothing traded"
 
 
 def _case(case: stress.Case) -> LineSeries:

@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mcl
 from mcl import composition
 from mcl.base.errors import ConfigError, StoreError
+from mcl.library.research import chosen
 from mcl.search.plateau import plateaus
 from mcl.tracking import backtest_run
 from mcl.validation.critique import critique
 from mcl.validation.neighbourhood import Plateau
-from mcl.validation.selection import choose
+from mcl.validation.selection import choose, pick
 
 from .planted import SWEEP, Case
 
@@ -50,6 +52,39 @@ def test_the_choice_is_explained(case: Case) -> None:
     assert "peak" in found.why
     assert found.tally.count >= len(found.ranked)
     assert found.ranked["dsr"].between(0, 1).all()
+
+
+def test_every_verb_means_the_same_trial_of_a_search(case: Case) -> None:
+    choice = choose(case.sweep_id, (), project=case.project)
+    picked = pick(case.store.run(case.sweep_id), project=case.project)
+    assert case.validated.subject_id == picked.run_id == chosen(case.sweep_id)[0]
+    stored = case.store.run(picked.run_id)
+    assert stored.tags["trial"] == str(choice.winner["trial"])
+    assert f"choice by plateau: Trial {choice.winner['trial']} " in picked.why
+    page = case.validated.report.read_text()
+    assert f"Trial {choice.winner['trial']} (" in page
+    about, _ = critique(case.sweep_id, project=case.project)
+    assert about.stored.run_id == picked.run_id
+    assert mcl.compose(base=case.sweep_id).config.strategy == about.run.strategy
+
+
+def test_a_trial_of_a_search_is_named_by_its_number(case: Case) -> None:
+    peak = choose(case.sweep_id, (), project=case.project).peak
+    picked = pick(case.store.run(case.sweep_id), int(peak["trial"]), project=case.project)
+    assert case.store.run(picked.run_id).tags["trial"] == str(peak["trial"])
+    assert f"trial {peak['trial']}, as --trial says" in picked.why
+    with pytest.raises(StoreError, match="has no trial 999: its trials are 0 to"):
+        pick(case.store.run(case.sweep_id), 999, project=case.project)
+    with pytest.raises(StoreError, match="is no search and has no trial 1"):
+        pick(case.store.run(picked.run_id), 1, project=case.project)
+
+
+def test_the_only_trial_is_called_the_only_one(case: Case) -> None:
+    everything = choose(case.sweep_id, (), project=case.project)
+    best = float(everything.ranked["sharpe"].max())
+    one = choose(case.sweep_id, [f"sharpe >= {best!r}"], project=case.project)
+    assert "is the only trial with a Sharpe ratio that meets the constraints" in one.why
+    assert "nearest" not in one.why
 
 
 def test_constraints_are_kept_or_refused_in_words(case: Case) -> None:
@@ -121,7 +156,7 @@ def test_a_hold_out_that_others_have_seen_is_a_finding(case: Case) -> None:
     after = critique(case.validated.subject_id, project=case.project)[1]
     assert "hold-out was seen" not in [f.name for f in before]
     assert next(f for f in after if f.name == "hold-out was seen").text.startswith(
-        "1 trials on this market"
+        "1 trial on this market"
     )
 
 

@@ -1,0 +1,154 @@
+"""Data on which next to nothing can be computed: what is printed, drawn and refused stays a
+sentence, with `n/a` or its reason where there is no number.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcl.cli.main import main
+from mcl.market import calendar
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FIRST = date(2024, 1, 2)
+ENDS = {2: date(2024, 1, 4), 40: date(2024, 2, 29)}
+FAULTS = re.compile(
+    r"(?<![\w/.-])(?:nan|-?inf|None(?! of)|NaT|NaN)(?:(?=%)|\b(?![\w/.-]))"
+    r"|(?<![\d.,])1 (?:trials|trades|sessions|runs|neighbours|points|configurations|folds|paths|"
+    r"findings|gates|bars|days|versions|fills)\b"
+    r"|\b0 (?:nearest|of its)"
+)
+TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.S)
+
+
+def bars(sessions: int, moves: bool) -> pd.DataFrame:
+    """Half-hourly bars of one contract: a walk, or a price that never moves."""
+    days, step = calendar.sessions(FIRST, ENDS[sessions]), 1800 * calendar.NS
+    closes = np.concatenate(
+        [np.arange(a + step, b + 1, step) for a, b in zip(days.open_ns, days.close_ns, strict=True)]
+    )
+    shocks = np.random.default_rng(7).normal(0, 12.0, len(closes)) * moves
+    path = 7_000 + np.rint(np.cumsum(shocks))
+    price = np.round(path * 0.01, 2)
+    return pd.DataFrame(
+        {
+            "time": pd.to_datetime(closes, utc=True).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "open": price,
+            "high": price,
+            "low": price,
+            "close": price,
+            "volume": 10,
+            "symbol": "MCLH4",
+        }
+    )
+
+
+CASES = {  # name -> (sessions, whether the price moves, words of the run, words of the search)
+    "no trade": (40, True, ["strategy=flat"], []),
+    "one trade": (40, True, ["strategy=always_long"], []),
+    "constant price": (40, False, ["strategy=always_long"], []),
+    "two sessions": (2, True, ["strategy=ema_cross", "strategy.fast=3", "strategy.slow=8"], []),
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(
+        REPOSITORY / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("promoted")
+    )
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def data(*more: str) -> list[str]:
+    return [
+        "data=csv",
+        "data.path=bars.csv",
+        "data.interval=30m",
+        "data.stamped_at=close",
+        "data.timezone=UTC",
+        "data.columns.symbol=symbol",
+        *more,
+    ]
+
+
+class Console:
+    """Run verbs and keep what a person reads of them: standard output, refusals and pages."""
+
+    def __init__(self, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.project, self.capsys, self.faults = project, capsys, list[str]()
+
+    def __call__(self, *words: str, code: int | None = None) -> str:
+        done = main(list(words))
+        streams = self.capsys.readouterr()
+        text = streams.out + streams.err
+        assert done in ((0, 1) if code is None else (code,)), text
+        assert "did not expect" not in text, text
+        self.look(" ".join(["mcl", *words]), text)
+        return text
+
+    def pages(self) -> None:
+        for page in sorted((self.project / "mlruns").rglob("*.html")):
+            self.look(page.name, TAGS.sub("\n", page.read_text()))
+
+    def look(self, where: str, text: str) -> None:
+        for line in text.splitlines():
+            if FAULTS.search(line):
+                self.faults.append(f"{where}: {line.strip()[:200]}")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_number_that_is_none_is_printed(
+    case: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sessions, moves, run, _ = CASES[case]
+    bars(sessions, moves).to_csv("bars.csv", index=False)
+    mcl = Console(project, capsys)
+    last = "data.holdout_start='2024-01-03'" if sessions == 2 else "data.holdout_start='2024-02-15'"
+    mcl("backtest", *data(*run, "data.holdout_start=null", "risk=fixed"), code=0)
+    mcl("backtest", *data(*run, last, "risk=fixed"), code=0)
+    mcl("report", "last", "--all", code=0)
+    mcl("compare", "last", "last~1", "--all")
+    mcl("critique", "last", code=0)
+    mcl("trials", code=0)
+    mcl("runs", code=0)
+    mcl("validate", "last~1", "validate.budget=4")
+    mcl("promote", "last", "--to", "paper")
+    mcl("promote", "last~1", "--to", "paper")
+    mcl.pages()
+    assert not mcl.faults, "\n".join(mcl.faults)
+
+
+@pytest.mark.parametrize("case", ["constant price", "two sessions", "one trial"])
+def test_a_search_on_them_says_why_there_is_nothing(
+    case: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sessions, moves = CASES[case][:2] if case in CASES else (40, True)
+    bars(sessions, moves).to_csv("bars.csv", index=False)
+    mcl = Console(project, capsys)
+    space = ["strategy=ema_cross", "strategy.fast=range(3,6,1)", "strategy.slow=range(8,20,4)"]
+    trials = "search.trials=1" if case == "one trial" else "search.trials=4"
+    mcl("sweep", *data(*space, "risk=fixed", trials, "search.min_trades=1", "search.name=few"))
+    mcl("sweep", "status", "few", code=0)
+    mcl("sweep", "report", "few")
+    mcl("select", "few")
+    mcl("validate", "few", "validate.budget=4")
+    mcl("promote", "few")
+    mcl("critique", "few")
+    mcl("report", "few")
+    mcl("sweep", *data(*space, "risk=fixed", trials, "search.min_trades=999", "search.name=none"))
+    mcl("sweep", "report", "none")
+    mcl("select", "none")
+    mcl("validate", "none")
+    mcl("runs", code=0)
+    mcl("trials", code=0)
+    mcl.pages()
+    assert not mcl.faults, "\n".join(mcl.faults)
