@@ -14,6 +14,9 @@ one that Python works in.
 | `mcl.runs(study)` | the stored runs |
 | `mcl.promote(run)` | judge a run, and freeze it as the version that a name trades |
 | `mcl.MclError` | every refusal, as one sentence |
+
+For annotations: `mcl.Backtest`, `SweepResult`, `WalkForwardResult`, `Promoted` and `Composed` are
+what the functions return, and `mcl.GatesMissed` is the refusal of `mcl.promote` with its table.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcl.composition import Composed
     from mcl.library.research import (
+        Backtest,
         MclError,
         backtest,
         compose,
@@ -31,11 +36,20 @@ if TYPE_CHECKING:
         runs,
         sweep,
     )
+    from mcl.promotion.promote import GatesMissed, Promoted
+    from mcl.search.result import SweepResult
+    from mcl.search.walk_forward import WalkForwardResult
 
 __version__ = "0.2.0"
 DISTRIBUTION = "mcl-harness"  # what pip knows it by; `mcl` on the public index is another project
 __all__ = [
+    "Backtest",
+    "Composed",
+    "GatesMissed",
     "MclError",
+    "Promoted",
+    "SweepResult",
+    "WalkForwardResult",
     "backtest",
     "compose",
     "grid",
@@ -46,13 +60,23 @@ __all__ = [
 ]
 
 
+# records and refusals that the functions give, by the module that has them
+_RECORDS = {
+    "Composed": "mcl.composition",
+    "GatesMissed": "mcl.promotion.promote",
+    "Promoted": "mcl.promotion.promote",
+    "SweepResult": "mcl.search.result",
+    "WalkForwardResult": "mcl.search.walk_forward",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import a name of the library when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'mcl' has no attribute {name!r}")
-    from mcl.library import research
+    from importlib import import_module
 
-    return getattr(research, name)
+    return getattr(import_module(_RECORDS.get(name, "mcl.library.research")), name)
 
 
 def __dir__() -> list[str]:

@@ -80,6 +80,54 @@ def test_usage_errors_are_exit_code_2_and_name_the_nearest(
     assert "RUN_ID" in told
 
 
+@pytest.mark.parametrize("head", ["data", "store", "tws", "check", "promoted"])
+def test_a_group_of_verbs_has_its_help(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([head, "--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"mcl {name} " in listed for name in VERBS if name.startswith(f"{head} "))
+    assert main([head]) == 2
+
+
+def test_a_verb_that_others_begin_with_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["sweep", "--help"])
+    assert "mcl sweep status" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("sweep stat channels", "unknown verb 'sweep stat': did you mean 'sweep status'?"),
+        ("sweep st channels", "did you mean 'sweep status' or 'sweep stop'?"),
+        ("swep status channels", "unknown verb 'swep status': did you mean 'sweep status'?"),
+        ("backtst strategy=ema_cross", "unknown verb 'backtst': did you mean 'backtest'?"),
+        ("registry rep paper", "unknown verb 'registry rep': did you mean 'registry report'?"),
+        ("data inf", "unknown verb 'data inf': did you mean 'data info'?"),
+        ("promote", "the following arguments are required: RUN_ID|SEARCH\n"),
+    ],
+)
+def test_a_wrong_verb_is_told_from_its_arguments(
+    line: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["live", "live broker=ib_sim", "rollback"])
+def test_a_verb_without_its_promoted_name_says_what_is_promoted(
+    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    (tmp_path / "conf").mkdir()
+    assert main(line.split()) == 1
+    refusal = capsys.readouterr().err
+    assert (
+        f"nothing is promoted yet, so mcl {line.split(maxsplit=1)[0]} has no version to take"
+        in refusal
+    )
+    assert "mcl promote RUN --to paper" in refusal
+
+
 def test_an_interrupt_that_a_library_turned_into_something_else_is_an_interrupt(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -152,3 +152,83 @@ def test_a_search_on_them_says_why_there_is_nothing(
     mcl("trials", code=0)
     mcl.pages()
     assert not mcl.faults, "\n".join(mcl.faults)
+
+
+LOSER = ["strategy=always_long", "risk=fixed", "risk.limits.max_drawdown_frac=0.01"]
+FEW = ["risk=fixed", "search.trials=2", "search.min_trades=1"]
+SPACE = ["strategy=ema_cross", "strategy.fast=range(3,6,1)", "strategy.slow=range(8,20,4)"]
+
+
+def test_an_end_of_all_trading_is_said_wherever_the_run_is_judged(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars(40, moves=True).to_csv("bars.csv", index=False)
+    mcl = Console(project, capsys)
+    stopped = r"Trading stopped for good on 2024-\d\d-\d\d: the drawdown reached its limit"
+    assert re.search(stopped, mcl("backtest", *data(*LOSER), code=0))
+    assert re.search(stopped, mcl("validate", "last", "validate.budget=4").replace("\n", " "))
+    mcl("promote", "last")
+    refusal = mcl("--json", "promote", "last", code=1)
+    assert re.search(stopped, refusal)
+    pages = [page.read_text() for page in (project / "mlruns").rglob("*.html")]
+    assert len(pages) == 2  # of the run and of its validation
+    assert all(re.search(stopped, page) for page in pages)
+    assert "flagged" not in refusal
+    assert "null" not in "".join(re.findall(r'<ul class="chips".*?</ul>', "".join(pages), re.S))
+
+
+def test_a_search_without_a_hold_out_says_so_first_with_a_key_that_works(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars(40, moves=True).to_csv("bars.csv", index=False)
+    mcl = Console(project, capsys)
+    words = data(*SPACE, *FEW)
+    began = mcl("sweep", *words, "search.name=open", code=0)
+    notice = re.search(r"No hold-out is set: all 42 sessions .* add (data\.\S+) to mcl", began)
+    assert notice is not None
+    assert began.index("No hold-out") < began.index("2/2 trials")
+    fenced = mcl("sweep", *words, "search.name=fenced", notice[1], code=0)
+    assert "No hold-out" not in fenced
+    refused = mcl("promote", "open", code=1).replace("\n", " ")
+    assert f"add {notice[1]} to mcl sweep" in refused
+
+
+def test_the_name_of_a_search_is_never_used_twice(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars(40, moves=True).to_csv("bars.csv", index=False)
+    mcl = Console(project, capsys)
+    words = data(
+        *SPACE, "risk=fixed", "search.trials=2", "search.min_trades=1", "search.name=twice"
+    )
+    mcl("sweep", *words, code=0)
+    best = (project / "experiments" / "twice_best.yaml").read_bytes()
+    same = mcl("sweep", *words, code=1)
+    assert "FINISHED with 2 of 2 trials and the same configuration" in same
+    other = mcl("sweep", *words, "strategy.slow=range(9,20,3)", code=1)
+    assert "and another configuration" in other
+    assert "mcl sweep extend twice 4 gives it more trials" in other
+    assert (project / "experiments" / "twice_best.yaml").read_bytes() == best
+    assert "4/4 trials" in mcl("sweep", "extend", "twice", "4", code=0)
+
+
+def test_the_id_of_another_kind_names_the_verb_that_takes_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars(40, moves=True).to_csv("bars.csv", index=False)
+    mcl = Console(project, capsys)
+    words = data(
+        *SPACE, "risk=fixed", "search.trials=2", "search.min_trades=1", "search.name=kinds"
+    )
+    mcl("sweep", *words, code=0)
+    assert "2 of 2 trials scored" in mcl("report", "kinds", code=0)
+    assert "search " in mcl("explain", "strategy.fast", "kinds", code=0)
+    mcl("backtest", *data("strategy=ema_cross", "risk=fixed"), code=0)
+    assert "mcl report " in mcl("sweep", "status", "last~1", code=1) + mcl("select", "last", code=1)
+    mcl("validate", "last", "validate.budget=4")
+    [validation] = [
+        line.split(" run ")[1].split(" ")[0]
+        for line in mcl("validate", "last", "validate.budget=4").splitlines()
+        if " · run " in line
+    ]
+    assert "shows the run that this validation is of" in mcl("report", validation, code=1)

@@ -23,7 +23,7 @@ from mcl.base.files import write_whole
 from mcl.cli import config_view, sweeps
 from mcl.composition import search_path
 from mcl.library import research as library
-from mcl.report.format import stopped
+from mcl.report.format import HEADLINES, stopped
 from mcl.tracking.records import right_verb
 from mcl.tracking.store import Store, StoredRun, StoredVersion
 
@@ -464,16 +464,6 @@ def _finished(run: StoredRun) -> StoredRun:
 
 
 MOST_COMPARED = 25  # runs of a grid: the name of the page holds them all
-HEADLINES = (
-    "net_pnl_usd",
-    "sharpe",
-    "dsr",
-    "trials_counted",
-    "max_drawdown_frac",
-    "trades",
-    "profit_factor",
-    "exposure_frac",
-)
 
 
 def _show_run(

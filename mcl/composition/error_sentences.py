@@ -27,6 +27,37 @@ CURES = (
 )
 
 
+BRACKETS = {"[": "]", "{": "}", "(": ")"}
+
+
+def unclosed(override: str) -> str:
+    """Return the last bracket of an override that stays open; empty where each is closed, or one
+    is closed that was not opened.
+    """
+    stack: list[str] = []
+    for letter in override:
+        if letter in BRACKETS:
+            stack.append(letter)
+        elif letter in BRACKETS.values() and (not stack or BRACKETS[stack.pop()] != letter):
+            return ""
+    return stack[-1] if len(stack) == 1 else ""
+
+
+def unreadable(override: str) -> tuple[str, str]:
+    """Return the message and the hint for an override that Hydra's grammar does not know."""
+    if bracket := unclosed(override):
+        return (
+            f"cannot read the override {override!r}: its {bracket} is not closed",
+            f"write it as '{override}{BRACKETS[bracket]}'",
+        )
+    key = override.split("=", maxsplit=1)[0].lstrip("+~")
+    quoted = f"""'{key}=["…", "…"]'""" if "=[" in override else f"""'{key}="…"'"""
+    return (
+        f"cannot read the override {override!r}: write key=value",
+        f"quote what holds blanks, commas, signs or accents: {quoted}",
+    )
+
+
 def composed(error: Exception, overrides: Sequence[str]) -> tuple[str, str]:
     """Return the message and the hint for an error of Hydra or OmegaConf, without its links."""
     from mcl.composition import yaml_files

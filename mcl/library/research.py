@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcl import composition
 from mcl.base.errors import ConfigError, MclError, StoreError, nearest
+from mcl.base.words import record_html, record_text
 from mcl.composition import Composed
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
@@ -116,7 +117,7 @@ def load_bars(overrides: Overrides = ()) -> pd.DataFrame:
     return frame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Backtest:
     """One finished and recorded backtest.
 
@@ -138,6 +139,22 @@ class Backtest:
     tags: dict[str, str] = field(repr=False)
     result: Result = field(repr=False)  # the arrays of the simulation, for who needs them
     overrides: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Its headlines, a line each."""
+        return record_text(f"Backtest {self.name}", self._headlines(), self._ending())
+
+    def _repr_html_(self) -> str:
+        return record_html(f"Backtest {self.name}", self._headlines(), self._ending())
+
+    def _headlines(self) -> dict[str, str]:
+        from mcl.report.format import HEADLINES, metric_rows
+
+        rows = {name: (label, text) for label, text, name in metric_rows(self.metrics)}
+        return dict(rows[name] for name in HEADLINES if name in rows)
+
+    def _ending(self) -> str:
+        return f"run {self.run_id} · report {self.report or 'none'}"
 
     @property
     def undefined(self) -> dict[str, str]:

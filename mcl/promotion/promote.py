@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mcl.base import access_recorder, progress
 from mcl.base.errors import PromotionError, StoreError, nearest
 from mcl.base.terminal import plain
-from mcl.base.words import many
+from mcl.base.words import many, record_html, record_text
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.data.data_note import data_note
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Promoted:
     alias: str
     stage: str
@@ -71,6 +71,22 @@ class Promoted:
     synthetic: bool
     reads: tuple[str, ...] = ()  # what the user's own code reads besides its bars
     notes: tuple[str, ...] = ()  # what a reader must know of the run
+
+    def __repr__(self) -> str:
+        return record_text(f"Promoted {self.alias!r}", *self._summary())
+
+    def _repr_html_(self) -> str:
+        return record_html(f"Promoted {self.alias!r}", *self._summary())
+
+    def _summary(self) -> tuple[dict[str, str], str]:
+        passed = sum(gate.passed for gate in self.gates)
+        required = many(sum(gate.required for gate in self.gates), "gate")
+        rows = {
+            "version": f"{self.version}, for {self.stage}",
+            "run": self.run_id,
+            "gates": f"{passed} of {required} passed",
+        }
+        return rows, f"file {self.path}"
 
     def table(self) -> pd.DataFrame:
         """One row per gate: `gate`, `value`, `rule`, `verdict`, `what it says`."""

@@ -18,6 +18,16 @@ ANNUALISED = frozenset(
     | {"turnover_ann"}
 )
 SHORT = "too short"
+HEADLINES = (  # of a run, where few numbers have room
+    "net_pnl_usd",
+    "sharpe",
+    "dsr",
+    "trials_counted",
+    "max_drawdown_frac",
+    "trades",
+    "profit_factor",
+    "exposure_frac",
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mcl.base.undefined import is_undefined
-from mcl.base.words import many
+from mcl.base.words import many, record_html, record_text
 from mcl.metrics.overfit import Luck
 from mcl.report.format import number, too_short
 from mcl.search.progress import SweepStatistics, cell_text
@@ -28,7 +28,7 @@ HEADLINES = ("sharpe", "net_pnl_usd", "max_drawdown_frac", "trades")
 LISTED = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepResult:
     """The result of a search or a grid.
 
@@ -50,6 +50,25 @@ class SweepResult:
     space: Space | None = None
     luck: Luck | None = None  # of the best trial, by the trial ledger
     notices: tuple[str, ...] = ()  # what was said before the first trial
+
+    def __repr__(self) -> str:
+        return record_text(f"SweepResult {self.sweep_id[:12]}", *self._summary())
+
+    def _repr_html_(self) -> str:
+        return record_html(f"SweepResult {self.sweep_id[:12]}", *self._summary())
+
+    def _summary(self) -> tuple[dict[str, str], str]:
+        states = ", ".join(f"{n:,} {state.lower()}" for state, n in self.states.items() if n)
+        rows = {"trials": f"{len(self.trials):,} ({states})", "varied": ", ".join(self.keys)}
+        if self.best is None:
+            rows["best"] = "none: nothing has a score"
+        else:
+            values = " ".join(f"{key}={cell_text(v)}" for key, v in self.best["params"].items())
+            score = cell_text(self.best["value"])
+            rows["best"] = f"trial {self.best['trial']}, {self.metric} {score}: {values}"
+        if self.luck is not None:
+            rows["deflated"] = f"{number(self.luck.deflated, 'percent')} by {self.luck.count}"
+        return rows, f"report {self.report}"
 
     @property
     def interrupted(self) -> bool:

@@ -26,6 +26,7 @@ import numpy as np
 from mcl import composition, metrics
 from mcl.base import terminal
 from mcl.base.errors import ConfigError, StoreError
+from mcl.base.words import record_html, record_text
 from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.data_note import data_note
@@ -35,6 +36,7 @@ from mcl.engine.result import Result
 from mcl.metrics import folds
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
+from mcl.report.format import HEADLINES, metric_rows
 from mcl.risk.gates import gates
 from mcl.search import runner
 from mcl.search.progress import Progress, SweepStatistics
@@ -57,7 +59,7 @@ PLANNED = ("strategy.", "risk.size.", "risk.protection.")
 BEAT_SEC = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WalkForwardResult:
     """The result of a walk-forward search. `folds`: one row per part: its sessions, the sweep, the
     values found, Sharpe in and out of sample.
@@ -76,6 +78,18 @@ class WalkForwardResult:
     status: Status = "FINISHED"
     why: str = ""
     watermark: str = ""
+
+    def __repr__(self) -> str:
+        return record_text(f"WalkForwardResult {self.title}", *self._summary())
+
+    def _repr_html_(self) -> str:
+        return record_html(f"WalkForwardResult {self.title}", *self._summary())
+
+    def _summary(self) -> tuple[dict[str, str], str]:
+        labels = {name: (label, text) for label, text, name in metric_rows(self.metrics)}
+        rows = dict(labels[name] for name in HEADLINES if name in labels)
+        rows = {"folds": f"{len(self.folds)}", "status": self.status} | rows
+        return rows, f"run {self.sweep_id} · report {self.report or 'none'}"
 
     @property
     def interrupted(self) -> bool:

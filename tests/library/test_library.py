@@ -87,6 +87,17 @@ def test_bars_say_their_units_and_end_at_the_fence(small: Path) -> None:
     assert bars.attrs["synthetic"] is True
 
 
+def test_a_record_prints_as_a_few_lines(run: Backtest) -> None:
+    text = repr(run)
+    assert 5 < len(text.splitlines()) < 15
+    assert all(len(line) < 200 for line in text.splitlines())
+    assert run.run_id in text
+    assert "Net P&amp;L" in run._repr_html_()
+    assert isinstance(run, mcl.Backtest)
+    for name in ("SweepResult", "WalkForwardResult", "Promoted", "Composed", "GatesMissed"):
+        assert isinstance(getattr(mcl, name), type)
+
+
 def test_tables_of_a_backtest_say_their_units_and_agree_with_its_metrics(run: Backtest) -> None:
     for frame in (run.equity, run.sessions, run.trades, run.fills):
         assert len(frame)

@@ -11,6 +11,7 @@ from mcl.report.format import (
     METRICS,
     metric_rows,
     number,
+    too_short,
     value_text,
     verdict,
     yaml_lines,
@@ -91,3 +92,34 @@ def test_a_loss_that_rounds_to_nothing_has_no_sign() -> None:
     ]
     assert shown == ["0.00", "0.00", "0", "0.00 %", "0"]
     assert number(-0.005001, "usd") == "-0.01"
+
+
+WINNER = {"sharpe": 1.5, "sharpe_low": 0.3, "sharpe_high": 2.7, "psr": 0.99, "sessions": 500.0}
+VERDICTS = [
+    ({"sharpe": -2.0, "sharpe_low": -3.0, "sharpe_high": -1.0, "psr": 0.0}, "bad", "Losing"),
+    ({"sharpe": -2.0, "sharpe_low": -4.0, "sharpe_high": 0.1, "psr": 0.001}, "bad", "Losing"),
+    ({"sharpe": -0.4, "sharpe_low": -2.0, "sharpe_high": 1.0, "psr": 0.3}, "bad", "No edge"),
+    ({"sharpe_low": -0.2}, "unclear", "Not distinguishable from luck"),
+    ({}, "good", "Above zero"),
+    ({"dsr": 0.99, "trials_counted": 12.0}, "good", "Beyond luck"),
+    ({"dsr": 0.5, "trials_counted": 12.0}, "unclear", "Best of many"),
+    ({"sessions": 62.0}, "unclear", "Too short"),
+    ({"sharpe_low": math.nan}, "unclear", "Undefined"),
+]
+
+
+@pytest.mark.parametrize(("change", "level", "word"), VERDICTS)
+def test_a_loser_luck_and_an_edge_have_words_of_their_own(
+    change: dict[str, float], level: str, word: str
+) -> None:
+    judged = verdict(WINNER | change)
+    assert (judged.level, judged.word) == (level, word)
+
+
+def test_few_sessions_have_no_figure_per_year() -> None:
+    few = WINNER | {"sessions": 62.0, "cagr_frac": 0.4, "net_pnl_usd": 12.0}
+    assert value_text("sharpe", few) == value_text("cagr_frac", few) == "too short"
+    assert value_text("net_pnl_usd", few) == "12.00"
+    assert value_text("sharpe", WINNER | {"sessions": 63.0}) == "1.50 [0.30, 2.70]"
+    assert too_short(1) == "1 session is too short a time for figures per year: 63 are the least."
+    assert too_short(63) == ""

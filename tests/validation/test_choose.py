@@ -165,7 +165,7 @@ def test_a_hold_out_that_others_have_seen_is_a_finding(case: Case) -> None:
     [
         (0.5, [({"n": 1}, 0.4)], ""),
         (-0.5, [({"n": 1}, 0.4)], "not defined: its own Sharpe ratio of -0.50 is not above 0"),
-        (math.nan, [({"n": 1}, 0.4)], "not defined: its own Sharpe ratio of nan is not above 0"),
+        (math.nan, [({"n": 1}, 0.4)], "not defined: its own Sharpe ratio of n/a is not above 0"),
         (0.5, [], "not defined: no neighbouring configuration is valid"),
     ],
 )

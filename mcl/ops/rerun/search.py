@@ -117,7 +117,7 @@ def walk(stored: StoredRun, project: Project) -> Again:
         if part.number not in sweeps:
             raise StoreError(
                 f"the search of part {part.number} of {stored.run_id} is gone",
-                "mcl sweep resume makes it again",
+                f"mcl sweep resume {stored.run_id[:12]} makes it again",
             )
         again = searched(sweeps[part.number], project.root)
         trials += len(again.outcomes)
