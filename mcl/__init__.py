@@ -15,8 +15,8 @@ one that Python works in.
 | `mcl.promote(run)` | judge a run, and freeze it as the version that a name trades |
 | `mcl.MclError` | every refusal, as one sentence |
 
-For annotations: `mcl.Backtest`, `SweepResult`, `WalkForwardResult`, `Promoted` and `Composed` are
-what the functions return, and `mcl.GatesMissed` is the refusal of `mcl.promote` with its table.
+For annotations: `mcl.Backtest`, `mcl.SweepResult`, `mcl.WalkForwardResult`, `mcl.Promoted` and
+`mcl.Composed` are what the functions return. `mcl.GatesMissed` is the refusal of `mcl.promote`.
 """
 
 from __future__ import annotations

@@ -424,8 +424,8 @@ tests compare every answer with it.
 others may be added. What is not a number (NaN, infinite) is `null`; times are ISO text in UTC. The
 exit code is 0 when done, 1 when refused or failed, 2 for wrong usage. A refusal is
 `{"error": {"code", "message", "hint"}}`. The error of a run that does not repeat has
-`differences`, too, in the shape that `compare` and `promoted diff` have. A `?` says that the value
-may be `null`.
+`differences`, too, in the shape that `compare` and `promoted diff` have. That of a promotion has
+`gates` and `notes`, as a promotion that passes. A `?` says that the value may be `null`.
 """
 
 

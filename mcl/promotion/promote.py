@@ -116,6 +116,11 @@ class GatesMissed(PromotionError):
         )
         self.gates, self.reads, self.notes = gates, reads, notes
 
+    def as_dict(self) -> dict[str, Any]:
+        """The refusal with every gate and note."""
+        listed = [gate.as_dict() for gate in self.gates]
+        return super().as_dict() | {"gates": listed, "notes": list(self.notes)}
+
     def table(self) -> pd.DataFrame:
         """The same as of `Promoted`: passed gates and missed ones."""
         return table(self.gates)
