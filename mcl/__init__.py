@@ -24,10 +24,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcl.composition import Composed
     from mcl.library.research import (
         Backtest,
+        Composed,
+        GatesMissed,
         MclError,
+        Promoted,
+        SweepResult,
+        WalkForwardResult,
         backtest,
         compose,
         grid,
@@ -36,9 +40,6 @@ if TYPE_CHECKING:
         runs,
         sweep,
     )
-    from mcl.promotion.promote import GatesMissed, Promoted
-    from mcl.search.result import SweepResult
-    from mcl.search.walk_forward import WalkForwardResult
 
 __version__ = "0.2.0"
 DISTRIBUTION = "mcl-harness"  # what pip knows it by; `mcl` on the public index is another project
@@ -60,23 +61,13 @@ __all__ = [
 ]
 
 
-# records and refusals that the functions give, by the module that has them
-_RECORDS = {
-    "Composed": "mcl.composition",
-    "GatesMissed": "mcl.promotion.promote",
-    "Promoted": "mcl.promotion.promote",
-    "SweepResult": "mcl.search.result",
-    "WalkForwardResult": "mcl.search.walk_forward",
-}
-
-
 def __getattr__(name: str) -> Any:
     """Import a name of the library when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'mcl' has no attribute {name!r}")
-    from importlib import import_module
+    from mcl.library import research
 
-    return getattr(import_module(_RECORDS.get(name, "mcl.library.research")), name)
+    return getattr(research, name)
 
 
 def __dir__() -> list[str]:

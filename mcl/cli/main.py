@@ -158,8 +158,10 @@ def _unknown(words: list[str]) -> UsageError:
     group = [verb.name for verb in _group(head)]
     if group:
         typed = f"{head} {second}".strip()
-        begun = [name for name in group if second and name.startswith(typed)]
-        near = f"did you mean {' or '.join(map(repr, begun))}?" if begun else nearest(typed, group)
+        candidates = [name for name in group if second and name.startswith(typed)]
+        near = nearest(typed, group)
+        if candidates:
+            near = f"did you mean {' or '.join(map(repr, candidates))}?"
         return UsageError(f"unknown verb {typed[:200]!r}: {near}", f"mcl {head} --help lists them")
     both = f"{head} {second}"
     if second and (close := closest(both, [name for name in VERBS if " " in name])):

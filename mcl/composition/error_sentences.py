@@ -35,10 +35,10 @@ def unclosed(override: str) -> str:
     is closed that was not opened.
     """
     stack: list[str] = []
-    for letter in override:
-        if letter in BRACKETS:
-            stack.append(letter)
-        elif letter in BRACKETS.values() and (not stack or BRACKETS[stack.pop()] != letter):
+    for character in override:
+        if character in BRACKETS:
+            stack.append(character)
+        elif character in BRACKETS.values() and (not stack or BRACKETS[stack.pop()] != character):
             return ""
     return stack[-1] if len(stack) == 1 else ""
 

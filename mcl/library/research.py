@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +30,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mcl.engine.result import Result
-    from mcl.promotion.promote import Promoted
+    from mcl.promotion.promote import GatesMissed, Promoted
     from mcl.search.result import SweepResult
     from mcl.search.walk_forward import WalkForwardResult
 
 __all__ = [
     "Backtest",
+    "Composed",
+    "GatesMissed",
     "ListedRun",
     "MclError",
+    "Promoted",
+    "SweepResult",
+    "WalkForwardResult",
     "backtest",
     "compose",
     "grid",
@@ -45,6 +51,22 @@ __all__ = [
     "runs",
     "sweep",
 ]
+
+# records that the functions give, and the modules that have them: imported when they are asked for
+_RECORDS = {
+    "GatesMissed": "mcl.promotion.promote",
+    "Promoted": "mcl.promotion.promote",
+    "SweepResult": "mcl.search.result",
+    "WalkForwardResult": "mcl.search.walk_forward",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the record with this name."""
+    if name not in _RECORDS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_RECORDS[name]), name)
+
 
 Overrides = str | Sequence[str] | Composed
 STUDY = str(schema.Config.model_fields["study"].default)  # of runs that name none

@@ -151,8 +151,8 @@ def refuse_taken_name(composed: composition.Composed, store: Store) -> None:
         stored = store.run(newest.sweep_id)
     except StoreError:  # its run was deleted: the name is free
         return
-    asked = json.loads(json.dumps(asdict(composed)))
-    identical = json.loads(stored.file("composed.json")) == asked
+    requested = json.loads(json.dumps(asdict(composed)))
+    identical = json.loads(stored.file("composed.json")) == requested
     done = newest.heartbeat().get("done", 0)
     trials = f"{done} of {many(same[-1]['target'], 'trial')}"
     choices = [f"mcl sweep report {name} shows it", "another search.name begins a new one"]
