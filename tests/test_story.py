@@ -214,10 +214,29 @@ def test_the_demo_is_one_answer_of_a_project_of_its_own(
     best = act["commands"][2]["answer"]["best"]
     assert best["params"] == {"strategy.lookback": 105}
     assert f"{best['metrics']['sharpe']:.4f}" == "0.5453"
-    refusal = act["commands"][3]["answer"]["error"]["message"]
-    assert "holdout_sharpe_high = 0.429315" in refusal
+    refusal = act["commands"][3]["answer"]["error"]
+    assert "holdout_sharpe_high = 0.429315" in refusal["message"]
+    assert faults_of_the_readme(best, refusal["gates"]) == []
     assert main(["--json", "demo", str(folder)]) == 1  # never in a project that is there
     assert "is not empty" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def faults_of_the_readme(best: dict[str, Any], gates: list[dict[str, Any]]) -> list[str]:
+    """What the README shows of the real result and the demo does not print."""
+    shown = (REPOSITORY / "README.md").read_text().split("**A real result**")[1].split("```")[1]
+    block = " ".join(shown.split())
+    values = best["metrics"]
+    row = (
+        f"{best['trial']} {best['params']['strategy.lookback']} {values['sharpe']:.4f}"
+        f" {values['net_pnl_usd']:,.0f} {values['max_drawdown_frac']:.4f} {values['trades']:.0f}"
+    )
+    rows = [row]
+    for gate in gates:
+        if f" {gate['name']} " in block:
+            word = "pass" if gate["passed"] else "MISSED"
+            number = f"{gate['value']:.6g}"
+            rows.append(f"{gate['name']} {number} {gate['rule']} {word} {gate['meaning']}")
+    return [] if len(rows) == 3 and all(row in block for row in rows) else rows
 
 
 @pytest.mark.parametrize("act", demo.ACTS, ids=lambda act: act.title[:14])

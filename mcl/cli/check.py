@@ -13,6 +13,7 @@ from mcl import composition
 from mcl.base import progress, terminal
 from mcl.base.errors import ConfigError
 from mcl.base.files import below
+from mcl.base.words import many
 from mcl.cli.arguments import words_of
 from mcl.config import schema
 
@@ -107,12 +108,16 @@ def _show_comparison(answer: dict[str, Any]) -> None:
     terminal.table("the first source less the second", heads, rows, left=1)
     for name, other in (("first", "a"), ("second", "b")):
         absent = answer["missing_sessions"][other]
-        where = f", in {len(absent)} sessions all: {', '.join(absent[:5])}" if absent else ""
+        where = (
+            f", in {many(len(absent), 'session')} all: {', '.join(absent[:5])}" if absent else ""
+        )
         terminal.say(
             f"The {name} source has {bars[other]:,} bars and lacks {missing[other]:,}{where}."
         )
     if answer["other_contract"]:
-        terminal.say(f"They hold other contracts in {len(answer['other_contract'])} sessions.")
+        terminal.say(
+            f"They hold other contracts in {many(len(answer['other_contract']), 'session')}."
+        )
     for note in answer["notes"]:
         terminal.say(f"{note[0].upper()}{note[1:]}.")
     share = decisions["differ_frac"]

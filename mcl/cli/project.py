@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mcl import composition
 from mcl.base import terminal
+from mcl.base.words import many
 from mcl.ops import doctor
 
 
@@ -38,7 +39,7 @@ def init(args: Namespace) -> int:
 
 
 def _show_project(folder: Path, count: int) -> None:
-    terminal.say(f"{folder}: {count} files")
+    terminal.say(f"{folder}: {many(count, 'file')}")
     change_folder = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     terminal.say(
         f"next: {change_folder}mcl backtest        (no key needed: embedded synthetic data)"

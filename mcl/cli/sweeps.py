@@ -44,7 +44,7 @@ def show(sweep: Any, typed: Sequence[str] = ()) -> int:
             f"mcl sweep resume {sweep.sweep_id[:12]} continues" if sweep.space is not None else ""
         )
         nothing = MclError(
-            f"interrupted after {len(sweep.trials)} trials, which are kept in run {sweep.sweep_id}",
+            f"interrupted after {many(len(sweep.trials), 'trial')}, kept in run {sweep.sweep_id}",
             go_on,
         )
         data["error"] = nothing.as_dict()
@@ -270,7 +270,9 @@ def report(args: Namespace) -> int:
     }
     terminal.answer(data, lambda: _tables(sweep))
     if written:
-        terminal.say(f"winner written to {written} · mcl backtest experiment={written.stem}")
+        terminal.say(
+            f"the best trial written to {written} · mcl backtest experiment={written.stem}"
+        )
     return 0
 
 
@@ -293,7 +295,8 @@ def _tables(sweep: Any, again: str = "") -> None:
     for sentence in filter(None, (sweep.deflation, *sweep.advice())):
         terminal.say(f"{sentence}.")
     if sweep.best and sweep.best.get("experiment"):
-        terminal.say(f"winner written to {sweep.best['experiment']}")
+        best = sweep.best
+        terminal.say(f"trial {best['trial']}, the best, written to {best['experiment']}")
     _repeats(again)
     terminal.say(
         f"sweep {sweep.sweep_id} · report {sweep.report} · mcl ui shows every trial below it"

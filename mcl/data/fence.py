@@ -29,9 +29,14 @@ def proposed_start(bars: Bars) -> str:
 def no_holdout(bars: Bars) -> str:
     """Say that nothing is held out, what that costs, and the key that changes it."""
     day = proposed_start(bars)
-    cure = f"add data.holdout_start={day}" if day else "use more data, and set data.holdout_start"
+    count = len(np.unique(bars.session))
+    sentence = (
+        f"No hold-out is set: {'all ' * (count > 1)}{many(count, 'session')} can be searched, none"
+        " is left to confirm the result, and mcl promote refuses it."
+    )
+    if not day:
+        return f"{sentence} So few sessions leave none to keep unseen: use more data."
     return (
-        f"No hold-out is set: all {many(len(np.unique(bars.session)), 'session')} can be searched,"
-        f" none is left to confirm the result, and mcl promote refuses it. To keep some unseen,"
-        f" {cure} to mcl sweep and mcl backtest."
+        f"{sentence} To keep some unseen, add data.holdout_start={day} to mcl sweep and mcl"
+        " backtest."
     )

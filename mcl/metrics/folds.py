@@ -50,8 +50,8 @@ def walk_forward(
     size = n // (folds + 1)
     if size < 1 or size <= purge:
         raise ConfigError(
-            f"{n} sessions do not make {folds} folds with {purge} purged sessions: need at least"
-            f" {(folds + 1) * (purge + 1)}",
+            f"{many(n, 'session')} do not make {folds} folds with"
+            f" {many(purge, 'purged session')}: need at least {(folds + 1) * (purge + 1)}",
             f"at most {max(1, n // (purge + 1) - 1)} folds",
         )
     splits = []
@@ -204,8 +204,8 @@ def combinatorial(
     size = n // folds
     if not 1 <= tests < folds or size <= 2 * purge + embargo:
         raise ConfigError(
-            f"{n} sessions do not make {folds} folds of which {tests} are tested, with {purge}"
-            f" purged: need 1 <= tests < folds and more than {2 * purge + embargo} sessions a fold",
+            f"{many(n, 'session')} do not make {folds} folds of which {tests} are tested, with"
+            f" {purge} purged: need 1 <= tests < folds and more than {2 * purge + embargo} sessions a fold",
             "fewer validate.cpcv_folds",
         )
     part = np.minimum(np.arange(n) // size, folds - 1)

@@ -112,8 +112,8 @@ class SearchSnapshot:
         values = " ".join(f"{key}={value}" for key, value in last.items())
         return (
             f"At {values} the strategy waits for {memory:,} of {many(len(self.bars), 'bar')}"
-            f" ({self.bars.interval}) before its first signal. A shorter axis is typed as"
-            f" '{next(iter(last))}=range(5,60,5)'."
+            f" ({self.bars.interval}) before its first signal: use more bars, or shorter axes, for"
+            f" instance '{next(iter(last))}=range(5,60,5)'."
         )
 
     @property

@@ -17,6 +17,7 @@ import numpy as np
 
 from mcl import composition
 from mcl.base.files import write_whole
+from mcl.base.words import many
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.data.loader import load
@@ -282,7 +283,7 @@ def _bookkeeping(sampler: str, trials: int, folder: Path) -> tuple[float, str]:
             )
             return max(
                 0.0, beyond
-            ), f"as in sweep {directory.sweep_id[:12]} ({heartbeat['here']} trials)"
+            ), f"as in sweep {directory.sweep_id[:12]} ({many(heartbeat['here'], 'trial')})"
     usual = USUAL_SEC.get(sampler, OTHERS_SEC) + growth * trials
     return (
         usual,

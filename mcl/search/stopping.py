@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 
+from mcl.base.words import many
 from mcl.config import schema
 from mcl.search.interrupt import Stop
 from mcl.search.progress import SweepStatistics
@@ -51,7 +52,8 @@ class StoppingRule:
         failure_limit, stall_limit = self._search.max_failures, self._search.patience
         if failure_limit is not None and failed > failure_limit:
             self._end(
-                f"{failed} trials failed, more than search.max_failures={failure_limit}", "FAILED"
+                f"{many(failed, 'trial')} failed, more than search.max_failures={failure_limit}",
+                "FAILED",
             )
         elif self._alike(outcome, statistics):
             self._end(

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from mcl import composition, metrics
 from mcl.base import access_recorder
 from mcl.base.errors import ConfigError, in_words
+from mcl.base.words import many
 from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.loader import load
@@ -254,14 +255,14 @@ class Objective:
             return (
                 "PRUNED",
                 "no_trades",
-                f"{trades:.0f} trades, fewer than search.min_trades={self.search.min_trades}",
+                f"{many(trades, 'trade')}, fewer than search.min_trades={self.search.min_trades}",
             )
         for metric in (self.search.metric, *self.search.also):
             if not math.isfinite(measured[metric]):
                 return (
                     "PRUNED",
                     "undefined",
-                    f"{metric} is not defined for these {trades:.0f} trades",
+                    f"{metric} is not defined for these {many(trades, 'trade')}",
                 )
         if broken := first_broken(
             (rule for rule in self.rules if not rule.before_the_run), keys | measured

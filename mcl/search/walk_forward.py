@@ -26,7 +26,7 @@ import numpy as np
 from mcl import composition, metrics
 from mcl.base import terminal
 from mcl.base.errors import ConfigError, StoreError
-from mcl.base.words import record_html, record_text
+from mcl.base.words import many, record_html, record_text
 from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.data_note import data_note
@@ -478,7 +478,7 @@ def _title(snapshot: SearchSnapshot) -> str:
     )
     return (
         f"{name}walk-forward {search.walk_forward} · {snapshot.run.strategy['name']} · {each} ×"
-        f" {snapshot.total} trials"
+        f" {many(snapshot.total, 'trial')}"
     )
 
 

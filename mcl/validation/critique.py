@@ -355,7 +355,10 @@ def _data(about: Subject) -> Iterator[RedFlag]:
     )
     thin = int((counts < 0.25 * np.median(counts)).sum())
     if thin > max(3, 0.03 * len(sessions)):
-        text = f"{thin} of {len(sessions)} sessions have less than a quarter of the usual bars."
+        text = (
+            f"{thin} of {many(len(sessions), 'session')} have less than a quarter of the usual"
+            " bars."
+        )
         yield RedFlag(
             "thin sessions",
             0.3,

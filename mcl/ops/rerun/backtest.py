@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mcl.base import progress
 from mcl.base.errors import StoreError
+from mcl.base.words import many
 from mcl.ops.rerun.result import Again
 from mcl.promotion.reproduce import reproduce
 from mcl.tracking.project import Project
@@ -38,7 +39,7 @@ def grid(stored: StoredRun, project: Project) -> Again:
     return Again(
         stored.run_id,
         "grid",
-        f"{len(repeats)} runs, every metric bit-equal",
+        f"{many(len(repeats), 'run')}, every metric bit-equal",
         differing,
         causes,
         tuple(job.run_id for job in jobs),

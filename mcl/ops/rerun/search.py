@@ -23,6 +23,7 @@ from mcl.base import progress
 from mcl.base.differences import Differences, differences
 from mcl.base.errors import StoreError
 from mcl.base.undefined import is_undefined
+from mcl.base.words import many
 from mcl.ops.rerun.result import Again
 from mcl.promotion.reproduce import moved
 from mcl.search import walk_forward as walking
@@ -78,7 +79,7 @@ class Searched:
             if self.left
             else ""
         )
-        return f"{len(self.outcomes)} trials bit-equal{points}{left}"
+        return f"{many(len(self.outcomes), 'trial')} bit-equal{points}{left}"
 
     @property
     def winner(self) -> dict[str, Any]:
@@ -129,8 +130,8 @@ def walk(stored: StoredRun, project: Project) -> Again:
         _defined(measured, stored),
     )
     sentence = (
-        f"{trials} trials of {len(done)} parts and {len(measured)} metrics of the stitched run"
-        " bit-equal"
+        f"{many(trials, 'trial')} of {len(done)} parts and {len(measured)} metrics of the stitched"
+        " run bit-equal"
     )
     causes = moved(stored, snapshot.run, snapshot.bars)
     return Again(
