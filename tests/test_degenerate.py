@@ -21,8 +21,8 @@ FIRST = date(2024, 1, 2)
 ENDS = {2: date(2024, 1, 4), 40: date(2024, 2, 29)}
 FAULTS = re.compile(
     r"(?<![\w/.-])(?:nan|-?inf|None(?! of)|NaT|NaN)(?:(?=%)|\b(?![\w/.-]))"
-    r"|(?<![\d.,])1 (?:purged )?(?:trials|trades|sessions|runs|neighbours|points|configurations|folds|paths|"
-    r"findings|gates|bars|days|versions|fills)\b"
+    r"|(?<![\d.,])1 (?:purged )?(?:trials|trades|sessions|runs|neighbours|points|configurations|"
+    r"folds|paths|findings|gates|bars|days|versions|fills)\b"
     r"|\b0 (?:nearest|of its)"
 )
 TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.S)

@@ -205,7 +205,8 @@ def combinatorial(
     if not 1 <= tests < folds or size <= 2 * purge + embargo:
         raise ConfigError(
             f"{many(n, 'session')} do not make {folds} folds of which {tests} are tested, with"
-            f" {purge} purged: need 1 <= tests < folds and more than {2 * purge + embargo} sessions a fold",
+            f" {purge} purged: need 1 <= tests < folds and more than {2 * purge + embargo} sessions"
+            " a fold",
             "fewer validate.cpcv_folds",
         )
     part = np.minimum(np.arange(n) // size, folds - 1)
