@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -232,7 +233,7 @@ def faults_of_the_readme(best: dict[str, Any], gates: list[dict[str, Any]]) -> l
     )
     rows = [row]
     for gate in gates:
-        if f" {gate['name']} " in block:
+        if re.search(rf"^ *{gate['name']} ", shown, re.M):
             word = "pass" if gate["passed"] else "MISSED"
             number = f"{gate['value']:.6g}"
             rows.append(f"{gate['name']} {number} {gate['rule']} {word} {gate['meaning']}")
