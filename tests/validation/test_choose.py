@@ -56,9 +56,9 @@ def test_the_choice_is_explained(case: Case) -> None:
 
 def test_every_verb_means_the_same_trial_of_a_search(case: Case) -> None:
     choice = choose(case.sweep_id, (), project=case.project)
-    picked = pick(case.store.run(case.sweep_id), project=case.project)
+    picked = pick(case.project.store.run(case.sweep_id), project=case.project)
     assert case.validated.subject_id == picked.run_id == chosen(case.sweep_id)[0]
-    stored = case.store.run(picked.run_id)
+    stored = case.project.store.run(picked.run_id)
     assert stored.tags["trial"] == str(choice.winner["trial"])
     assert f"choice by plateau: Trial {choice.winner['trial']} " in picked.why
     page = case.validated.report.read_text()
@@ -70,13 +70,13 @@ def test_every_verb_means_the_same_trial_of_a_search(case: Case) -> None:
 
 def test_a_trial_of_a_search_is_named_by_its_number(case: Case) -> None:
     peak = choose(case.sweep_id, (), project=case.project).peak
-    picked = pick(case.store.run(case.sweep_id), int(peak["trial"]), project=case.project)
-    assert case.store.run(picked.run_id).tags["trial"] == str(peak["trial"])
+    picked = pick(case.project.store.run(case.sweep_id), int(peak["trial"]), project=case.project)
+    assert case.project.store.run(picked.run_id).tags["trial"] == str(peak["trial"])
     assert f"trial {peak['trial']}, as --trial says" in picked.why
     with pytest.raises(StoreError, match="has no trial 999: its trials are 0 to"):
-        pick(case.store.run(case.sweep_id), 999, project=case.project)
+        pick(case.project.store.run(case.sweep_id), 999, project=case.project)
     with pytest.raises(StoreError, match="is no search and has no trial 1"):
-        pick(case.store.run(picked.run_id), 1, project=case.project)
+        pick(case.project.store.run(picked.run_id), 1, project=case.project)
 
 
 def test_the_only_trial_is_called_the_only_one(case: Case) -> None:
