@@ -135,13 +135,7 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
         or "no viable alternative" in text
         or "missing EQUAL" in text
     ):
-        culprit = _culprit(overrides)[:LONGEST_VALUE]
-        key = culprit.split("=")[0].lstrip("+~")
-        quoted = f"""'{key}=["…", "…"]'""" if "=[" in culprit else f"""'{key}="…"'"""
-        return (
-            f"cannot read the override {culprit!r}: write key=value",
-            f"quote what holds blanks, commas, signs or accents: {quoted}",
-        )
+        return error_sentences.unreadable(_culprit(overrides)[:LONGEST_VALUE])
     return error_sentences.composed(error, overrides)
 
 
