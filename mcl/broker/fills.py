@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Iterator
 
 from mcl.base.errors import Uncertain
-from mcl.broker.protocol import Fill, FillReason, TargetSpec
-from mcl.engine.account import FLAT, Holding, exact, holding_after_fill
-from mcl.engine.decision import NO_BRACKET
+from mcl.broker.protocol import Fill, FillReason, HoldingBook, TargetSpec
+from mcl.engine.account import FLAT, Holding, exact, holding_after_fill, with_levels
+from mcl.engine.decision import NO_BRACKET, Bracket
 
 # What follows the reference of a decision on orders made for it.
 STOP, TAKE_PROFIT, FLATTEN, MARKET, CLOSE = "/stop", "/take", "/flat", "/mkt", "/close"
@@ -43,30 +43,55 @@ def execution_root(execution_id: str) -> str:
     return execution_id.rpartition(".")[0]
 
 
-class FillLedger:
-    """Fills in order of arrival, and the holding of each contract (by con_id). `ours` tells whether
-    we sent an order with a reference.
+class ExecutionBook:
+    """The holdings of a broker that is used without a session: what it held when the connection
+    began, and every execution since, by the symbol of the contract.
     """
 
-    def __init__(self, ours: Callable[[str], bool]) -> None:
+    def __init__(self, tick_size: float) -> None:
+        self._tick_size = tick_size
+        self._holdings: dict[str, Holding] = {}
+
+    def open(self, symbol: str, position: int, entry_ticks: float) -> None:
+        """Take the position that the broker held when the session began."""
+        entry = entry_ticks if position else math.nan
+        self._holdings[symbol] = FLAT._replace(position=position, entry_ticks=entry)
+
+    def holding(self, symbol: str) -> Holding:
+        return self._holdings.get(symbol, FLAT)
+
+    def report(self, fill: Fill, bracket: Bracket) -> None:
+        ticks = float(round(fill.price / self._tick_size, 6))
+        holding = self.holding(fill.symbol)
+        self._holdings[fill.symbol] = holding_after_fill(holding, fill.quantity, ticks, bracket)
+
+    def aim(self, symbol: str, bracket: Bracket) -> None:
+        self._holdings[symbol] = with_levels(self.holding(symbol), bracket)
+
+    def correct(self, fill: Fill, was: float) -> None:
+        """A fill of before had another price: what is still held of it has another entry."""
+        holding = self.holding(fill.symbol)
+        if holding.position * fill.quantity > 0:
+            part = min(1.0, fill.quantity / holding.position)
+            entry = holding.entry_ticks + part * (fill.price - was) / self._tick_size
+            self._holdings[fill.symbol] = holding._replace(entry_ticks=entry)
+
+
+class FillLedger:
+    """Fills in order of arrival, each once, and reported once to the book of what is held. `ours`
+    tells whether we sent an order with a reference.
+    """
+
+    def __init__(self, ours: Callable[[str], bool], tick_size: float) -> None:
+        self.own = ExecutionBook(tick_size)
+        self.book: HoldingBook = self.own  # until a session brings its own
         self.fills: list[Fill] = []
         self.trouble = ""  # why these figures cannot be trusted any more
         self._ours = ours
         self._superseded: set[int] = set()  # rows that a correction has replaced
         # execution root -> row of `fills`, -1 for one from before this session
         self._rows: dict[str, int] = {}
-        self._holdings: dict[int, Holding] = {}
         self._goals: dict[str, TargetSpec] = {}  # reference -> what its order is to reach
-
-    def open(self, con_id: int, position: int, entry_ticks: float) -> None:
-        """Take the position that the broker held when the session began."""
-        self._holdings[con_id] = FLAT._replace(
-            position=position, entry_ticks=entry_ticks if position else math.nan
-        )
-
-    def resume(self, con_id: int, holding: Holding) -> None:
-        """Take the holding that the journal has, with its levels."""
-        self._holdings[con_id] = holding
 
     def earlier(self, execution_id: str) -> None:
         """An execution that is already part of the position."""
@@ -77,9 +102,6 @@ class FillLedger:
 
     def used(self, ref: str) -> bool:
         return ref in self._goals
-
-    def holding(self, con_id: int) -> Holding:
-        return self._holdings[con_id]
 
     def filled(self, ref: str) -> tuple[Fill, ...]:
         """The fills of the orders with exactly this reference."""
@@ -96,24 +118,11 @@ class FillLedger:
     def _valid(self) -> Iterator[Fill]:
         return (fill for row, fill in enumerate(self.fills) if row not in self._superseded)
 
-    def aim(self, con_id: int, goal: TargetSpec) -> Holding:
-        """The holding, with levels from its entry if it has none: after a restart they are known
-        only as distances.
-        """
-        holding = self._holdings[con_id]
-        if holding.position and math.isnan(holding.stop_at) and math.isnan(holding.take_profit_at):
-            opened = holding_after_fill(
-                FLAT, holding.position, holding.entry_ticks, exact(goal.bracket)
-            )
-            holding = holding._replace(stop_at=opened.stop_at, take_profit_at=opened.take_profit_at)
-            self._holdings[con_id] = holding
-        return holding
-
-    def record(self, con_id: int, fill: Fill, tick_size: float) -> bool:
+    def record(self, fill: Fill) -> bool:
         """Book one execution, once; True if it is new."""
         root = execution_root(fill.execution_id)
         if root in self._rows:
-            self._corrected(con_id, root, fill, tick_size)
+            self._corrected(root, fill)
             return False
         if not self._ours(fill.ref):
             self.trouble = (
@@ -124,21 +133,17 @@ class FillLedger:
         self._rows[root] = len(self.fills)
         self.fills.append(fill)
         goal = self._goals.get(fill.ref)
-        bracket = exact(goal.bracket) if goal else NO_BRACKET
-        ticks = float(round(fill.price / tick_size, 6))
-        self._holdings[con_id] = holding_after_fill(
-            self._holdings.get(con_id, FLAT), fill.quantity, ticks, bracket
-        )
+        self.book.report(fill, exact(goal.bracket) if goal else NO_BRACKET)
         return True
 
-    def _corrected(self, con_id: int, root: str, fill: Fill, tick_size: float) -> None:
+    def _corrected(self, root: str, fill: Fill) -> None:
         """The exchange may change the price of an execution: it is sent once more and replaces
         the one before.
         """
         row = self._rows[root]
         if row < 0 or self.fills[row].execution_id == fill.execution_id:
             return
-        was, holding = self.fills[row], self._holdings[con_id]
+        was = self.fills[row]
         if was.quantity != fill.quantity:
             self.trouble = (
                 f"the broker changed the execution {was.execution_id} from {was.quantity} to"
@@ -147,11 +152,8 @@ class FillLedger:
         self._superseded.add(row)
         self._rows[root] = len(self.fills)
         self.fills.append(fill._replace(reason=was.reason))
-        if holding.position * fill.quantity > 0:
-            part = min(1.0, fill.quantity / holding.position)
-            self._holdings[con_id] = holding._replace(
-                entry_ticks=holding.entry_ticks + part * (fill.price - was.price) / tick_size
-            )
+        if self.book is self.own:  # a session corrects its book with its journal
+            self.own.correct(fill, was.price)
 
     def commission(self, execution_id: str, usd: float) -> None:
         row = self._rows.get(execution_root(execution_id), -1)

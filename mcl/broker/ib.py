@@ -34,6 +34,7 @@ from mcl.broker.protocol import (
     BrokerAccount,
     BrokerSnapshot,
     Fill,
+    HoldingBook,
     QualifiedContract,
     TargetSpec,
     Timing,
@@ -42,7 +43,6 @@ from mcl.broker.protocol import (
 from mcl.broker.request_gate import DecoderErrors, HandledErrors, RequestGate
 from mcl.broker.target_orders import TargetOrders
 from mcl.config import schema
-from mcl.engine.account import Holding
 from mcl.market.account_value import Margin, Worth, is_simulated, margin_after, worth
 from mcl.market.instruments import Contract, Instrument
 
@@ -75,11 +75,10 @@ class IBBroker:
         self._gate = gate or guards.PreTradeGate(
             config.guards, instrument.symbol, scheduled=config.kind == "tws"
         )
-        self._ledger = FillLedger(self._is_ours)
+        self._ledger = FillLedger(self._is_ours, instrument.tick_size)
         # of every decision that this object has sent orders for or taken over
         self._refs: set[str] = set()
         self._contracts: dict[int, ib_async.Contract] = {}
-        self._pinned: dict[int, QualifiedContract] = {}
         self._requests = RequestGate(config.timeout_sec, self._ib.isConnected)
         self._target_orders = TargetOrders(self, config, self._ledger, self._requests, self._gate)
         self._decoder_errors, self._handled_errors = DecoderErrors(), HandledErrors(STREAM_ENDED)
@@ -280,10 +279,8 @@ class IBBroker:
     def _record(self, fill: Any) -> None:
         if not self._traded(fill.contract):
             return
-        con_id = fill.contract.conId
-        instrument = self._pinned[con_id].instrument if con_id in self._pinned else self._instrument
         done = fill_of(fill)
-        if self._ledger.record(con_id, done, instrument.tick_size):
+        if self._ledger.record(done):
             self._gate.filled(done.ref)
 
     def _is_ours(self, ref: str) -> bool:
@@ -318,7 +315,7 @@ class IBBroker:
         pinned = QualifiedContract(
             contract, instrument, theirs.conId, theirs.localSymbol, theirs.exchange
         )
-        self._contracts[pinned.con_id], self._pinned[pinned.con_id] = theirs, pinned
+        self._contracts[pinned.con_id] = theirs
         self._adopt(pinned)
         return pinned
 
@@ -327,8 +324,8 @@ class IBBroker:
         session of this client.
         """
         position, average = self._broker_position(pinned)
-        self._ledger.open(
-            pinned.con_id,
+        self._ledger.own.open(
+            pinned.local_symbol,
             position,
             average / pinned.instrument.multiplier / pinned.instrument.tick_size,
         )
@@ -385,12 +382,12 @@ class IBBroker:
     def _worth(self) -> Worth:
         return worth(self._ib.accountValues(self._config.account))
 
-    def resume(self, pinned: QualifiedContract, holding: Holding, refs: set[str]) -> None:
-        """Take from the journal the holding and the references that are ours. Protective orders
+    def resume(self, book: HoldingBook, refs: set[str]) -> None:
+        """Take over the book of the journal and the references that are ours. Protective orders
         that still work are taken over.
         """
         self._refs.update(refs)
-        self._ledger.resume(pinned.con_id, holding)
+        self._ledger.book = book
 
     async def protect(self, pinned: QualifiedContract, ref: str) -> None:
         await self._locked(lambda: self._target_orders.protect(pinned, ref), ref)
@@ -432,7 +429,7 @@ class IBBroker:
     async def agreed(self, pinned: QualifiedContract) -> None:
         """The broker's position is what the executions add up to, now or within a short while."""
         self._ledger.check()
-        mine = self._ledger.holding(pinned.con_id).position
+        mine = self._ledger.book.holding(pinned.local_symbol).position
         if not await self._requests.until(
             lambda: self._broker_position(pinned)[0] == mine, min(5.0, self._config.timeout_sec)
         ):

@@ -102,7 +102,7 @@ class ProtectiveOrders:
         """The sentence about a leg that is missing, or about one that works while nothing is held;
         empty where neither is so.
         """
-        position = self._ledger.holding(pinned.con_id).position
+        position = self._ledger.book.holding(pinned.local_symbol).position
         working = [t for t in self.of(pinned) if t.orderStatus.status not in DONE]
         if position and self.matching(pinned) is None:
             return f"{position:+d} {pinned.local_symbol} is held without its protective orders"
@@ -112,7 +112,7 @@ class ProtectiveOrders:
         return ""
 
     def _paired(self, pinned: QualifiedContract) -> list[tuple[Any, Leg]]:
-        legs = self.legs(self._ledger.holding(pinned.con_id))
+        legs = self.legs(self._ledger.book.holding(pinned.local_symbol))
         return list(zip(self.of(pinned), legs, strict=False))
 
     def matching(self, pinned: QualifiedContract) -> list[Any] | None:
@@ -121,7 +121,7 @@ class ProtectiveOrders:
 
         All of one group: only those cancel each other.
         """
-        holding = self._ledger.holding(pinned.con_id)
+        holding = self._ledger.book.holding(pinned.local_symbol)
         legs, trades = self.legs(holding), self.of(pinned)
         for group in sorted({trade.order.ocaGroup for trade in trades}):
             mates = [
@@ -138,7 +138,7 @@ class ProtectiveOrders:
         return None if legs else []
 
     def _agrees(self, pinned: QualifiedContract, trade: Any, leg: Leg) -> bool:
-        right = remaining(trade) == -self._ledger.holding(pinned.con_id).position
+        right = remaining(trade) == -self._ledger.book.holding(pinned.local_symbol).position
         return (
             right and abs(price_of(trade) - round(leg[2] * pinned.instrument.tick_size, 10)) < 1e-9
         )
@@ -156,7 +156,7 @@ class ProtectiveOrders:
 
     def adjust(self, pinned: QualifiedContract, ref: str) -> None:
         """Place what is missing, and give those that work their quantity and level."""
-        holding = self._ledger.holding(pinned.con_id)
+        holding = self._ledger.book.holding(pinned.local_symbol)
         if not self.of(pinned) and (legs := self.legs(holding)):
             self.trades[pinned.con_id] = self.place(pinned, legs, -holding.position, ref)
         for trade, leg in self._paired(pinned):
@@ -167,7 +167,7 @@ class ProtectiveOrders:
         """Change quantity and level of a working order: a fresh order with the same id and nothing
         else changed.
         """
-        order, position = trade.order, self._ledger.holding(pinned.con_id).position
+        order, position = trade.order, self._ledger.book.holding(pinned.local_symbol).position
         quantity = -position - sign(position) * int(trade.orderStatus.filled)
         self._port.send(
             pinned,

@@ -141,6 +141,23 @@ class TargetSpec(Protocol):
     def bracket(self) -> Bracket: ...
 
 
+class HoldingBook(Protocol):
+    """What this process holds. A session has one such book, the journal's; a broker that is used
+    without a session keeps one of its own. The broker's account is what it is compared with.
+    """
+
+    def holding(self, symbol: str) -> Holding:
+        """The holding of a contract after every reported execution, with levels in its prices."""
+
+    def report(self, fill: Fill, bracket: Bracket) -> None:
+        """Take in an execution as soon as the broker tells of it, once. `bracket` is that of the
+        target that it was sent for.
+        """
+
+    def aim(self, symbol: str, bracket: Bracket) -> None:
+        """Give a position without levels those of a bracket."""
+
+
 Begin = Callable[[], Awaitable[None]]
 
 
@@ -247,9 +264,9 @@ class Broker(Protocol):
     async def snapshot(self) -> BrokerSnapshot:
         """Everything that can be compared with a journal."""
 
-    def resume(self, pinned: QualifiedContract, holding: Holding, refs: set[str]) -> None:
-        """Take the holding that a journal has, with its levels, and the references of decisions
-        that are ours.
+    def resume(self, book: HoldingBook, refs: set[str]) -> None:
+        """From here on the positions are those of this book, with their levels, and these
+        references of decisions are ours.
         """
 
     def protected(self, pinned: QualifiedContract) -> bool:

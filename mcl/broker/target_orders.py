@@ -100,10 +100,10 @@ class TargetOrders:
         if goal.position and position * goal.position >= 0 and goal.position != position:
             await self._enter(pinned, goal.position - position, position, goal, ref, at_market)
         if goal.position:
-            self._ledger.aim(pinned.con_id, goal)
+            self._ledger.book.aim(pinned.local_symbol, goal.bracket)
 
     def _position(self, pinned: QualifiedContract) -> int:
-        return self._ledger.holding(pinned.con_id).position
+        return self._ledger.book.holding(pinned.local_symbol).position
 
     async def allowed(
         self, pinned: QualifiedContract, goal: TargetSpec, ref: str, moves: bool = False
@@ -294,7 +294,7 @@ class TargetOrders:
         """
         position = self._position(pinned)
         if position:
-            self._ledger.aim(pinned.con_id, goal)
+            self._ledger.book.aim(pinned.local_symbol, goal.bracket)
             await self.protect(pinned, ref)
         rest = self._bracket(
             pinned,

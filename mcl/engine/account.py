@@ -196,6 +196,21 @@ def ratcheted(holding: Holding, price: float) -> Holding:
     return holding._replace(stop_at=level)
 
 
+def with_levels(holding: Holding, bracket: Bracket) -> Holding:
+    """A position without levels gets those of the bracket, from its entry; any other stays as it
+    is.
+    """
+    free = math.isnan(holding.stop_at) and math.isnan(holding.take_profit_at)
+    if not holding.position or not free:
+        return holding
+    opened = holding_after_fill(FLAT, holding.position, holding.entry_ticks, exact(bracket))
+    return holding._replace(
+        stop_at=opened.stop_at,
+        take_profit_at=opened.take_profit_at,
+        trail_ticks=opened.trail_ticks,
+    )
+
+
 @inline
 def rolled(holding: Holding, sold: float, bought: float, gap: float) -> Holding:
     """After the position moved to the next contract: both legs at their prices, levels shifted by

@@ -144,8 +144,8 @@ async def reconcile(
     if leaving is not None and not closing:
         declare(runner)
     runner.catch_up(missed, snapshot.executions, clock)
+    broker.resume(book, book.refs)
     for contract, holding in runner.holdings():
-        broker.resume(contract, holding, book.refs)
         # a replay that is over takes no orders
         if not closing and not (runner.over and session.replay):
             await runner.secure(contract, holding)

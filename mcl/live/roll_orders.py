@@ -116,7 +116,6 @@ async def _enter(runner: Runner, pending_roll: PendingRoll, ref: str) -> None:
     goal = book.target._replace(position=holding.position, bracket=bracket)
     await runner.broker.trade_to(runner.pinned, goal, ref, admitted=True)
     await runner.account_for_fills()
-    runner.broker.resume(runner.pinned, book.ledger.holding, book.refs)
     if not runner.broker.protected(runner.pinned):
         await runner.broker.protect(runner.pinned, ref)
         await runner.account_for_fills()
@@ -126,5 +125,4 @@ async def _secured(runner: Runner) -> None:
     """Whatever is held, in whichever contract, is protected before anything else."""
     await runner.account_for_fills()
     for contract, holding in runner.holdings():
-        runner.broker.resume(contract, holding, runner.book.refs)
         await runner.secure(contract, holding)

@@ -20,7 +20,7 @@ from mcl.base.instants import NS
 from mcl.broker.fills import decision_of
 from mcl.broker.protocol import Fill
 from mcl.data.bars import Bars
-from mcl.engine.account import FLAT, Holding, Ledger, rolled
+from mcl.engine.account import Holding, Ledger, rolled
 from mcl.engine.decision import NO_BRACKET, Bracket, sign
 from mcl.live.journal_records import RollState
 from mcl.market import calendar
@@ -137,14 +137,11 @@ class PendingRoll:
         at_once = abs(self.last[self.incoming] - self.last[self.outgoing]) <= AT_ONCE_NS
         ledger.roll(sold, bought, float(round(gap)) if at_once else self.gap_ticks)
 
-    def parts(self, holding: Holding) -> tuple[Holding, Holding]:
-        """The parts of a holding that are still in the old contract and already in the new one,
-        each with levels in its own prices.
-        """
-        moved = self.quantity[self.incoming]
-        left = holding.position + self.quantity[self.outgoing]
-        new = rolled(holding, 0.0, 0.0, self.gap_ticks)
-        return _of(holding, left), _of(new, moved)
+    def levels(self, holding: Holding, symbol: str) -> Holding:
+        """What is held of a contract has the levels of the whole, in its own prices."""
+        if symbol != self.incoming:
+            return holding
+        return rolled(holding, 0.0, 0.0, self.gap_ticks)
 
     def bracket(self, holding: Holding, slippage_ticks: float) -> Bracket:
         """From the fill in the new contract to the stop and to the take-profit, so that both move
@@ -169,10 +166,6 @@ class PendingRoll:
             ledger.fill(opened - closed, self.price(self.outgoing), NO_BRACKET)
         if opened:
             self.settle(ledger)
-
-
-def _of(holding: Holding, position: int) -> Holding:
-    return holding._replace(position=position) if position else FLAT
 
 
 def _at_least_one(ticks: float) -> float:

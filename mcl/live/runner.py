@@ -9,7 +9,6 @@ gets its decision; one that comes too late to act on is written down as late and
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +43,7 @@ from mcl.live.journal_records import (
 )
 from mcl.live.roll_orders import execute_roll
 from mcl.live.session_setup import Stage
-from mcl.live.session_state import Chain, SessionBook, give_up
+from mcl.live.session_state import Chain, SessionBook
 from mcl.live.session_tasks import Turn
 from mcl.live.status import Mode
 from mcl.live.status_board import StatusBoard
@@ -184,6 +183,8 @@ class Runner:
         self._after_waiting = [fill for fill in left if not fill.time < until]
         if self.waiting is None:
             self._take(self._after_waiting)
+        for fill in self._after_waiting:
+            self.book.report(fill, self.book.target.bracket)
 
     def _fresh(self, bar: Bar, clock: int) -> bool:
         """A replay stands still until it is decided; in a real market half an interval is the
@@ -445,21 +446,15 @@ class Runner:
         """The holding of each contract, with levels in its prices, including fills that wait for
         the bar before them to be decided.
         """
-        book = copy.deepcopy(self.book) if self._after_waiting else self.book
-        for fill in self._after_waiting:
-            if not book.knows(fill):
-                book.take(fill)
-        holding, pending_roll = book.ledger.holding, book.pending_roll
-        if pending_roll is None or self.leaving is None:
-            return [(self.pinned, holding)]
-        old, new = pending_roll.parts(holding)
-        return [(self.leaving, old), (self.pinned, new)]
+        rolls = self.book.pending_roll is not None and self.leaving is not None
+        contracts = [self.leaving, self.pinned] if rolls else [self.pinned]
+        return [(each, self.book.holding(each.local_symbol)) for each in contracts if each]
 
     def _give_up(self, word: str) -> None:
         """A roll of which something has filled is not finished: a person wants to be flat."""
         if self.book.pending_roll is not None and self.book.pending_roll.has_filled:
             self.journal.append(RollEnd(bar=self.bars, command=word).draft())
-            give_up(self.book)
+            self.book.give_up_roll()
 
     def reference(self, what: str) -> str:
         """Of an order of this session that no decision asked for."""

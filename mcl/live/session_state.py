@@ -18,9 +18,10 @@ from mcl.broker.fills import decision_of, execution_root
 from mcl.broker.guards import GateHistory
 from mcl.broker.protocol import Bar, Fill
 from mcl.engine.account import Ledger, Money
-from mcl.engine.decision import NO_TARGET, Target
+from mcl.engine.decision import Bracket
 from mcl.live.journal import Entry, read
 from mcl.live.journal_records import RollEnd, ledger_state, record_of
+from mcl.live.position_book import PositionBook
 from mcl.live.roll_state import PendingRoll
 from mcl.live.status import Mode
 
@@ -46,17 +47,11 @@ class Sent(NamedTuple):
     quantity: int | None  # what they trade together; None when that is not known
 
 
-@dataclass
-class SessionBook:
-    """Adds up the journals of an alias. `ledger` and `target` are those after the last decision and
-    every fill since.
-    """
+@dataclass(kw_only=True)
+class SessionBook(PositionBook):
+    """Adds up the journals of an alias: the positions, and all else that they tell."""
 
-    ledger: Ledger
-    tick_size: float
-    target: Target = NO_TARGET
     bars: list[Bar] = field(default_factory=list)  # of this session, in order
-    positions: Counter[str] = field(default_factory=Counter)  # contracts by symbol
     refs: set[str] = field(default_factory=set)  # decisions that orders may have been sent for
     executions: set[str] = field(default_factory=set)  # roots of those that are accounted for
     # permanent ids of orders of others that an operator has accepted
@@ -73,39 +68,16 @@ class SessionBook:
     unanswered: dict[str, Sent] = field(default_factory=dict)
     # of this session: what the guards count
     history: GateHistory = field(default_factory=GateHistory)
-    # what is held waits to be in the next contract, or is on its way there
-    pending_roll: PendingRoll | None = None
+
+    def report(self, fill: Fill, bracket: Bracket) -> None:
+        if not self.knows(fill):
+            super().report(fill, bracket)
 
     def take(self, fill: Fill) -> None:
-        """Account for one execution that is in the journal."""
-        self.executions.add(execution_root(fill.execution_id))
-        self.booked[execution_root(fill.execution_id)] = fill
-        self.positions[fill.symbol] += fill.quantity
-        ticks = round(fill.price / self.tick_size, 6)
-        if self.pending_roll is not None and self.pending_roll.explains(fill):
-            self.pending_roll.take(fill, ticks)
-        elif fill.reason == "target":
-            self.ledger.fill(fill.quantity, ticks, self.target.bracket)
-        else:
-            self.ledger.stop_out(fill.quantity, ticks)
-        self._arrived()
-
-    def _arrived(self) -> None:
-        """A roll is over when both legs are whole, or when nothing is held that could move."""
-        position = self.ledger.holding.position
-        if self.pending_roll is not None and self.pending_roll.whole(position):
-            self.pending_roll.settle(self.ledger)
-            self.pending_roll = None
-        elif (
-            self.pending_roll is not None and not position and not any(self.open_positions.values())
-        ):
-            self.pending_roll = None
-
-    def mark(self, close_ticks: float) -> None:
-        """At a close of the session's contract; what is still in the one before is worth that less
-        the gap.
-        """
-        self.ledger.mark(close_ticks - (self.pending_roll.gap_ticks if self.pending_roll else 0.0))
+        root = execution_root(fill.execution_id)
+        self.executions.add(root)
+        self.booked[root] = fill
+        super().take(fill)
 
     def correction(self, fill: Fill) -> float | None:
         """The price at which a fill was booked that now has another one; None when nothing has
@@ -144,11 +116,6 @@ class SessionBook:
 
     def knows(self, fill: Fill) -> bool:
         return execution_root(fill.execution_id) in self.executions
-
-    @property
-    def open_positions(self) -> dict[str, int]:
-        """By symbol, flat ones left out."""
-        return {symbol: quantity for symbol, quantity in self.positions.items() if quantity}
 
 
 # kind of broker and account: whose sessions follow one another
@@ -220,7 +187,7 @@ def _read_into(book: SessionBook, entries: Iterable[Entry]) -> None:
 
 def empty_book(money: Money, tick_size: float) -> SessionBook:
     """A book without positions, fills or references."""
-    return SessionBook(Ledger(money), tick_size)
+    return SessionBook(ledger=Ledger(money), tick_size=tick_size)
 
 
 def read_into(book: SessionBook, entry: Entry) -> None:
@@ -279,17 +246,11 @@ def _sent(book: SessionBook, entry: Entry, quantity: int | None) -> str:
 def _roll(book: SessionBook, roll: Any, entry: Entry) -> None:
     """Read a roll as written before its first leg left, or that a person ended it half way."""
     if isinstance(roll, RollEnd):
-        give_up(book)
+        book.give_up_roll()
         return
     book.repairs += 1
     _sent(book, entry, None)
     book.pending_roll = PendingRoll.of(roll.roll)
-
-
-def give_up(book: SessionBook) -> None:
-    if book.pending_roll is not None:
-        book.pending_roll.give_up(book.ledger)
-        book.pending_roll = None
 
 
 def _fill(book: SessionBook, booked: Any, _entry: Entry) -> None:

@@ -28,6 +28,7 @@ from mcl.engine.account import FLAT, Ledger, Money
 from mcl.live import journal_queries
 from mcl.live import session_setup as staging
 from mcl.live.journal import Journal, read
+from mcl.live.position_book import PositionBook
 from mcl.live.roll_state import PendingRoll
 from mcl.live.session import AuditedSession, run_session
 from mcl.live.status import State
@@ -382,7 +383,8 @@ def test_the_legs_of_a_short_settle_without_their_slippage() -> None:
     )
     move = PendingRoll(OLD, NEW, 30.0, {"a"})
     move.take(Fill("1", 0, OLD, 1, 60.01, 0.5, "target", "a/out"), 6_001.0)
-    assert move.parts(ledger.holding) == (FLAT, FLAT)
+    book = PositionBook(ledger=ledger, tick_size=0.01, pending_roll=move)
+    assert (book.holding(OLD), book.holding(NEW)) == (FLAT, FLAT)
     assert move.bracket(ledger.holding, 1.0)[:2] == (101.0, 99.0)  # 6,137 - 6,036 and 6,036 - 5,937
     move.take(Fill("2", 0, NEW, -1, 60.36, 0.5, "target", "a/in"), 6_036.0)
     assert move.whole(-1)
