@@ -142,8 +142,8 @@ class TargetSpec(Protocol):
 
 
 class HoldingBook(Protocol):
-    """What this process holds. A session has one such book, the journal's; a broker that is used
-    without a session keeps one of its own. The broker's account is what it is compared with.
+    """The positions of this process. A session has one such book, the journal's. A broker that is
+    used without a session keeps one of its own. The broker's account is what it is compared with.
     """
 
     def holding(self, symbol: str) -> Holding:

@@ -138,7 +138,7 @@ class PendingRoll:
         ledger.roll(sold, bought, float(round(gap)) if at_once else self.gap_ticks)
 
     def levels(self, holding: Holding, symbol: str) -> Holding:
-        """What is held of a contract has the levels of the whole, in its own prices."""
+        """The levels of the whole, in the prices of a contract."""
         if symbol != self.incoming:
             return holding
         return rolled(holding, 0.0, 0.0, self.gap_ticks)
