@@ -210,7 +210,7 @@ def _listed(versions: list[dict[str, Any]]) -> None:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    from mcl.report.format import number
+    from mcl.report.format import SHORT, number, too_short
 
     measured, names = row["metrics"], ", ".join(row["aliases"]) or "–"
     head = [
@@ -222,6 +222,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
     if not row["intact"]:
         return [*head, "ALTERED", *[""] * 6]
     low, mid, high = (_number(measured[name]) for name in ("sharpe_low", "sharpe", "sharpe_high"))
+    interval = f"{low} … {high}"
+    if too_short(measured["sessions"] or 0):
+        mid, interval = SHORT, "–"
     waived = f", {len(row['waived'])} waived" if row["waived"] else ""
     deflated = (
         "n/a"
@@ -230,7 +233,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     )
     numbers = [
         mid,
-        f"{low} … {high}",
+        interval,
         deflated,
         f"{measured['net_pnl_usd']:,.0f}",
         f"{100 * measured['max_drawdown_frac']:.1f} %",
