@@ -111,8 +111,23 @@ def _facts(facts: dict[str, Any]) -> int:
     return 0
 
 
+def _range(contracts: list[str], own: dict[str, Any]) -> str:
+    """The contracts of a dataset in a few words; a series without dated contracts says so."""
+    if own.get("dated_contracts") is False:
+        return f"one series of {contracts[0]} without dated contracts, which never rolls"
+    if len(contracts) == 1:
+        return f"1: {contracts[0]}"
+    return f"{len(contracts)}: {contracts[0]} to {contracts[-1]}"
+
+
+def _strays(fact: dict[str, Any]) -> str:
+    return f"{fact['count']:,} of {fact['of']:,}: {', '.join(fact['places'])}"
+
+
 def _brief(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a dataset that a table shows; --json has all of them."""
+    from mcl.data.conventions import STRAYS
+
     contracts, rolls = facts["contracts"], facts["rolls"]
     reasons = Counter(roll["reason"] for roll in rolls)
     own = facts.get("facts", {})
@@ -120,7 +135,7 @@ def _brief(facts: dict[str, Any]) -> dict[str, Any]:
     summary = {k: v for k, v in facts.items() if k not in ("contracts", "rolls", "facts", "inputs")}
     called = Counter(facts.get("conditions", {}).values())
     summary["conditions"] = ", ".join(f"{n} days {word}" for word, n in called.items()) or "none"
-    summary["contracts"] = f"{len(contracts)}: {contracts[0]} to {contracts[-1]}"
+    summary["contracts"] = _range(contracts, own)
     summary["rolls"] = f"{len(rolls)}" + (
         ": " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) if rolls else ""
     )
@@ -128,5 +143,6 @@ def _brief(facts: dict[str, Any]) -> dict[str, Any]:
         composition.flatten(summary)
         | ({"notice": world["notice"], "edge": world["edge"]["words"]} if world else {})
         | ({"limits": own["limits"]} if own.get("limits") else {})
+        | ({"bars in closed hours": _strays(own[STRAYS])} if own.get(STRAYS) else {})
         | composition.flatten({"table": own["table"]} if own.get("table") else {})
     )

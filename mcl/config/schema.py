@@ -8,6 +8,7 @@ parameters (`mcl.strategy`).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -22,6 +23,8 @@ Interval = Literal["1m", "5m", "15m", "30m", "1h", "session"]
 WINDOW = r"(?:(Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)"
 # New York: "09:00-14:30" every day, "Wed 10:25-10:40" on one
 Window = Annotated[str, Field(pattern=f"^{WINDOW}$")]
+# of files of bars; `mcl.data.conventions` measures them
+Convention = Literal["clock", "stamp", "days", "prices", "holes"]
 # of the calendar
 Span = Annotated[str, Field(pattern=r"^[1-9]\d{0,3} (session|month|quarter|year)s?$")]
 Study = Annotated[str, AfterValidator(files.plain_name)]  # becomes a folder of artifacts
@@ -55,6 +58,8 @@ class DataCommon(Strict):
     holdout_start: Day | None = None
     roll: Roll = Roll()
     exclude_degraded: bool = False  # leave out sessions that the vendor calls degraded
+    # conventions that the files break and that are taken as they are
+    accept: tuple[Convention, ...] = Field((), strict=False, exclude_if=operator.not_)
 
     @model_validator(mode="after")
     def _ordered(self) -> DataCommon:

@@ -6,9 +6,11 @@ single bar per session in the first minute after the close shows times of closes
 daily file shows calendar days. Prices that jump by a power of ten, or to zero and back, are errors
 of a row. Sessions without a bar between full ones are holes of the vendor.
 
-Each doubt is one sentence with what was measured and the key that cures it. `data.accept` takes a
-file as it is. The rows are measured while they are stored, so `mcl data info`, `mcl backtest`,
-`mcl sweep` and a live session refuse alike, before a dataset exists.
+Each doubt is one sentence with what was measured and the key that cures it, where the source has
+such a key. `data.accept` takes the files as they are. The rows of every source are measured while
+they are stored, so `mcl data info`, `mcl backtest`, `mcl sweep`, a live session and the library
+refuse alike, before a dataset exists. A few bars in closed hours are no other clock: they are
+counted among the facts of the table, and said with each run.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from typing import Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +28,15 @@ import pandas as pd
 
 from mcl.base.errors import DataError
 from mcl.base.instants import NS
+from mcl.config.schema import Convention
 from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, clock
 from mcl.market import calendar
 from mcl.market.calendar import DAY_NS, from_day, new_york_ns, to_day
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-Name = Literal["clock", "stamp", "days", "prices", "holes"]
 
-HOUR_NS = 3600 * NS
+HOUR_NS, MINUTE_NS = 3600 * NS, 60 * NS
 OPEN_NS, CLOSE_NS = 18 * HOUR_NS, 17 * HOUR_NS  # of a session, in New York
 # the daily break began at 17:15 until then, CME Globex notice of August 2015
 LATER_CLOSE_NS, LATER_UNTIL = 17 * HOUR_NS + 15 * 60 * NS, to_day(date(2015, 9, 21))
@@ -61,6 +64,7 @@ EDGE_NS = 1800 * NS  # a session that is traded whole has bars so near to its op
 FEWEST = 3  # bars that show something
 POWERS = (10.0, 100.0, 1000.0, 0.1, 0.01, 0.001)
 NEAR = 0.10  # of a power of ten
+STRAYS = "bars_in_closed_hours"  # the fact of a table with a few of them
 FALL = 5.0  # price units: nothing falls so far to exactly 0.00 and comes back within a bar
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MOST = 5  # places that a sentence names
@@ -72,17 +76,43 @@ class Contradiction(DataError):
 
 
 class Stated(NamedTuple):
-    """Hold what a config says; without a `timezone` the file carries offsets of its own."""
+    """Hold what a config says; without a `timezone` the files carry offsets of their own. `keys`
+    are those of the source that can change it; `correction` is the cure where it has none.
+    """
 
     stamped_at: str
     timezone: str | None
     accept: Sequence[str] = ()
+    keys: frozenset[str] = frozenset()
+    correction: str = "correct the files"
+
+    @property
+    def unknown_clock(self) -> str:
+        return (
+            "set data.timezone to the clock of the files"
+            if "timezone" in self.keys
+            else self.correction
+        )
+
+    def clock_keys(self, timezone: str) -> dict[str, Any]:
+        """The keys that read the times on another clock; offsets of the files are ignored then."""
+        if self.timezone is not None:
+            return {"timezone": timezone}
+        offsets = next((key for key in ("format.offsets", "offsets") if key in self.keys), "")
+        return {offsets: "ignore", "timezone": timezone}
+
+    def cure(self, values: Mapping[str, Any], why: str = "") -> tuple[str, dict[str, Any]]:
+        """The cure that sets these keys, and the keys; a correction where the source lacks one."""
+        if not values or not self.keys.issuperset(values):
+            return self.correction, {}
+        words = " ".join(f"data.{key}={value}" for key, value in values.items())
+        return f"set {words}{why}", dict(values)
 
 
 class Doubt(NamedTuple):
     """A convention that the bars contradict: what was measured, and the key that cures it."""
 
-    name: Name
+    name: Convention
     text: str
     cure: str
     keys: Mapping[str, Any] = {}
@@ -101,21 +131,68 @@ class _Measure:
     def take(self, chunk: Chunk) -> None:
         rows = chunk.rows
         if len(rows):
-            self.times.append(rows.ts_event if STEPS_SEC[self.table.interval] else rows.session)
+            step = STEPS_SEC[self.table.interval] * NS
+            self.times.append(_distinct(rows.ts_event if step else rows.session, step))
         if not self.spikes:
             self.spikes = _spikes(chunk, self.table, self.closes)
 
     def doubts(self) -> list[Doubt]:
         if not self.times:
             return []
-        doubtful = [*self.spikes, *doubts(np.concatenate(self.times), self.table, self.stated)]
+        doubtful = [*self.spikes, *doubts(self.all_times, self.table, self.stated, self.opens)]
         return [doubt for doubt in doubtful if doubt.name not in self.stated.accept]
+
+    @cached_property
+    def all_times(self) -> Ints:
+        """Of the rows that have passed; asked for when the last one has."""
+        return _distinct(np.concatenate(self.times))
+
+    @cached_property
+    def opens(self) -> Stamps | None:
+        """The opens of bars on the clock of New York; None for bars of sessions."""
+        step = STEPS_SEC[self.table.interval] * NS
+        return Stamps.of(_recent(self.all_times), step) if step else None
+
+    def strays(self) -> dict[str, Any]:
+        """The fact of a table with times in closed hours; {} for one without."""
+        if not self.times or self.opens is None:
+            return {}
+        inside = self.opens.in_closed_hours
+        if not len(inside):
+            return {}
+        places = [f"{_new_york(int(ts))} New York" for ts in inside[:_MOST]]
+        return {STRAYS: {"count": len(inside), "of": len(self.all_times), "places": places}}
+
+
+def _distinct(times: Ints, step: int = 0) -> Ints:
+    """The times in order, each once: contracts that trade side by side share most of them. Those of
+    bars of one length `step` are counted off, which is quicker than to sort them.
+    """
+    if (times[1:] > times[:-1]).all():
+        return times
+    first = times.min()
+    offset = times - first
+    place = offset // step if step else offset
+    if not step or place.max() > _MOST_PLACES * len(times) or (place * step != offset).any():
+        return np.unique(times)
+    present = np.zeros(int(place.max()) + 1, np.bool_)
+    present[place] = True
+    return np.flatnonzero(present) * step + first
+
+
+_MOST_PLACES = 20  # per row: more are sorted
+
+
+def _recent(times: Ints) -> Ints:
+    """The times, in order, of electronic hours of today's kind."""
+    return times[np.searchsorted(times, MEASURED_FROM * DAY_NS) :]
 
 
 def measured(table: Table, stated: Stated) -> Table:
-    """The same table; whoever has read its last row meets DataError where the rows contradict what
-    is stated.
+    """The same table; whoever has read its last row finds stray bars among its facts, or meets
+    DataError where the rows contradict what is stated.
     """
+    facts = dict(table.facts)
 
     def chunks() -> Iterator[Chunk]:
         measure = _Measure(table, stated)
@@ -129,8 +206,9 @@ def measured(table: Table, stated: Stated) -> Table:
                 f"{table.origin}: {doubt.text}",
                 f"{doubt.cure}, or take the file as it is with data.accept=[{doubt.name}]",
             )
+        facts.update(measure.strays())
 
-    return replace(table, chunks=chunks)
+    return replace(table, chunks=chunks, facts=facts)
 
 
 def of_table(table: Table, stated: Stated) -> list[Doubt]:
@@ -141,17 +219,19 @@ def of_table(table: Table, stated: Stated) -> list[Doubt]:
     return measure.doubts()
 
 
-def doubts(times: Ints, table: Table, stated: Stated) -> list[Doubt]:
-    """The doubts that times of bars show: their opens in ns UTC, or days for bars of sessions."""
+def doubts(times: Ints, table: Table, stated: Stated, opens: Stamps | None) -> list[Doubt]:
+    """The doubts that times of bars show, in order: their `opens` in ns UTC, or days for bars of
+    sessions.
+    """
     step = STEPS_SEC[table.interval] * NS
-    if not step:
-        days = np.unique(times)
-        return [*_days(days), *_absent_days(days, table)]
-    recent = times[times // DAY_NS >= MEASURED_FROM]
+    if opens is None:
+        return [*_days(times, stated), *_absent_days(times, table)]
+    recent = _recent(times)
     if not len(recent):
         return []
-    stamps = Stamps.of(recent + (step if stated.stamped_at == "close" else 0), step)
+    stamps = Stamps.of(recent + step, step) if stated.stamped_at == "close" else opens
     doubtful = [*_clock(stamps, stated), *_stamp(stamps, stated)]
+    doubtful = [doubt for doubt in doubtful if doubt.name not in stated.accept]
     return doubtful or _absent_sessions(recent, table, step)
 
 
@@ -181,6 +261,11 @@ class Stamps:
         closed |= (weekday == 5) | ((weekday == 6) & (tod < OPEN_NS))
         closed |= (weekday == 4) & (tod > close)
         return cls(ts, step, day, tod, close, closed)
+
+    @property
+    def in_closed_hours(self) -> Ints:
+        """Those of opens of bars at which the exchange is closed, its very close among them."""
+        return self.ts[self.closed | (self.tod == self.close)]
 
     def days_with(self, rows: Bools) -> int:
         return len(np.unique(self.day[rows & ~self.closed]))
@@ -231,17 +316,17 @@ def _clock(stamps: Stamps, stated: Stated) -> list[Doubt]:
     if count < FEWEST or count <= CLOSED_FRAC * total:
         return []
     places = ", ".join(_new_york(int(t)) for t in stamps.ts[stamps.closed][:2])
-    text = f"{count:,} of {total:,} bars lie in hours in which the exchange is closed ({places}"
-    text += " New York)" + (
+    text = f"{count:,} of {total:,} times of bars lie in hours in which the exchange is closed"
+    text += f" ({places} New York)" + (
         "" if stated.timezone is None else f" if the clock is {stated.timezone}"
     )
     fitting = fitting_clocks(wall_clock(stamps.ts, stated.timezone), stamps.step)
     others = [name for name in fitting if name != stated.timezone]
     if not others:
-        return [Doubt("clock", text, "set data.timezone to the clock of the file")]
-    ignored = "data.format.offsets=ignore " if stated.timezone is None else ""
-    keys = {"timezone": others[0]} | ({"format.offsets": "ignore"} if ignored else {})
-    cure = f"set {ignored}data.timezone={others[0]}, on which none does"
+        return [Doubt("clock", text, stated.unknown_clock)]
+    cure, keys = stated.cure(stated.clock_keys(others[0]), ", on which none does")
+    if not keys:
+        cure = f"{cure}; their times fit the clock of {others[0]}"
     return [Doubt("clock", text, cure, keys)]
 
 
@@ -314,7 +399,7 @@ def _stamp(stamps: Stamps, stated: Stated) -> list[Doubt]:
             f"{stamps.at_close:,} sessions have a time at 17:00 New York, their close, and"
             f" {stamps.at_open:,} one at 18:00, their open: no bar of a session has both"
         )
-        return [Doubt("clock", text, "set data.timezone to the clock of the file")]
+        return [Doubt("clock", text, stated.unknown_clock)]
     if end in ("", stated.stamped_at):
         return []
     if end == "close":
@@ -323,25 +408,25 @@ def _stamp(stamps: Stamps, stated: Stated) -> list[Doubt]:
         text = f"{stamps.at_open:,} sessions have a bar that would end at their open"
     if not (stamps.at_close if end == "close" else stamps.at_open):
         text = f"its days begin and end as those of bar {end}s do"
-    return [Doubt("stamp", text, f"set data.stamped_at={end}", {"stamped_at": end})]
+    return [Doubt("stamp", text, *stated.cure({"stamped_at": end}))]
 
 
 # ----------------------------------------------------------------------------------- days and holes
 
 
-def _days(days: Ints) -> list[Doubt]:
+def _days(days: Ints, stated: Stated) -> list[Doubt]:
     """Dates of a daily file on which no session is named."""
     count = np.bincount((days + 3) % 7, minlength=7)
     monday, friday, saturday, sunday = (int(count[i]) for i in (0, 4, 5, 6))
     few = max(FEWEST, len(days) // 10)
     if sunday >= few and not friday:
         text = f"{sunday:,} of {len(days):,} dates are Sundays, and none is a Friday"
-        cure = "set data.format.shift_days=1: each date is a day early"
-        return [Doubt("days", text, cure, {"format.shift_days": 1})]
+        early = stated.cure({"format.shift_days": 1}, ": each date is a day early")
+        return [Doubt("days", text, *early)]
     if saturday >= few and not monday:
         text = f"{saturday:,} of {len(days):,} dates are Saturdays, and none is a Monday"
-        cure = "set data.format.shift_days=-1: each date is a day late"
-        return [Doubt("days", text, cure, {"format.shift_days": -1})]
+        late = stated.cure({"format.shift_days": -1}, ": each date is a day late")
+        return [Doubt("days", text, *late)]
     weekend = days[np.isin((days + 3) % 7, (5, 6))]
     if not len(weekend):
         return []
@@ -350,7 +435,10 @@ def _days(days: Ints) -> list[Doubt]:
         f"{len(weekend):,} of {len(days):,} dates are no trade dates ({WEEKDAYS[first.weekday()]}"
         f" {first}): the bars are of calendar days, which cut sessions in two"
     )
-    return [Doubt("days", text, "read bars of minutes, or set data.format.sundays=skip")]
+    cure, keys = stated.cure({"format.sundays": "skip"})
+    if keys:  # it leaves bars out, so nobody but the user chooses it
+        cure = f"read bars of minutes, or {cure}"
+    return [Doubt("days", text, cure)]
 
 
 def _absent_days(days: Ints, table: Table) -> list[Doubt]:
@@ -369,15 +457,21 @@ _ABSENT_DAYS = 3  # one or two missing dates of a daily file are no hole
 
 
 def _absent_sessions(ts: Ints, table: Table, step: int) -> list[Doubt]:
-    """Sessions without any bar between sessions that were traded."""
-    count = pd.Series(calendar.session_of(ts)).value_counts().sort_index()
+    """Sessions without any bar between sessions that were traded. Those that the vendor calls
+    degraded are known to lack bars.
+    """
+    unit = max(step, MINUTE_NS)  # few seconds of a session that trades have a bar
+    units = ts if unit == step else _distinct(ts // unit, 1) * unit
     official = table.calendar
-    inside = (official.day >= int(count.index[0])) & (official.day <= int(count.index[-1]))
-    bars = count.reindex(official.day[inside], fill_value=0).to_numpy()
-    full = (official.close_ns - official.open_ns)[inside] // step
+    first, last = np.searchsorted(official.open_ns, (ts[0], ts[-1]), "right") - 1
+    inside = slice(max(0, int(first)), int(last) + 1)
+    edges = (np.searchsorted(units, at[inside]) for at in (official.open_ns, official.close_ns))
+    bars = -np.subtract(*edges)
+    full = (official.close_ns - official.open_ns)[inside] // unit
     active = bars >= _FULL_FRAC * full
     holes = []
-    for run in _runs(bars == 0):
+    absent = (bars == 0) & ~np.isin(official.day[inside], table.degraded)
+    for run in _runs(absent):
         around = [*active[max(0, run.start - 2) : run.start], *active[run.stop : run.stop + 2]]
         if len(around) >= 2 and all(around):
             holes.append(official.day[inside][run])
@@ -421,17 +515,23 @@ def _spikes(chunk: Chunk, table: Table, closes: dict[int, float]) -> list[Doubt]
     after[last] = np.nan
     reference = np.where(np.isnan(before), after, before)
     closes.update({int(rows.contract[i]): float(rows.close[i]) for i in last})
+    far = np.zeros(len(rows), np.bool_)  # few rows are: the rest of the work is theirs alone
     for name in PRICES:
-        price = getattr(rows, name)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = price / reference
-            scaled = np.logical_or.reduce([np.abs(ratio / p - 1) < NEAR for p in POWERS])
-        scaled &= np.abs(price - reference) > FALL
-        zero = (price == 0) & (np.abs(reference) > FALL)
-        bad = np.flatnonzero(scaled | zero)
+        far |= np.abs(getattr(rows, name) - reference) > FALL
+    at = np.flatnonzero(far)
+    for name in PRICES:
+        bad = at[_is_spike(getattr(rows, name)[at], reference[at])]
         if len(bad):
             return [_spike(chunk, table, name, int(bad[0]), float(reference[bad[0]]))]
     return []
+
+
+def _is_spike(price: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> Bools:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = price / reference
+        scaled = np.logical_or.reduce([np.abs(ratio / p - 1) < NEAR for p in POWERS])
+    spike: Bools = (scaled | (price == 0)) & (np.abs(price - reference) > FALL)
+    return spike
 
 
 def _spike(chunk: Chunk, table: Table, name: str, row: int, reference: float) -> Doubt:

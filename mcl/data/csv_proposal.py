@@ -22,7 +22,7 @@ import pandas as pd
 from mcl.base.errors import DataError, MclError
 from mcl.base.instants import NS
 from mcl.data import conventions, csv_text
-from mcl.data.conventions import Doubt, Stamps, Stated
+from mcl.data.conventions import Doubt, Stamps
 from mcl.data.sources import csv
 from mcl.data.sources.csv import CsvData
 from mcl.data.table import PRICES, STEPS_SEC, Table, fitting_scale, instrument, wrong_scale
@@ -476,9 +476,7 @@ class _Measurement:
         be read again.
         """
         data = self.data()
-        zone = None if table.facts.get("absolute_times") else data.timezone
-        stated = Stated(data.stamped_at or "", zone, data.accept)
-        doubts = conventions.of_table(table, stated)
+        doubts = conventions.of_table(table, csv.SOURCE.stated(data, table))
         changed = False
         for doubt in doubts:
             new = {k: v for k, v in doubt.keys.items() if k not in self.typed}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mcl.data.bars import Bars
+from mcl.data.conventions import STRAYS
 from mcl.data.synthetic.watermark import watermark
 
 DAYS_SHOWN = 3  # more of them are their first and their last
@@ -10,11 +11,22 @@ DAYS_SHOWN = 3  # more of them are their first and their last
 
 def data_note(bars: Bars) -> str:
     """Return the watermark of synthetic bars, or the limits that the source of market data states
-    of itself, the sessions without bars, and a roll rule that its deadline decides; empty where
-    there are none.
+    of itself, the sessions without bars, bars in closed hours, and a roll rule that its deadline
+    decides; empty where there are none.
     """
     mark = watermark(bars) or str(bars.provenance.get("facts", {}).get("limits", ""))
-    return " · ".join(part for part in (mark, _absent_sessions(bars), _roll_note(bars)) if part)
+    parts = (mark, _absent_sessions(bars), _strays(bars), _roll_note(bars))
+    return " · ".join(part for part in parts if part)
+
+
+def _strays(bars: Bars) -> str:
+    fact = bars.provenance.get("facts", {}).get(STRAYS)
+    if not fact:
+        return ""
+    count, first = int(fact["count"]), fact["places"][0]
+    if count == 1:
+        return f"1 bar lies in hours in which the exchange is closed: {first}"
+    return f"{count:,} bars lie in hours in which the exchange is closed, the first at {first}"
 
 
 def _absent_sessions(bars: Bars) -> str:

@@ -27,7 +27,6 @@ import uuid
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,13 +42,13 @@ from mcl.base.errors import DataError, StoreError
 from mcl.base.files import sha256, write_whole
 from mcl.data.bars import COLUMNS, SETTLED, Bars
 from mcl.data.continuous import fingerprint, roll_records, roll_table
-from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, TradedVolume, accepted
+from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, TradedVolume, accepted, degraded
 from mcl.market.calendar import Sessions, from_day, to_day
 from mcl.market.instruments import INSTRUMENTS, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
 
-SCHEMA_VERSION = 2  # raise it whenever the same raw files would be stored differently
+SCHEMA_VERSION = 3  # raise it whenever the same raw files would be stored differently
 _GROUP = 40_000  # rows per Parquet row group: what a short range has to read at least
 _FULL = "free some disk space or choose another data.folder"
 _AGAIN = "delete the folder: it is built again from the raw files"
@@ -274,20 +273,6 @@ def _verify(dataset: Dataset, written: _Written) -> None:
 
 
 # --------------------------------------------------------------------------------------------- read
-
-
-def degraded(conditions: dict[str, str], calendar: Sessions) -> Ints:
-    """Sessions (days) with a degraded day: the session of that date, or the next one when the day
-    has none (a Sunday).
-    """
-    days = np.array(
-        sorted(
-            to_day(date.fromisoformat(d)) for d, word in conditions.items() if word == "degraded"
-        ),
-        np.int64,
-    )
-    at = np.searchsorted(calendar.day, days)
-    return np.unique(calendar.day[at[at < len(calendar.day)]])
 
 
 def damaged(dataset: Dataset) -> list[str]:

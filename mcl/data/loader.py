@@ -230,4 +230,4 @@ def raw_input(data: schema.Data, root: Path) -> Raw:
     """Return the raw input of a config. DataError when the path is not there. A synthetic world is
     generated when it is absent.
     """
-    return sources.of(data).raw(data, root)
+    return sources.of(data).measured_raw(data, root)

@@ -25,6 +25,8 @@ import pyarrow.parquet as pq
 
 from mcl.base.errors import DataError, nearest
 from mcl.data import dbn
+from mcl.data.conventions import zone_and_lead
+from mcl.data.record_files import PLAIN, Clock
 from mcl.data.table import zone
 from mcl.market.calendar import DAY_NS, from_day
 
@@ -54,7 +56,7 @@ def schema_of(path: Path) -> str:
     return named if named in fitting else fitting[0]
 
 
-def header(path: Path, timezone: str | None = None) -> dbn.Header:
+def header(path: Path, on: Clock = PLAIN) -> dbn.Header:
     """The range of a file and the meaning of its ids, as the header of a DBN file says them."""
     schema, columns = schema_of(path), _file(path).schema_arrow.names
     missing = _absent(columns, schema)
@@ -67,7 +69,7 @@ def header(path: Path, timezone: str | None = None) -> dbn.Header:
     for rows in _batches(path, schema, [*_times(columns), "instrument_id", "symbol"]):
         if not rows.num_rows:
             continue
-        ts = _nanoseconds(path, rows[_times(columns)[0]], timezone)
+        ts = _nanoseconds(path, rows[_times(columns)[0]], on)
         first, end = min(first, int(ts.min())), max(end, int(ts.max()) + 1)
         meanings.append(_meanings(rows, ts))
     mappings = _mappings(pd.concat(meanings)) if meanings else ()
@@ -75,12 +77,12 @@ def header(path: Path, timezone: str | None = None) -> dbn.Header:
 
 
 def stream(
-    path: Path, timezone: str | None = None, size: int = BATCH_BYTES
+    path: Path, on: Clock = PLAIN, size: int = BATCH_BYTES
 ) -> tuple[dbn.Header, Iterator[dbn.Records]]:
     """The header and the records of a file, in pieces of about `size` bytes."""
-    about = header(path, timezone)
+    about = header(path, on)
     pieces = _batches(path, about.schema, _file(path).schema_arrow.names, size)
-    return about, map(partial(_records, path, about.schema, timezone), pieces)
+    return about, map(partial(_records, path, about.schema, on), pieces)
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -173,7 +175,7 @@ def _ids(rows: pa.Table) -> Ints:
 # ---------------------------------------------------------------------------------------- records
 
 
-def _records(path: Path, schema: str, timezone: str | None, rows: pa.Table) -> dbn.Records:
+def _records(path: Path, schema: str, on: Clock, rows: pa.Table) -> dbn.Records:
     records = dbn.blank(schema, rows.num_rows)
     prices, times = dbn.price_fields(schema), dbn.time_fields(schema)
     for name in records.dtype.names or ():
@@ -186,7 +188,7 @@ def _records(path: Path, schema: str, timezone: str | None, rows: pa.Table) -> d
         if name in prices:
             records[name] = _fixed(path, name, column)
         elif name in times:
-            records[name] = _nanoseconds(path, column, timezone)
+            records[name] = _nanoseconds(path, column, on)
         elif records.dtype[name].kind == "S":
             records[name] = column.cast(pa.string()).fill_null("").to_pandas().str.encode("utf-8")
         else:
@@ -228,9 +230,12 @@ def _shortest(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return exact
 
 
-def _nanoseconds(path: Path, column: pa.ChunkedArray, timezone: str | None) -> Ints:
+def _nanoseconds(path: Path, column: pa.ChunkedArray, on: Clock) -> Ints:
     """ns UTC; a missing time is the undefined one. DataError for times of nobody's clock."""
     kind = column.type
+    if on.ignore_offsets and pa.types.is_integer(kind):
+        kind = pa.timestamp("ns", "UTC")
+        column = column.cast(pa.int64()).cast(kind)
     if pa.types.is_integer(kind):
         return np.asarray(column.cast(pa.uint64()).to_numpy()).astype(np.int64)
     if not pa.types.is_timestamp(kind):
@@ -238,21 +243,25 @@ def _nanoseconds(path: Path, column: pa.ChunkedArray, timezone: str | None) -> I
             f"{path}: a time is of type {kind}, not a timestamp",
             "write the frame with its times, or with pretty_ts=False",
         )
-    if kind.tz is None:
-        if timezone is None:
+    if kind.tz is None or on.ignore_offsets:
+        if on.timezone is None:
             raise DataError(
                 f"{path}: the times carry no time zone, and data.timezone is not said",
                 "use data=parquet data.timezone=UTC, or data.timezone=America/New_York",
             )
-        column = _on_clock(path, column, zone(timezone).key)
+        shown = column if kind.tz is None else pc.local_timestamp(column)
+        column = _on_clock(path, shown, on.timezone)
     values = column.cast(pa.timestamp("ns", "UTC")).cast(pa.int64())
     return np.asarray(values.fill_null(-1).to_numpy(), np.int64)
 
 
 def _on_clock(path: Path, column: pa.ChunkedArray, timezone: str) -> pa.ChunkedArray:
+    key, ahead_ns = zone_and_lead(timezone)
     try:
+        ahead = pa.scalar(ahead_ns, pa.duration("ns"))
+        behind = pc.subtract(column.cast(pa.timestamp("ns")), ahead)
         zoned: pa.ChunkedArray = pc.assume_timezone(
-            column, timezone, ambiguous="raise", nonexistent="raise"
+            behind, zone(key).key, ambiguous="raise", nonexistent="raise"
         )
         return zoned
     except pa.ArrowException as error:

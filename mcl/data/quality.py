@@ -129,7 +129,7 @@ def examine(data: schema.Data, root: Path) -> Health:
     findings = [*good.findings, *_stored(loader.dataset_folder(raw, root))]
     if not good.pieces:
         return Health(raw.label, tuple(_ordered(findings)), table)
-    degraded = dataset.degraded(table.conditions, table.calendar)
+    degraded = table.degraded
     progress.begin("assembling the front contract")
     try:
         bars = replace(continuous.assemble(good, data.roll), provenance={"facts": table.facts})

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import zstandard
 
@@ -44,6 +44,18 @@ _SCHEMA_IDS = {
 _SCHEMA_IDS |= {18: "bbo-1s", 19: "bbo-1m"}
 
 
+class Clock(NamedTuple):
+    """Hold whose clock the times of Parquet files are on, where these do not say it or are not
+    believed.
+    """
+
+    timezone: str | None = None
+    ignore_offsets: bool = False  # times that carry a zone show `timezone` all the same
+
+
+PLAIN = Clock()
+
+
 def schema_of(path: Path) -> str:
     """The schema of a file, reading only its beginning; "" for one that holds no records of a
     vendor, or records that nothing here reads.
@@ -68,25 +80,23 @@ def schema_of(path: Path) -> str:
     return _SCHEMA_IDS.get(int.from_bytes(head[24:26], "little"), "")
 
 
-def header(path: Path, timezone: str | None = None) -> Header:
-    """The header of a file: its schema, range and symbols. `timezone` is of Parquet times that
-    carry none.
-    """
+def header(path: Path, on: Clock = PLAIN) -> Header:
+    """The header of a file: its schema, range and symbols."""
     if path.suffix == PARQUET:
         from mcl.data import parquet
 
-        return parquet.header(path, timezone)
+        return parquet.header(path, on)
     from mcl.data import dbn
 
     return dbn.header(path)
 
 
-def stream(path: Path, timezone: str | None = None) -> tuple[Header, Iterator[Records]]:
+def stream(path: Path, on: Clock = PLAIN) -> tuple[Header, Iterator[Records]]:
     """The header and the records of a file, in pieces that memory holds."""
     if path.suffix == PARQUET:
         from mcl.data import parquet
 
-        return parquet.stream(path, timezone)
+        return parquet.stream(path, on)
     from mcl.data import dbn
 
     return dbn.stream(path)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
@@ -20,6 +21,9 @@ import numpy.typing as npt
 
 from mcl.base.errors import DataError, nearest
 from mcl.config import schema
+from mcl.config.base_model import Strict
+from mcl.data import conventions
+from mcl.data.conventions import Stated
 from mcl.data.table import Chunk, Rows, Table, no_statistics
 from mcl.market import calendar
 from mcl.market.calendar import DAY_NS, from_day, session_of
@@ -61,6 +65,8 @@ class Source(Generic[Model]):
                has none. Those of a generated world are made when they are wanted.
     generated  whether its prices are made by a program and never a market's
     extend     continues its table with a newer file for one project folder, and says what was added
+    correction the cure where its bars contradict the conventions of the project and none of its
+               keys can change how they are read
     market     the source under whose name the ledger counts its trials: its own, or another one
                that reads the same vendor's records in another format
     """
@@ -73,11 +79,44 @@ class Source(Generic[Model]):
     generated: bool = False
     extend: Callable[[Path, Path], dict[str, Any]] | None = None
     market: str = ""
+    correction: str = "correct the files or their reader: a bar has the UTC time of its open"
 
     @property
     def name(self) -> str:
         name: str = get_args(self.model.model_fields["source"].annotation)[0]
         return name
+
+    def measured_raw(self, data: Model, root: Path) -> Raw:
+        """The raw input of a config, whose rows are compared with the conventions that it states
+        while they pass.
+        """
+        raw = self.raw(data, root)
+        accept = {"accept": sorted(data.accept)} if data.accept else {}
+        table = partial(self._measured, data, raw.table)
+        return replace(raw, table=table, request=raw.request | accept)
+
+    def _measured(self, data: Model, table: Callable[[], Table]) -> Table:
+        rows = table()
+        return conventions.measured(rows, self.stated(data, rows))
+
+    def stated(self, data: Model, table: Table) -> Stated:
+        """The conventions that a config states of its table; opens of bars in UTC where the source
+        has no keys for them.
+        """
+        absolute = table.facts.get("absolute_times", True)
+        zone = None if absolute else getattr(data, "timezone", None)
+        stamped_at = getattr(data, "stamped_at", None) or "open"
+        keys = frozenset(_keys(self.model))
+        return Stated(stamped_at, zone, data.accept, keys, self.correction)
+
+
+def _keys(model: type[Strict], prefix: str = "") -> Iterator[str]:
+    """The dotted names of the keys of a model and of those inside it."""
+    for name, item in model.model_fields.items():
+        yield f"{prefix}{name}"
+        kind = item.annotation
+        if isinstance(kind, type) and issubclass(kind, Strict):
+            yield from _keys(kind, f"{prefix}{name}.")
 
 
 def bar_table(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -22,7 +23,7 @@ import pandas as pd
 from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
 from mcl.data.roll import Volumes
-from mcl.market.calendar import Sessions, from_day
+from mcl.market.calendar import Sessions, from_day, to_day
 from mcl.market.instruments import INSTRUMENTS, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
@@ -100,6 +101,20 @@ class Table:
     counts: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     cures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def degraded(self) -> Ints:
+        return degraded(self.conditions, self.calendar)
+
+
+def degraded(conditions: Mapping[str, str], calendar: Sessions) -> Ints:
+    """Sessions (days) with a degraded day: the session of that date, or the next one when the day
+    has none (a Sunday).
+    """
+    words = [date.fromisoformat(day) for day, word in conditions.items() if word == "degraded"]
+    days = np.array(sorted(map(to_day, words)), np.int64)
+    at = np.searchsorted(calendar.day, days)
+    return np.unique(calendar.day[at[at < len(calendar.day)]])
 
 
 def instrument(symbol: str) -> Instrument:

@@ -98,6 +98,7 @@ def test_every_blemish_is_found_once_and_placed(
 
 def test_nothing_else_is_accused(health: Health) -> None:
     kinds = {
+        "convention",
         "duplicate",
         "off tick",
         "missing session",
@@ -270,7 +271,7 @@ def test_the_page_says_it_all_and_the_verb_exits_with_one(
         main.main(["--json", "data", "check", "data=mcl_databento", f"data.path={blemished}"]) == 1
     )
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["errors"], answer["warnings"]) == (3, 3)
+    assert (answer["errors"], answer["warnings"]) == (4, 3)
     assert "SYNTHETIC DATA" in Path(answer["report"]).read_text()
 
 

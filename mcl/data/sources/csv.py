@@ -27,7 +27,7 @@ from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.config.base_model import Strict
-from mcl.data import conventions, csv_text
+from mcl.data import csv_text
 from mcl.data.csv_text import Cells, Column, CsvFormat, FileInterval
 from mcl.data.source import Raw, Source, always, existing_path, plain_label
 from mcl.data.sources import expiry_ranks
@@ -92,8 +92,6 @@ class CsvData(schema.DataCommon):
     timezone: str | None = None  # of times that carry no offset; no default either
     # the dated contract that the whole file is of, where it names none: MCLJ24
     contract: Annotated[str, Field(min_length=1)] | None = None
-    # conventions that the file breaks and that are taken as they are
-    accept: tuple[conventions.Name, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
     def _stamped(self) -> CsvData:
@@ -478,19 +476,10 @@ def _opens(day: Ints, sessions: Sessions) -> Ints:
 def _raw(data: CsvData, root: Path) -> Raw:
     path = existing_path(data.path, root, folder=False)
     keys = {"source", "instrument", "columns", "format", "stamped_at", "timezone", "contract"}
-    request: dict[str, Any] = data.model_dump(
-        mode="json", include={*keys, "accept"}, exclude_defaults=True
-    )
+    request: dict[str, Any] = data.model_dump(mode="json", include=keys, exclude_defaults=True)
     request |= {"interval": data.file_interval}
     label = plain_label(f"csv-{path.stem}")
-    return Raw(label, path.parent, [path], request, partial(_measured, path, data))
-
-
-def _measured(path: Path, data: CsvData) -> Table:
-    """The table, whose rows are compared with the conventions that the config states."""
-    whole = table(path, data)
-    zone = None if whole.facts.get("absolute_times") else data.timezone
-    return conventions.measured(whole, conventions.Stated(data.stamped_at or "", zone, data.accept))
+    return Raw(label, path.parent, [path], request, partial(table, path, data))
 
 
 SOURCE = Source(CsvData, _raw, always("path"), needs=("path", "stamped_at"))

@@ -28,7 +28,7 @@ from mcl.base.files import files_below
 from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import record_files
-from mcl.data.record_files import ALONGSIDE, INTERVALS, Format
+from mcl.data.record_files import ALONGSIDE, INTERVALS, Clock, Format
 from mcl.data.source import Raw, Source, always, existing_path, plain_label
 from mcl.data.table import (
     PRICES,
@@ -74,8 +74,8 @@ class DatabentoData(schema.DataCommon):
 @dataclass(frozen=True)
 class RecordFiles:
     """The files that make bars: those of one bar schema, of definitions and of statistics.
-    `other_intervals` are those of other bars in the same place, `timezone` is that of Parquet times
-    without one.
+    `other_intervals` are those of other bars in the same place. The times of Parquet are of the
+    clock `on`; `closes`: they are those at which bars close.
     """
 
     path: Path
@@ -83,21 +83,20 @@ class RecordFiles:
     bars: str  # the schema
     by_schema: dict[str, list[Path]]
     other_intervals: tuple[str, ...] = ()
-    timezone: str | None = None
+    on: Clock = record_files.PLAIN
+    closes: bool = False
 
     @property
     def interval(self) -> str:
         return INTERVALS[self.bars]
 
     def stream(self, file: Path) -> tuple[Header, Iterator[Records]]:
-        return record_files.stream(file, self.timezone)
+        return record_files.stream(file, self.on)
 
     @property
     def headers(self) -> list[tuple[Header, Path]]:
         """The headers of the files of bars, by the time at which these begin."""
-        headers = [
-            (record_files.header(path, self.timezone), path) for path in self.by_schema[self.bars]
-        ]
+        headers = [(record_files.header(path, self.on), path) for path in self.by_schema[self.bars]]
         return sorted(headers, key=lambda pair: (pair[0].start, pair[1]))
 
 
@@ -105,7 +104,7 @@ def files(
     path: Path,
     interval: str | None = None,
     wanted: Format | None = None,
-    timezone: str | None = None,
+    on: Clock = record_files.PLAIN,
 ) -> RecordFiles:
     """The files at or below the path that make bars of an interval; of the first one of INTERVALS
     that is there, when none is named.
@@ -123,7 +122,7 @@ def files(
         if paths := below or record_files.above(path, name):
             by_schema[name] = paths
     other_intervals = tuple(INTERVALS[name] for name in present if name != bars)
-    return RecordFiles(path, kind, bars, by_schema, other_intervals, timezone)
+    return RecordFiles(path, kind, bars, by_schema, other_intervals, on)
 
 
 def _no_bars(
@@ -312,7 +311,9 @@ class _Reader:
     def _chunk(self, file: Path, records: Records, before: int) -> Chunk:
         """The bars of outrights, in stable order of contract."""
         ids, ts = records["instrument_id"].astype(np.int64), records["ts_event"].astype(np.int64)
-        meaning = self.master.lookup(ids, ts + STEPS_SEC[self.source_files.interval] * NS)
+        step = STEPS_SEC[self.source_files.interval] * NS
+        ts -= step if self.source_files.closes else 0
+        meaning = self.master.lookup(ids, ts + step)
         unknown = np.flatnonzero(meaning == contract_master.UNKNOWN)
         if len(unknown):
             at = int(unknown[0])
@@ -507,4 +508,12 @@ def _books(data: DatabentoData, root: Path) -> Path:
     return existing_path(data.path, root)
 
 
-SOURCE = Source(DatabentoData, _raw, always("symbol"), books=_books)
+SOURCE = Source(
+    DatabentoData,
+    _raw,
+    always("symbol"),
+    books=_books,
+    correction="get the files again: a record of the vendor has the UTC time of the open of its"
+    " bar; Parquet files of other makers are read with data=parquet, which has data.stamped_at and"
+    " data.timezone",
+)

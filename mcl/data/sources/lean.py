@@ -23,12 +23,10 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
 from mcl.config import schema
-from mcl.data import conventions
 from mcl.data.source import Raw, Source, always, bar_table, existing_path
 from mcl.data.table import PRICES, Table, instrument, zone
 from mcl.market.calendar import contract
@@ -45,8 +43,6 @@ class LeanData(schema.DataCommon):
     source: Literal["lean"]
     path: str
     timezone: str  # no default: the sample that LEAN ships is in UTC, its own downloads are not
-    # conventions that the files break and that are taken as they are
-    accept: tuple[conventions.Name, ...] = Field((), strict=False)
 
 
 def files(path: Path, symbol: str) -> list[Path]:
@@ -96,7 +92,11 @@ def table(path: Path, data: LeanData) -> Table:
         prices={name: frame[name].to_numpy(np.float64) for name in PRICES},
         volume=frame["volume"].to_numpy(np.int64),
         origin=str(path),
-        facts={"format": "LEAN minute trades", "timezone": data.timezone},
+        facts={
+            "format": "LEAN minute trades",
+            "timezone": data.timezone,
+            "absolute_times": False,
+        },
     )
 
 
@@ -146,15 +146,9 @@ def _midnight(day: date, clock: ZoneInfo) -> int:
 def _raw(data: LeanData, root: Path) -> Raw:
     path = existing_path(data.path, root, folder=True)
     request: dict[str, Any] = {"source": "lean", "instrument": data.instrument}
-    request |= {"timezone": data.timezone, "accept": list(data.accept)}
+    request |= {"timezone": data.timezone}
     label = f"lean-{data.instrument.lower()}"
-    return Raw(label, path, files(path, data.instrument), request, partial(_measured, path, data))
-
-
-def _measured(path: Path, data: LeanData) -> Table:
-    """The table, whose rows are compared with the clock that the config states."""
-    stated = conventions.Stated("open", data.timezone, data.accept)
-    return conventions.measured(table(path, data), stated)
+    return Raw(label, path, files(path, data.instrument), request, partial(table, path, data))
 
 
 SOURCE = Source(LeanData, _raw, always("path"), needs=("path", "timezone"))

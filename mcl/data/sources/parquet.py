@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from mcl.data.record_files import Clock
 from mcl.data.source import Raw, Source, always, existing_path
 from mcl.data.sources import databento
 
@@ -18,14 +19,19 @@ class ParquetData(databento.DatabentoData):
     """
 
     source: Literal["parquet"]  # type: ignore[assignment]
+    stamped_at: Literal["open", "close"] = "open"  # as the vendor's records have it
     timezone: str | None = None  # of times that carry no zone
+    # ignore: the zone in the files is wrong, timezone says whose clock they show
+    offsets: Literal["read", "ignore"] = "read"
 
 
 def _raw(data: ParquetData, root: Path) -> Raw:
     path = existing_path(data.path, root)
-    source_files = databento.files(path, data.stored_interval, "Parquet", data.timezone)
-    request = {"source": "parquet", "symbol": data.symbol, "timezone": data.timezone}
-    raw = databento.raw_files(source_files, data.instrument, request)
+    on = Clock(data.timezone, data.offsets == "ignore")
+    source_files = databento.files(path, data.stored_interval, "Parquet", on)
+    source_files = replace(source_files, closes=data.stamped_at == "close")
+    keys = {"source", "symbol", "stamped_at", "timezone", "offsets"}
+    raw = databento.raw_files(source_files, data.instrument, data.model_dump(include=keys))
     return replace(raw, home=data.folder)
 
 
