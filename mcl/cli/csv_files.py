@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from argparse import Namespace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,14 +36,11 @@ def sniff(args: Namespace) -> int:
     """Print the proposal; with --write, write conf/data/NAME.yaml. 1 where a key is undecided or
     the bars contradict one.
     """
-    from mcl.data.csv_proposal import propose
     from mcl.data.source import existing_path
 
-    root = composition.root()
-    path = existing_path(args.file, root)
+    path = existing_path(args.file, composition.root())
     _refuse_parquet(path)
-    path = existing_path(args.file, root, folder=False)
-    proposal = propose(path, _presets(), _typed(args.keys))
+    proposal = _proposal(path, _typed(args.keys))
     answer = {
         "preset": proposal.preset,
         "overrides": [f"data.{k}={_value(v)}" for k, v in proposal.keys.items()],
@@ -56,6 +54,20 @@ def sniff(args: Namespace) -> int:
         answer["config"] = str(_write(args.write, path, proposal))
     terminal.answer(answer, lambda: _show(path, proposal, answer))
     return 1 if proposal.undecided or proposal.doubts else 0
+
+
+def _proposal(path: Path, typed: dict[str, Any]) -> CsvProposal:
+    """The proposal for a file; for a folder that of its first file, whose contract is not that of
+    the others.
+    """
+    from mcl.data import csv_folder
+    from mcl.data.csv_proposal import propose
+
+    if path.is_file():
+        return propose(path, _presets(), typed)
+    first = propose(csv_folder.files(path, typed.get("files"))[0], _presets(), typed)
+    keys = {key: value for key, value in first.keys.items() if key != "contract"}
+    return replace(first, keys=keys)
 
 
 def _refuse_parquet(path: Path) -> None:

@@ -540,8 +540,11 @@ def _spike(chunk: Chunk, table: Table, name: str, row: int, reference: float) ->
     price = float(getattr(rows, name)[row])
     cure = "download the file again"
     if chunk.lines is not None:
-        at += f", line {chunk.lines[row]}"
-        cure = f"leave the line out with data.format.without=[{chunk.lines[row]}]"
+        line = int(chunk.lines[row])
+        at += f", line {line}" + (f" of {chunk.origin_of(row)}" if chunk.origins else "")
+        cure = f"leave the line out with data.format.without=[{line}]"
+        if chunk.origins:
+            cure = f"correct line {line} of that file"
     return Doubt(
         "prices", f"{at}: {name} is {price:g}, and the price next to it {reference:g}", cure
     )

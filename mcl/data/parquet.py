@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from mcl.base.errors import DataError, nearest
 from mcl.data import dbn
 from mcl.data.conventions import zone_and_lead
-from mcl.data.record_files import PLAIN, Clock
+from mcl.data.record_files import PLAIN, WallClock
 from mcl.data.table import zone
 from mcl.market.calendar import DAY_NS, from_day
 
@@ -56,7 +56,7 @@ def schema_of(path: Path) -> str:
     return named if named in fitting else fitting[0]
 
 
-def header(path: Path, on: Clock = PLAIN) -> dbn.Header:
+def header(path: Path, on: WallClock = PLAIN) -> dbn.Header:
     """The range of a file and the meaning of its ids, as the header of a DBN file says them."""
     schema, columns = schema_of(path), _file(path).schema_arrow.names
     missing = _absent(columns, schema)
@@ -77,7 +77,7 @@ def header(path: Path, on: Clock = PLAIN) -> dbn.Header:
 
 
 def stream(
-    path: Path, on: Clock = PLAIN, size: int = BATCH_BYTES
+    path: Path, on: WallClock = PLAIN, size: int = BATCH_BYTES
 ) -> tuple[dbn.Header, Iterator[dbn.Records]]:
     """The header and the records of a file, in pieces of about `size` bytes."""
     about = header(path, on)
@@ -175,7 +175,7 @@ def _ids(rows: pa.Table) -> Ints:
 # ---------------------------------------------------------------------------------------- records
 
 
-def _records(path: Path, schema: str, on: Clock, rows: pa.Table) -> dbn.Records:
+def _records(path: Path, schema: str, on: WallClock, rows: pa.Table) -> dbn.Records:
     records = dbn.blank(schema, rows.num_rows)
     prices, times = dbn.price_fields(schema), dbn.time_fields(schema)
     for name in records.dtype.names or ():
@@ -230,7 +230,7 @@ def _shortest(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return exact
 
 
-def _nanoseconds(path: Path, column: pa.ChunkedArray, on: Clock) -> Ints:
+def _nanoseconds(path: Path, column: pa.ChunkedArray, on: WallClock) -> Ints:
     """ns UTC; a missing time is the undefined one. DataError for times of nobody's clock."""
     kind = column.type
     if on.ignore_offsets and pa.types.is_integer(kind):

@@ -44,7 +44,7 @@ _SCHEMA_IDS = {
 _SCHEMA_IDS |= {18: "bbo-1s", 19: "bbo-1m"}
 
 
-class Clock(NamedTuple):
+class WallClock(NamedTuple):
     """Hold whose clock the times of Parquet files are on, where these do not say it or are not
     believed.
     """
@@ -53,7 +53,7 @@ class Clock(NamedTuple):
     ignore_offsets: bool = False  # times that carry a zone show `timezone` all the same
 
 
-PLAIN = Clock()
+PLAIN = WallClock()
 
 
 def schema_of(path: Path) -> str:
@@ -80,7 +80,7 @@ def schema_of(path: Path) -> str:
     return _SCHEMA_IDS.get(int.from_bytes(head[24:26], "little"), "")
 
 
-def header(path: Path, on: Clock = PLAIN) -> Header:
+def header(path: Path, on: WallClock = PLAIN) -> Header:
     """The header of a file: its schema, range and symbols."""
     if path.suffix == PARQUET:
         from mcl.data import parquet
@@ -91,7 +91,7 @@ def header(path: Path, on: Clock = PLAIN) -> Header:
     return dbn.header(path)
 
 
-def stream(path: Path, on: Clock = PLAIN) -> tuple[Header, Iterator[Records]]:
+def stream(path: Path, on: WallClock = PLAIN) -> tuple[Header, Iterator[Records]]:
     """The header and the records of a file, in pieces that memory holds."""
     if path.suffix == PARQUET:
         from mcl.data import parquet

@@ -64,13 +64,19 @@ class Chunk(NamedTuple):
     the times of each contract.
 
     `origin` and `lines` (line numbers of a text file) are for sentences; `left_out` counts rows
-    that are no outright, by cause.
+    that are no outright, by cause. Of rows of several files `file` is the index into `origins`.
     """
 
     rows: Rows
     origin: str
     lines: Ints | None = None
     left_out: dict[str, int] = {}  # noqa: RUF012
+    file: Ints | None = None
+    origins: tuple[str, ...] = ()
+
+    def origin_of(self, row: int) -> str:
+        """The file of a row."""
+        return self.origin if self.file is None else self.origins[self.file[row]]
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,7 @@ def sentence(fault: Fault, row: int, chunk: Chunk, contracts: tuple[Contract, ..
     place = f"{contracts[rows.contract[row]].symbol} at {clock(rows.ts_event[row])}" + (
         f", line {lines[row]}" if lines is not None else ""
     )
-    return f"{chunk.origin}: {place}: {fault.rule.format(**_row(rows, row))}"
+    return f"{chunk.origin_of(row)}: {place}: {fault.rule.format(**_row(rows, row))}"
 
 
 def check(chunk: Chunk, table: Table, before: Ints) -> None:

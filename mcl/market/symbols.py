@@ -29,6 +29,7 @@ _NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", 
 _VENUES = "NYMEX|COMEX|CBOT|CME|CME_MINI|COMEX_MINI|NYMEX_MINI|CBOT_MINI"
 _BEFORE = re.compile(rf"(?:(?:{_VENUES}):|F\.US\.|/)")
 _AFTER = re.compile(r"(?::X[A-Z]{3}|\.(?:NYM|CMX|CME|CBT)|[-.@](?:NYMEX|COMEX|CME|NYM|CMX|GLOBEX))")
+_NUMBERED = re.compile(r"\d\d-\d|\d{6}$")  # as a date is written
 _MONTH = re.compile(rf"[{MONTH_CODES}]\d{{1,2}}(?:\d\d)?")
 
 
@@ -43,6 +44,23 @@ def meaning(symbol: str, root: str, on: date) -> Contract | Kind:
     if rest == text:
         return Kind.OTHER
     return _dated(rest.strip(), root, on) or Kind.OTHER
+
+
+def at_beginning(name: str, root: str, on: date) -> Contract | Kind | None:
+    """The contract or the spread that a longer name begins with: that of a file, `MCLJ24_1min.txt`.
+    A number behind the root is a date there, but for NinjaTrader's `MCL 04-24`.
+    """
+    text = name.upper()
+    for end in range(len(text), len(root) + 1, -1):
+        inside = text[end - 1 : end + 1].isalnum() and end < len(text)
+        spelling = text[:end].replace("_", " ")
+        platform = re.fullmatch(rf"{root} \d\d-\d\d", text[:end])
+        if inside or (_NUMBERED.search(spelling) and not platform):
+            continue
+        named = meaning(spelling, root, on)
+        if isinstance(named, Contract) or named is Kind.SPREAD:
+            return named
+    return None
 
 
 def _core(symbol: str) -> str:

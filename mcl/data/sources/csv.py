@@ -4,7 +4,8 @@ config, and nothing is guessed. `conf/data` has a preset per vendor; `mcl data s
 Three shapes. With `columns.symbol` each row names its dated contract (MCLG6, and the spellings of
 `mcl.market.symbols`). With `columns.ranks` the row holds one price per expiry rank, as vendors
 publish "contract 1 … 4"; ranks become dated contracts by the exchange's last-trade rule. With
-neither, the file is one series that never rolls: of the dated contract `contract`, or of none.
+neither, the file is one series that never rolls: of the dated contract `contract`, or of none. A
+folder is read whole, with the contracts that the names of its files say (`mcl.data.csv_folder`).
 
 A file of daily settlements has no open: the bar is its close (open = high = low = close). An order
 decided at one settlement therefore fills at the next bar's open, which is the next settlement.
@@ -12,7 +13,7 @@ decided at one settlement therefore fills at the next bar's open, which is the n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.config.base_model import Strict
-from mcl.data import csv_text
+from mcl.data import csv_folder, csv_text
 from mcl.data.csv_text import Cells, Column, CsvFormat, FileInterval
 from mcl.data.source import Raw, Source, always, existing_path, plain_label
 from mcl.data.sources import expiry_ranks
@@ -53,6 +54,7 @@ _NIGHTLY_SEC = 20 * 3600  # one bar a day
 SPACINGS = 12
 SUNDAY = 6
 _LINE = "leave the line out with data.format.without=[{line}]"
+_LINE_OF_FILE = "correct line {line} of that file"
 CURES = {  # of each kind of fault, the key that helps
     "missing price": 'leave rows without a price out with data.format.missing=["null"], or '
     + _LINE,
@@ -62,6 +64,7 @@ CURES = {  # of each kind of fault, the key that helps
     "duplicate": "read equal rows once with data.format.duplicates=identical, else " + _LINE,
     "backwards": "set data.format.sort=true",
 }
+CURES_IN_FOLDER = {kind: cure.replace(_LINE, _LINE_OF_FILE) for kind, cure in CURES.items()}
 
 
 class CsvColumns(Strict):
@@ -84,7 +87,9 @@ class CsvData(schema.DataCommon):
     """Any CSV of bars. The time convention must be said, since vendors differ."""
 
     source: Literal["csv"]
-    path: str
+    path: str  # of a file, or of a folder of files of one layout
+    # of a folder: the pattern of the names that are read, MCL*.csv; every CSV when null
+    files: Annotated[str, Field(min_length=1)] | None = None
     columns: CsvColumns = CsvColumns()
     format: CsvFormat = CsvFormat()
     # no default: a wrong guess is a look ahead of one bar
@@ -110,17 +115,39 @@ class CsvData(schema.DataCommon):
 
 
 def table(path: Path, data: CsvData, limit: int | None = None) -> Table:
-    """The file as a table, or its first `limit` rows. Errors name the file, the line and the value,
-    and end with the key that cures them.
+    """The file as a table, or its first `limit` rows; all files of a folder. Errors name the file,
+    the line and the value, and end with the key that cures them.
     """
     if (data.stamped_at == "date") != (data.file_interval == "session"):
         raise DataError(
             f"a file stamped at {data.stamped_at!r} cannot give {data.file_interval!r} bars",
             "dates go with data.interval=session",
         )
+    if path.is_dir() and data.format.without:
+        raise DataError(
+            f"data.format.without numbers the lines of one file, and {path} is a folder",
+            "correct the lines in their files",
+        )
+    paths = csv_folder.files(path, data.files) if path.is_dir() else [path]
+    read = [_cells(file, data, limit) for file in paths]
+    if data.columns.ranks:
+        return _by_rank(_only(path, read), data)
+    return _by_row(path, read, data)
+
+
+def _cells(path: Path, data: CsvData, limit: int | None) -> Cells:
     cells = csv_text.read(path, data.format, limit)
     check_columns(cells, data.columns)
-    return _by_rank(cells, data) if data.columns.ranks else _by_row(cells, data)
+    return cells
+
+
+def _only(path: Path, read: list[Cells]) -> Cells:
+    if len(read) > 1:
+        raise DataError(
+            f"{path} holds {len(read)} files, and data.columns.ranks reads one",
+            f"set data.path={read[0].path}",
+        )
+    return read[0]
 
 
 def check_columns(cells: Cells, columns: CsvColumns) -> None:
@@ -175,45 +202,117 @@ class _Columns:
     absolute: bool  # the times name instants by themselves
 
 
-def _by_row(cells: Cells, data: CsvData) -> Table:
+def _by_row(path: Path, read: list[Cells], data: CsvData) -> Table:
     days = data.file_interval == "session"
-    cells = _bars_only(cells, data)
-    columns = _columns(cells, data)
-    sessions = _calendar_of(columns, days, data.instrument)
-    opens = _opens(columns.time, sessions) if days else columns.time
-    rows = Rows(
-        columns.index,
-        opens,
-        columns.time if days else session_of(columns.time),
-        **columns.prices,
-        volume=columns.volume,
-    )
-    key = (columns.time, columns.index) if data.format.sort else (columns.index,)
-    order = np.lexsort(key) if data.format.sort else np.argsort(key[0], kind="stable")
-    chunk = Chunk(rows.take(order), str(cells.path), cells.lines[order], cells.left_out)
-    chunk = _once(chunk, data.format)
+    bars = [_bars_only(cells, data) for cells in read]
+    dated = _dated(bars, data) if path.is_dir() else [data]
+    kept = [(cells, own) for cells, own in zip(bars, dated, strict=True) if own is not None]
+    each = [_columns(cells, own) for cells, own in kept]
+    contracts, columns = _common(each)
+    sessions = _calendar_of(columns, contracts, days, data.instrument)
+    parts = [
+        csv_folder.Part(cells.path, _rows(own, sessions, days), cells.lines, cells.left_out)
+        for (cells, _), own in zip(kept, columns, strict=True)
+    ]
+    sort = data.format.sort
+    if path.is_dir():
+        whole = csv_folder.joined(path, csv_folder.in_order(parts, sort))
+    else:
+        whole = csv_folder.by_contract(parts[0], sort)
+    chunk = _once(whole, data.format)
     if not days:
-        _apart(cells.path, chunk, data)
-    world = _world(cells, columns)
+        _apart(chunk, data)
+    marks = (_world(cells, own) for (cells, _), own in zip(kept, columns, strict=True))
+    world = next(filter(None, marks), {})
+    left_out = {"files_left_out": len(bars) - len(kept)} if len(kept) < len(bars) else {}
     return Table(
         instrument=instrument(data.instrument),
         interval=data.file_interval,
-        contracts=columns.contracts,
-        listed_at=np.zeros(len(columns.contracts), np.int64),
+        contracts=contracts,
+        listed_at=np.zeros(len(contracts), np.int64),
         calendar=sessions,
         chunks=lambda: iter([chunk]),
         statistics=no_statistics(),
         synthetic=bool(world),
-        origin=str(cells.path),
+        origin=str(path),
         sums_volume=data.columns.volume is not None,
         facts={
             "format": "CSV",
-            "dated_contracts": columns.contracts[0].year < _NO_YEAR,
-            "absolute_times": columns.absolute,
+            "dated_contracts": contracts[0].year < _NO_YEAR,
+            "absolute_times": all(own.absolute for own in columns),
         }
+        | left_out
         | ({"world": world} if world else {}),
-        cures=CURES,
+        cures=CURES_IN_FOLDER if path.is_dir() else CURES,
     )
+
+
+def _rows(columns: _Columns, sessions: Sessions, days: bool) -> Rows:
+    return Rows(
+        columns.index,
+        _opens(columns.time, sessions) if days else columns.time,
+        columns.time if days else session_of(columns.time),
+        **columns.prices,
+        volume=columns.volume,
+    )
+
+
+def _dated(read: list[Cells], data: CsvData) -> list[CsvData | None]:
+    """The config of each file of a folder with the contract that its name says; None for a file
+    that is left out, of a spread or of another product.
+    """
+    if data.columns.symbol is not None or data.contract is not None:
+        return [data] * len(read)
+    names = [_in_name(cells, data) for cells in read]
+    unnamed = [cells.path.name for cells, what in zip(read, names, strict=True) if what is None]
+    if len(unnamed) == len(read):
+        return [data] * len(read)
+    if unnamed:
+        raise DataError(
+            f"{len(unnamed)} of {len(read)} files name no contract, and others do: {unnamed[0]}",
+            f"set data.files='{data.format.root or data.instrument}*.csv' to choose among them",
+        )
+    own = [_of_contract(data, what) if isinstance(what, Contract) else None for what in names]
+    if not any(own):
+        raise DataError(
+            f"no file names a contract of {data.instrument}: {read[0].path.name}",
+            "set data.instrument, or data.format.root where its letters are others",
+        )
+    return own
+
+
+def _of_contract(data: CsvData, contract: Contract) -> CsvData:
+    root = data.format.root or data.instrument
+    name = f"{root} {contract.year}-{contract.month:02d}"
+    return data.model_copy(update={"contract": name})
+
+
+def _in_name(cells: Cells, data: CsvData) -> Contract | symbols.Kind | None:
+    root = data.format.root or data.instrument
+    text = time_text(cells, data.columns)
+    if data.file_interval == "session":
+        day = csv_text.days(cells, text.head(1), data.format)[0]
+    else:
+        day = csv_text.instants(cells, text.head(1), data.format, data.timezone)[0] // DAY_NS
+    meaning = csv_folder.contract_in_name(cells.path, root, from_day(int(day)))
+    if meaning is symbols.Kind.OTHER and data.format.symbols != "product":
+        raise DataError(
+            f"{cells.path} is of another product than {root}",
+            "set data.instrument, or leave such files out with data.format.symbols=product",
+        )
+    return meaning
+
+
+def _common(each: list[_Columns]) -> tuple[tuple[Contract, ...], list[_Columns]]:
+    """The contracts of all files by last trade date, and the columns that name them by place."""
+    months = {(c.year, c.month): c for own in reversed(each) for c in reversed(own.contracts)}
+    contracts = tuple(sorted(months.values(), key=lambda c: c.last_trade_date))
+    place = {(c.year, c.month): i for i, c in enumerate(contracts)}
+    positions = [np.array([place[c.year, c.month] for c in own.contracts]) for own in each]
+    return contracts, [
+        replace(own, contracts=contracts, index=position[own.index].astype(np.int64))
+        for own, position in zip(each, positions, strict=True)
+    ]
 
 
 def _world(cells: Cells, columns: _Columns) -> dict[str, Any]:
@@ -337,10 +436,12 @@ def _once(chunk: Chunk, form: CsvFormat) -> Chunk:
     )
     keep = np.append(True, ~again)
     counts = chunk.left_out | {"excluded_identical": int(again.sum())}
-    return Chunk(rows.take(keep), chunk.origin, np.asarray(chunk.lines)[keep], counts)
+    file = None if chunk.file is None else chunk.file[keep]
+    lines = np.asarray(chunk.lines)[keep]
+    return chunk._replace(rows=rows.take(keep), lines=lines, left_out=counts, file=file)
 
 
-def _apart(path: Path, chunk: Chunk, data: CsvData) -> None:
+def _apart(chunk: Chunk, data: CsvData) -> None:
     """Refuse bars that are not as long as the config says: they would be known too early, which is
     a look ahead, or too late.
 
@@ -357,16 +458,16 @@ def _apart(path: Path, chunk: Chunk, data: CsvData) -> None:
     key = "data.interval" if data.format.interval is None else "data.format.interval"
     says = f"{key} says {step_sec} s"
     if spacings.min() < step_sec:
-        line = int(np.asarray(chunk.lines)[at[np.argmin(spacings)] + 1])
+        row = int(at[np.argmin(spacings)]) + 1
+        place = f"{chunk.origin_of(row)}, line {np.asarray(chunk.lines)[row]}"
         raise DataError(
-            f"{path}, line {line}: this bar begins {spacings.min():g} s after the one before it,"
-            f" and {says}",
+            f"{place}: this bar begins {spacings.min():g} s after the one before it, and {says}",
             _interval(apart, shorter=True),
         )
     if len(at) >= SPACINGS and apart > step_sec:
         raise DataError(
-            f"{path}: its {len(rows):,} bars begin {apart:g} s apart or a multiple of it, and"
-            f" {says}",
+            f"{chunk.origin}: its {len(rows):,} bars begin {apart:g} s apart or a multiple of it,"
+            f" and {says}",
             _interval(apart, shorter=False),
         )
 
@@ -448,10 +549,12 @@ def _rooted(meaning: Contract, root: str) -> Contract:
     return calendar.contract(root, meaning.year, meaning.month)
 
 
-def _calendar_of(columns: _Columns, days: bool, root: str) -> Sessions:
-    time = columns.time
+def _calendar_of(
+    each: list[_Columns], contracts: tuple[Contract, ...], days: bool, root: str
+) -> Sessions:
+    time = np.concatenate([columns.time for columns in each])
     first, last = (from_day(int(t if days else t // DAY_NS)) for t in (time.min(), time.max()))
-    ends = [c.last_trade_date for c in columns.contracts if c.last_trade_date < date.max]
+    ends = [c.last_trade_date for c in contracts if c.last_trade_date < date.max]
     beyond = max([last, *ends])
     if days:
         return _official(expiry_ranks.daily_calendar(np.unique(time), beyond), root)
@@ -474,12 +577,14 @@ def _opens(day: Ints, sessions: Sessions) -> Ints:
 
 
 def _raw(data: CsvData, root: Path) -> Raw:
-    path = existing_path(data.path, root, folder=False)
+    path = existing_path(data.path, root)
+    paths = csv_folder.files(path, data.files) if path.is_dir() else [path]
     keys = {"source", "instrument", "columns", "format", "stamped_at", "timezone", "contract"}
     request: dict[str, Any] = data.model_dump(mode="json", include=keys, exclude_defaults=True)
     request |= {"interval": data.file_interval}
     label = plain_label(f"csv-{path.stem}")
-    return Raw(label, path.parent, [path], request, partial(table, path, data))
+    base = path if path.is_dir() else path.parent
+    return Raw(label, base, paths, request, partial(table, path, data))
 
 
 SOURCE = Source(CsvData, _raw, always("path"), needs=("path", "stamped_at"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from mcl.data.record_files import Clock
+from mcl.data.record_files import WallClock
 from mcl.data.source import Raw, Source, always, existing_path
 from mcl.data.sources import databento
 
@@ -27,7 +27,7 @@ class ParquetData(databento.DatabentoData):
 
 def _raw(data: ParquetData, root: Path) -> Raw:
     path = existing_path(data.path, root)
-    on = Clock(data.timezone, data.offsets == "ignore")
+    on = WallClock(data.timezone, data.offsets == "ignore")
     source_files = databento.files(path, data.stored_interval, "Parquet", on)
     source_files = replace(source_files, closes=data.stamped_at == "close")
     keys = {"source", "symbol", "stamped_at", "timezone", "offsets"}
