@@ -22,7 +22,7 @@ import pandas as pd
 
 from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
-from mcl.data import truncation
+from mcl.data import file_mark, truncation
 from mcl.data.columns import Columns, read_only
 from mcl.data.table import PRICES, off_tick
 from mcl.market.calendar import new_york_ns
@@ -430,13 +430,16 @@ class Bars:
 
     def frame(self) -> pd.DataFrame:
         """The rows as a DataFrame indexed by close time, for strategies written in pandas and for
-        reports.
+        reports. A frame of generated bars has the mark among its `attrs`, which Parquet keeps.
         """
         columns = dict(self.prices) | {"volume": self.column("volume")}
         adjusted = {f"adj_{name}": values for name, values in self.adjusted.items()}
         symbols = np.array([c.symbol for c in self.contracts], dtype=object)[self.contract]
         marks = {"session": self.column("session"), "contract": symbols, "roll": self.roll}
-        return pd.DataFrame(columns | adjusted | marks, index=self.times)
+        frame = pd.DataFrame(columns | adjusted | marks, index=self.times)
+        if self.synthetic:
+            frame.attrs |= file_mark.attributes(self.provenance.get("facts", {}))
+        return frame
 
     def rows(self, start: int, stop: int) -> Bars:
         """The bars [start, stop) with what was known at the close of the last one, in every field,

@@ -177,7 +177,8 @@ def _distinct(times: Ints, step: int = 0) -> Ints:
         return np.unique(times)
     present = np.zeros(int(place.max()) + 1, np.bool_)
     present[place] = True
-    return np.flatnonzero(present) * step + first
+    distinct: Ints = np.flatnonzero(present) * step + first
+    return distinct
 
 
 _MOST_PLACES = 20  # per row: more are sorted
@@ -265,7 +266,8 @@ class Stamps:
     @property
     def in_closed_hours(self) -> Ints:
         """Those of opens of bars at which the exchange is closed, its very close among them."""
-        return self.ts[self.closed | (self.tod == self.close)]
+        inside: Ints = self.ts[self.closed | (self.tod == self.close)]
+        return inside
 
     def days_with(self, rows: Bools) -> int:
         return len(np.unique(self.day[rows & ~self.closed]))

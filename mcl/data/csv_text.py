@@ -14,9 +14,9 @@ import lzma
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Annotated, Literal, TextIO, cast
+from typing import IO, Annotated, Any, Literal, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from pydantic import Field
 from mcl.base.errors import DataError
 from mcl.base.instants import NS
 from mcl.config.base_model import Strict
+from mcl.data import file_mark
 from mcl.data.conventions import zone_and_lead
 from mcl.data.table import zone
 
@@ -39,6 +40,7 @@ MARKS = {"comma": ",", "point": ".", "space": " "}
 EPOCHS = {"s": NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 OFFSET = r"(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _WITH_OFFSET = re.compile(rf"\d\d{OFFSET}")
+_MARKED = tuple(f"{start}{file_mark.WORDS}" for start in ("", "# ", "#", '"', '"# '))
 _FIRST_SEC, _LAST_SEC = 10**8, 7 * 10**9  # 1973 to 2191: any price that is counted in seconds
 # what vendors and spreadsheets write; a day before the month comes last, where both fit
 _NUMBERED = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%m/%d/%Y", "%d.%m.%Y", "%d/%m/%Y")
@@ -91,6 +93,7 @@ class Cells:
     frame: pd.DataFrame
     lines: Ints
     left_out: dict[str, int] = field(default_factory=dict)
+    world: dict[str, Any] = field(default_factory=dict)  # that a comment marks as generated
 
     def where(self, row: int) -> str:
         return f"{self.path}, line {self.lines[row]}"
@@ -101,12 +104,12 @@ class Cells:
             return self
         frame = self.frame[rows].reset_index(drop=True)
         counts = self.left_out | {cause: self.left_out.get(cause, 0) + int((~rows).sum())}
-        return Cells(self.path, frame, self.lines[rows], counts)
+        return replace(self, frame=frame, lines=self.lines[rows], left_out=counts)
 
 
 def read(path: Path, form: CsvFormat, limit: int | None = None) -> Cells:
     """The cells of a file, of its first `limit` rows where one is given."""
-    text, lines, left_out = _bar_lines(path, form, limit)
+    text, lines, left_out, world = _bar_lines(path, form, limit)
     if not len(lines):
         raise DataError(f"{path} has no rows", "set data.path to a file with bars")
     header = not form.names
@@ -128,7 +131,7 @@ def read(path: Path, form: CsvFormat, limit: int | None = None) -> Cells:
             f"{path} has a header but no rows",
             "a file without a header needs data.format.names=[date,time,open,high,low,close]",
         )
-    return Cells(path, frame, lines, left_out)
+    return Cells(path, frame, lines, left_out, world)
 
 
 def encoding_of(path: Path, default: str) -> str:
@@ -165,19 +168,24 @@ def opened(path: Path, encoding: str) -> TextIO:
 
 def _bar_lines(
     path: Path, form: CsvFormat, limit: int | None
-) -> tuple[io.StringIO, Ints, dict[str, int]]:
-    """The lines that hold a header or a row, their numbers, and what was left out."""
+) -> tuple[io.StringIO, Ints, dict[str, int], dict[str, Any]]:
+    """The lines that hold a header or a row, their numbers, what was left out, and the world that a
+    comment marks. A line with that mark is a comment whatever the format says.
+    """
     begins = tuple(start for text in form.comments for start in (text, f'"{text}'))
     without = set(form.without)
     body, numbers, counts = io.StringIO(), [], {"comment_lines": 0, "excluded_by_line": 0}
+    world: dict[str, Any] = {}
     try:
         with opened(path, encoding_of(path, form.encoding)) as file:
             for number, line in enumerate(file, 1):
+                marked = line.startswith(_MARKED)
+                world = world or (file_mark.in_lines([line]) if marked else {})
                 if number <= form.skip_lines or not line.strip():
                     continue
                 if number in without:
                     counts["excluded_by_line"] += 1
-                elif begins and line.startswith(begins):
+                elif marked or (begins and line.startswith(begins)):
                     counts["comment_lines"] += 1
                 else:
                     body.write(line)
@@ -197,7 +205,8 @@ def _bar_lines(
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}", "set data.path") from error
     body.seek(0)
-    return body, np.array(numbers, np.int64), {k: n for k, n in counts.items() if n}
+    left_out = {k: n for k, n in counts.items() if n}
+    return body, np.array(numbers, np.int64), left_out, world
 
 
 def _split(path: Path, text: io.StringIO, form: CsvFormat, lines: Ints) -> pd.DataFrame:

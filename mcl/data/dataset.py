@@ -40,6 +40,7 @@ import pyarrow.parquet as pq
 from mcl.base import progress
 from mcl.base.errors import DataError, StoreError
 from mcl.base.files import sha256, write_whole
+from mcl.data import file_mark
 from mcl.data.bars import COLUMNS, SETTLED, Bars
 from mcl.data.continuous import fingerprint, roll_records, roll_table
 from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, TradedVolume, accepted, degraded
@@ -138,9 +139,17 @@ def _tables(part: Path, table: Table, written: _Written) -> list[str]:
         "sessions": pa.table(calendar),
         "statistics": statistics,
     }
+    marks = _marks(table)
     for name, frame in frames.items():
-        pq.write_table(frame, part / f"{name}.parquet", compression="zstd")
+        marked = frame.replace_schema_metadata((frame.schema.metadata or {}) | marks)
+        pq.write_table(marked, part / f"{name}.parquet", compression="zstd")
     return [f"{name}.parquet" for name in frames]
+
+
+def _marks(table: Table) -> dict[str, str]:
+    """The metadata of files of this table, which mark them where it was generated."""
+    world = file_mark.world_of_facts(table.facts) if table.synthetic else {}
+    return file_mark.schema_metadata(world)
 
 
 _COLUMNS = ("ts_event", "session", *PRICES, "volume")
@@ -193,6 +202,7 @@ class _Files:
         self.waiting: list[list[Rows]] = [[] for _ in self.paths]
         self.rows = [0] * len(self.paths)
         self.writers: dict[int, Any] = {}
+        self.layout = _LAYOUT.with_metadata(_marks(table))
 
     def add(self, contract: int, rows: Rows) -> None:
         self.waiting[contract].append(rows)
@@ -214,7 +224,7 @@ class _Files:
     def _flush(self, contract: int) -> None:
         if contract not in self.writers:
             self.writers[contract] = pq.ParquetWriter(
-                self.paths[contract], _LAYOUT, compression="zstd"
+                self.paths[contract], self.layout, compression="zstd"
             )
         if pieces := self.waiting[contract]:
             joined = {name: np.concatenate([getattr(p, name) for p in pieces]) for name in _COLUMNS}
@@ -222,7 +232,7 @@ class _Files:
             ts = pa.array(joined.pop("ts_event"), pa.timestamp("ns", "UTC"))
             columns = [ts, session, *(pa.array(joined[name]) for name in (*PRICES, "volume"))]
             self.writers[contract].write_table(
-                pa.table(columns, schema=_LAYOUT), row_group_size=_GROUP
+                pa.table(columns, schema=self.layout), row_group_size=_GROUP
             )
         self.waiting[contract], self.rows[contract] = [], 0
 
@@ -425,6 +435,8 @@ def save_bars(path: Path, bars: Bars) -> None:
         "fingerprint": fingerprint(bars),
         "told": json.dumps(metadata),
     }
+    world = file_mark.world_of_facts(bars.provenance.get("facts", {})) if bars.synthetic else {}
+    notes |= file_mark.schema_metadata(world)
     notes["sha256"] = _digest(notes, columns)
     table = pa.table(columns).combine_chunks().replace_schema_metadata(notes)
     part = path.with_name(f"{path.name}.part-{uuid.uuid4().hex[:8]}")

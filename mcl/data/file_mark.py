@@ -28,6 +28,11 @@ def world_of_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return dict(facts.get("world") or _UNKNOWN)
 
 
+def attributes(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a frame of pandas that was made from generated bars with these facts."""
+    return {KEY: world_of_facts(facts)}
+
+
 def schema_metadata(world: Mapping[str, Any]) -> dict[str, str]:
     """The metadata of an Arrow schema that mark a file; {} for the world of real data."""
     if not world:

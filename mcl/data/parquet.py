@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcl.base.errors import DataError, nearest
-from mcl.data import dbn
+from mcl.data import dbn, file_mark
 from mcl.data.conventions import zone_and_lead
 from mcl.data.record_files import PLAIN, WallClock
 from mcl.data.table import zone
@@ -74,6 +74,11 @@ def header(path: Path, on: WallClock = PLAIN) -> dbn.Header:
         meanings.append(_meanings(rows, ts))
     mappings = _mappings(pd.concat(meanings)) if meanings else ()
     return dbn.Header("", schema, "", (), 0 if not end else first, end, mappings)
+
+
+def mark(path: Path) -> dict[str, Any]:
+    """The world that the metadata of a file name; {} for a file without the mark."""
+    return file_mark.in_metadata(_file(path).schema_arrow.metadata)
 
 
 def stream(
@@ -249,8 +254,8 @@ def _nanoseconds(path: Path, column: pa.ChunkedArray, on: WallClock) -> Ints:
                 f"{path}: the times carry no time zone, and data.timezone is not said",
                 "use data=parquet data.timezone=UTC, or data.timezone=America/New_York",
             )
-        shown = column if kind.tz is None else pc.local_timestamp(column)
-        column = _on_clock(path, shown, on.timezone)
+        wall = column if kind.tz is None else pc.local_timestamp(column)
+        column = _on_clock(path, wall, on.timezone)
     values = column.cast(pa.timestamp("ns", "UTC")).cast(pa.int64())
     return np.asarray(values.fill_null(-1).to_numpy(), np.int64)
 

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import zstandard
 
@@ -89,6 +89,17 @@ def header(path: Path, on: WallClock = PLAIN) -> Header:
     from mcl.data import dbn
 
     return dbn.header(path)
+
+
+def mark(path: Path) -> dict[str, Any]:
+    """The world that the own metadata of a file name as what it was generated from; {} for none.
+    DBN has no room for it: there the ids of the contracts say it.
+    """
+    if path.suffix != PARQUET:
+        return {}
+    from mcl.data import parquet
+
+    return parquet.mark(path)
 
 
 def stream(path: Path, on: WallClock = PLAIN) -> tuple[Header, Iterator[Records]]:

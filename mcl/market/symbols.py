@@ -2,8 +2,9 @@
 
 The exchange writes MCLJ4. Others write MCLJ24, MCLJ2024, `MCL J24`, `MCL APR24`, `MCL 04-24`
 (NinjaTrader), `NYMEX:MCLJ2024` (TradingView), `/MCLJ24:XNYM` (thinkorswim), `MCLJ24.NYM` (Yahoo),
-`F.US.MCLJ24` (CQG) or `MCLJ24-NYM`. A spread names two months or more, or begins with `UD:`. A
-continuous series (`NYMEX:MCL1!`, `CL=F`, `@MCL`, `MCL.c.0`, `MCL ##-##`) names none.
+`F.US.MCLJ24` (CQG), `@MCLJ24` (TradeStation), `QMCLJ24` (IQFeed), `MCLJ24 Comdty` (Bloomberg) or
+`MCLJ24-NYM`. A spread names two months or more, or begins with `UD:`. A continuous series
+(`NYMEX:MCL1!`, `CL=F`, `@MCL`, `MCLY00`, `MCL*1`, `MCL.c.0`, `MCL ##-##`) names none.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ class Kind(Enum):
 
 
 _NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_VENUES = "NYMEX|COMEX|CBOT|CME|CME_MINI|COMEX_MINI|NYMEX_MINI|CBOT_MINI"
-_BEFORE = re.compile(rf"(?:(?:{_VENUES}):|F\.US\.|/)")
-_AFTER = re.compile(r"(?::X[A-Z]{3}|\.(?:NYM|CMX|CME|CBT)|[-.@](?:NYMEX|COMEX|CME|NYM|CMX|GLOBEX))")
+_VENUES = "(?:NYMEX|COMEX|CBOT|CME)(?:_MINI)?(?:_DL)?"
+_BEFORE = re.compile(rf"(?:{_VENUES}:|F\.US\.|/)")
+_AFTER = re.compile(
+    r"(?: COMDTY|:X[A-Z]{3}|:(?:NYMEX|COMEX|CME)|\.(?:NYM|CMX|CME|CBT)"
+    r"|[-.@](?:NYMEX|COMEX|CME|NYM|CMX|GLOBEX))"
+)
 _NUMBERED = re.compile(r"\d\d-\d|\d{6}$")  # as a date is written
 _MONTH = re.compile(rf"[{MONTH_CODES}]\d{{1,2}}(?:\d\d)?")
 
@@ -36,6 +40,8 @@ _MONTH = re.compile(rf"[{MONTH_CODES}]\d{{1,2}}(?:\d\d)?")
 def meaning(symbol: str, root: str, on: date) -> Contract | Kind:
     """The contract of `root` that a symbol means on a date, or the kind of thing that it names."""
     text = _core(symbol)
+    if re.match(rf"[@Q]{root}[ _-]?[{MONTH_CODES}]\d", text):
+        text = text[1:]
     if text == root or _is_continuous(text, root):
         return Kind.CONTINUOUS
     if text.startswith("UD:") or _is_spread(text, root):
@@ -75,7 +81,7 @@ def _core(symbol: str) -> str:
 
 
 def _is_continuous(text: str, root: str) -> bool:
-    tails = r"\d!|=F|##|#C|#|\.[CVN]\.\d| ##-##|\.FUT| ?CONT(?:INUOUS)?|\.F"
+    tails = r"\d!|=F|##|#C|#|\.[CVN]\.\d| ##-##|\.FUT|[ _]?CONT(?:INUOUS)?|\.F|Y00|\*\d|C\d|00"
     return re.fullmatch(rf"@{root}|{root}(?:{tails})", text) is not None
 
 
@@ -86,7 +92,7 @@ def _is_spread(text: str, root: str) -> bool:
     return ":" in body[:1] or len(_MONTH.findall(body)) > 1 or body.count(root) > 0
 
 
-_MONTH_CODE = re.compile(rf"(?P<code>[{MONTH_CODES}]) ?(?P<year>\d{{1,2}}|(?:19|20)\d\d)")
+_MONTH_CODE = re.compile(rf"[_-]?(?P<code>[{MONTH_CODES}]) ?(?P<year>\d{{1,2}}|(?:19|20)\d\d)")
 _MONTH_NAME = re.compile(rf"(?P<name>{'|'.join(_NAMES)})[ '-]?(?P<year>\d\d|(?:19|20)\d\d)")
 _NUMBER = re.compile(r"(?P<number>0[1-9]|1[0-2])-(?P<year>\d\d)")
 _YEAR_FIRST = re.compile(r"-?(?P<year>(?:19|20)\d\d)-?(?P<number>0[1-9]|1[0-2])")

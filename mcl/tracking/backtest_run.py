@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from mcl.base.errors import ConfigError, MclError, StoreError
 from mcl.base.files import write_whole
 from mcl.base.words import many
 from mcl.config import schema
+from mcl.data import file_mark
 from mcl.data.bars import Bars
 from mcl.data.loader import load
 from mcl.engine.backtest import backtest as simulate
@@ -312,6 +314,7 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
         }
     )
     changed = np.flatnonzero(np.diff(result.target, prepend=0) | (result.block != 0))
+    marked = partial(parquet, bars=bars)
     return {
         "config.yaml": yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).encode(),
         "config.json": json.dumps(raw, indent=1).encode(),
@@ -320,17 +323,17 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
         ),
         **provenance.inputs(run, bars),
         "trades.csv": result.trades_frame().to_csv(index=False, float_format="%.10g").encode(),
-        "data/fills.parquet": parquet(result.fills_frame()),
-        "data/trades.parquet": parquet(result.trades_frame()),
-        "data/equity.parquet": parquet(
+        "data/fills.parquet": marked(result.fills_frame()),
+        "data/trades.parquet": marked(result.trades_frame()),
+        "data/equity.parquet": marked(
             pd.DataFrame(
                 {"close_time": bars.times, "equity_usd": result.equity, "position": result.position}
             )
         ),
-        "data/sessions.parquet": parquet(result.sessions_frame()),
-        "data/decisions.parquet": parquet(decisions.iloc[changed]),
-        "data/why.parquet": parquet(why(result)),
-        "data/roll_table.parquet": parquet(bars.roll_table),
+        "data/sessions.parquet": marked(result.sessions_frame()),
+        "data/decisions.parquet": marked(decisions.iloc[changed]),
+        "data/why.parquet": marked(why(result)),
+        "data/roll_table.parquet": marked(bars.roll_table),
     }
 
 
@@ -400,8 +403,12 @@ def intervals(result: Result) -> dict[str, tuple[float, float]]:
     )
 
 
-def parquet(frame: pd.DataFrame) -> bytes:
+def parquet(frame: pd.DataFrame, bars: Bars | None = None) -> bytes:
+    """The frame as a Parquet file, with the mark of generated data where its bars are."""
     buffer = io.BytesIO()
+    if bars is not None and bars.synthetic:
+        frame = frame.copy(deep=False)
+        frame.attrs = file_mark.attributes(bars.provenance.get("facts", {}))
     frame.to_parquet(buffer, compression="zstd", index=False)
     return buffer.getvalue()
 

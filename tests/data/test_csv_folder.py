@@ -76,7 +76,7 @@ NAMES = {
     "MCLJ4.csv": str,
     "MCLJ2024.csv": lambda s: f"{s[:-1]}202{s[-1]}",
     "MCLJ24_1min.csv": lambda s: f"{long_name(s)}_1min",
-    "MCL_J24.csv": lambda s: f"MCL_{s[3]}24",
+    "MCL_J24.csv": lambda s: f"MCL_{s[3]}2{s[4]}",
     "MCLJ24-2024-03.csv": lambda s: f"{long_name(s)}-2024-03",
     "MCLJ24.NYM.csv": lambda s: f"{long_name(s)}.NYM",
 }

@@ -28,7 +28,7 @@ from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.config.base_model import Strict
-from mcl.data import csv_folder, csv_text
+from mcl.data import csv_folder, csv_text, file_mark
 from mcl.data.csv_text import Cells, Column, CsvFormat, FileInterval
 from mcl.data.source import Raw, Source, always, existing_path, plain_label
 from mcl.data.sources import expiry_ranks
@@ -184,7 +184,9 @@ def _by_rank(cells: Cells, data: CsvData) -> Table:
     }
     days = csv_text.days(cells, time_text(cells, data.columns), data.format)
     of = instrument(data.instrument)
-    return expiry_ranks.table(cells.path, of, data.columns.time, days, prices)
+    ranked = expiry_ranks.table(cells.path, of, data.columns.time, days, prices)
+    ranked.facts.update({"world": cells.world} if cells.world else {})
+    return replace(ranked, synthetic=bool(cells.world))
 
 
 # -------------------------------------------------------------------------------------- one per row
@@ -206,13 +208,13 @@ def _by_row(path: Path, read: list[Cells], data: CsvData) -> Table:
     days = data.file_interval == "session"
     bars = [_bars_only(cells, data) for cells in read]
     dated = _dated(bars, data) if path.is_dir() else [data]
-    kept = [(cells, own) for cells, own in zip(bars, dated, strict=True) if own is not None]
-    each = [_columns(cells, own) for cells, own in kept]
+    used = [(cells, own) for cells, own in zip(bars, dated, strict=True) if own is not None]
+    each = [_columns(cells, own) for cells, own in used]
     contracts, columns = _common(each)
     sessions = _calendar_of(columns, contracts, days, data.instrument)
     parts = [
         csv_folder.Part(cells.path, _rows(own, sessions, days), cells.lines, cells.left_out)
-        for (cells, _), own in zip(kept, columns, strict=True)
+        for (cells, _), own in zip(used, columns, strict=True)
     ]
     sort = data.format.sort
     if path.is_dir():
@@ -222,9 +224,9 @@ def _by_row(path: Path, read: list[Cells], data: CsvData) -> Table:
     chunk = _once(whole, data.format)
     if not days:
         _apart(chunk, data)
-    marks = (_world(cells, own) for (cells, _), own in zip(kept, columns, strict=True))
+    marks = (_world(cells, own) for (cells, _), own in zip(used, columns, strict=True))
     world = next(filter(None, marks), {})
-    left_out = {"files_left_out": len(bars) - len(kept)} if len(kept) < len(bars) else {}
+    left_out = {"files_left_out": len(bars) - len(used)} if len(used) < len(bars) else {}
     return Table(
         instrument=instrument(data.instrument),
         interval=data.file_interval,
@@ -316,7 +318,15 @@ def _common(each: list[_Columns]) -> tuple[tuple[Contract, ...], list[_Columns]]
 
 
 def _world(cells: Cells, columns: _Columns) -> dict[str, Any]:
-    """The facts of a generated world whose bars somebody wrote as CSV, by their instrument ids."""
+    """The facts of a generated world whose bars somebody wrote as CSV: by the mark in a comment or
+    a column, or by the instrument ids.
+    """
+    if cells.world:
+        return cells.world
+    if file_mark.COLUMN in cells.frame:
+        unique = cells.frame[file_mark.COLUMN].dropna().astype(str).unique()
+        if world := file_mark.in_column(unique.tolist()):
+            return world
     if "instrument_id" not in cells.frame:
         return {}
     ids = pd.to_numeric(cells.frame["instrument_id"], errors="coerce")

@@ -238,7 +238,8 @@ def table(source_files: RecordFiles, symbol: str) -> Table:
     vendor_conditions = _conditions(path, sessions, headers)
     stats, counts = _statistics(source_files.by_schema.get("statistics", []), master)
     published = bool((stats["kind"] == "cleared_volume").any())
-    world = world_of(path) or definitions.watermark
+    marks = (record_files.mark(file) for _, file in headers)
+    world = world_of(path) or definitions.watermark or next(filter(None, marks), {})
     facts: dict[str, Any] = {
         "dataset": next(iter(datasets), "not stated"),
         "schema": source_files.bars,

@@ -26,6 +26,7 @@ from mcl.base.errors import DataError
 from mcl.base.files import sha256, write_whole
 from mcl.base.words import many
 from mcl.config import schema
+from mcl.data import file_mark
 from mcl.data.source import Raw, Source, always
 from mcl.data.sources import expiry_ranks
 from mcl.data.table import Table, accepted, instrument
@@ -112,8 +113,11 @@ def table(path: Path) -> Table:
     days = frame[TIME].to_numpy().astype("datetime64[D]").astype(np.int64)
     ranked = expiry_ranks.table(path, instrument(INSTRUMENT), TIME, days, prices)
     ranked.facts.update({"format": "EIA settlements", "limits": LIMITS, "table": provenance(path)})
+    world = file_mark.in_metadata(_metadata(path))
+    ranked.facts.update({"world": world} if world else {})
     incomplete = frame[TIME][np.isnan(prices[RANKS[1]])]
-    return replace(ranked, conditions={str(day.date()): "degraded" for day in incomplete})
+    conditions = {str(day.date()): "degraded" for day in incomplete}
+    return replace(ranked, conditions=conditions, synthetic=bool(world))
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -134,9 +138,12 @@ def write(path: Path, frame: pd.DataFrame, origin: dict[str, Any]) -> None:
 
 def provenance(path: Path) -> dict[str, Any]:
     """The notes of `write` in a table: publisher, terms and origin; {} for another file."""
-    metadata = pq.read_schema(path).metadata or {} if path.suffix == ".parquet" else {}
-    notes: dict[str, Any] = json.loads(metadata.get(_KEY, b"{}"))
+    notes: dict[str, Any] = json.loads(_metadata(path).get(_KEY, b"{}"))
     return notes
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    return (pq.read_schema(path).metadata or {}) if path.suffix == ".parquet" else {}
 
 
 def extended(root: Path) -> Path:
@@ -178,7 +185,10 @@ def _judge(path: Path, frame: pd.DataFrame) -> None:
     """Refuse what no dataset is built from: days out of order, prices off the tick."""
     if not len(frame):
         raise DataError(f"{path} has a header but no rows")
-    for _ in accepted(table(path), Counter()):
+    longer = table(path)
+    if longer.synthetic:
+        raise DataError(f"{path} holds generated prices, and the table real ones")
+    for _ in accepted(longer, Counter()):
         pass
 
 
