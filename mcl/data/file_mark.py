@@ -37,7 +37,7 @@ def schema_metadata(world: Mapping[str, Any]) -> dict[str, str]:
     """The metadata of an Arrow schema that mark a file; {} for the world of real data."""
     if not world:
         return {}
-    frame = {"index_columns": [], "column_indexes": [], "columns": []}
+    frame: dict[str, Any] = {"index_columns": [], "column_indexes": [], "columns": []}
     pandas = frame | {"attributes": {KEY: dict(world)}}
     return {KEY: json.dumps(world, default=str), "pandas": json.dumps(pandas, default=str)}
 

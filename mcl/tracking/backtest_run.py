@@ -408,7 +408,7 @@ def parquet(frame: pd.DataFrame, bars: Bars | None = None) -> bytes:
     buffer = io.BytesIO()
     if bars is not None and bars.synthetic:
         frame = frame.copy(deep=False)
-        frame.attrs = file_mark.attributes(bars.provenance.get("facts", {}))
+        frame.attrs |= file_mark.attributes(bars.provenance.get("facts", {}))
     frame.to_parquet(buffer, compression="zstd", index=False)
     return buffer.getvalue()
 
