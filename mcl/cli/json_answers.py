@@ -57,6 +57,7 @@ DATA = {
     "stored_interval": "text · of the bars that were read",
     "intervals_beside": "list · of other bars in the same place: data.stored_interval",
     "sessions_without_bars": "list · sessions in which the active contract has no bar",
+    "assumed_hours": "list · short sessions whose hours the exchange has not published yet",
     "contracts": "list · their symbols",
     "rolls": "list · one object per roll",
     "fingerprint": "text · sha256 of all that a backtest can see",

@@ -30,6 +30,7 @@ from mcl.composition.run_config import Verb as Verb
 from mcl.composition.run_config import digest as digest
 from mcl.composition.run_config import fingerprint as fingerprint
 from mcl.composition.run_config import run_config as run_config
+from mcl.composition.run_config import trial_fingerprint as trial_fingerprint
 from mcl.composition.validation import validate as validate
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -62,6 +63,14 @@ def fingerprint(config: schema.Config) -> str:
     broker, the study or the notes.
     """
     return digest(config.model_dump(mode="json", include=set(DECIDES)))
+
+
+def trial_fingerprint(decides: Mapping[str, Any], bars: str) -> str:
+    """sha256 over what is tried: the parts of a configuration that decide a result, with the
+    fingerprint of its bars in place of the keys by which these were read. Without one the
+    configuration alone.
+    """
+    return digest(dict(decides) | ({"data": {"bars": bars}} if bars else {}))
 
 
 def digest(value: Any) -> str:

@@ -132,7 +132,8 @@ class _Measure:
         rows = chunk.rows
         if len(rows):
             step = STEPS_SEC[self.table.interval] * NS
-            self.times.append(_distinct(rows.ts_event if step else rows.session, step))
+            times = _distinct(rows.ts_event if step else rows.session, step)
+            self.times.append(_ends_of_minutes(times) if 0 < step < MINUTE_NS else times)
         if not self.spikes:
             self.spikes = _spikes(chunk, self.table, self.closes)
 
@@ -179,6 +180,13 @@ def _distinct(times: Ints, step: int = 0) -> Ints:
     present[place] = True
     distinct: Ints = np.flatnonzero(present) * step + first
     return distinct
+
+
+def _ends_of_minutes(times: Ints) -> Ints:
+    """Of times of seconds the first and last of each minute, which show all that is measured."""
+    minute = times // MINUTE_NS
+    changes = minute[1:] != minute[:-1]
+    return times[np.append(True, changes) | np.append(changes, True)]
 
 
 _MOST_PLACES = 20  # per row: more are sorted

@@ -146,3 +146,21 @@ def _refuse_difference(chunk: Chunk, row: int, name: str) -> None:
         f" {first}, in {second}",
         "keep one of them, or choose files with data.files='NAME*.csv'",
     )
+
+
+def once(chunk: Chunk) -> Chunk:
+    """Without the rows that repeat the one before them in every value."""
+    if len(chunk.rows) < 2:
+        return chunk
+    rows = chunk.rows
+    again = np.logical_and.reduce(
+        [
+            getattr(rows, name)[1:] == getattr(rows, name)[:-1]
+            for name in ("contract", "ts_event", *PRICES, "volume")
+        ]
+    )
+    keep = np.append(True, ~again)
+    counts = chunk.left_out | {"excluded_identical": int(again.sum())}
+    file = None if chunk.file is None else chunk.file[keep]
+    lines = np.asarray(chunk.lines)[keep]
+    return chunk._replace(rows=rows.take(keep), lines=lines, left_out=counts, file=file)

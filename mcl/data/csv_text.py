@@ -253,6 +253,22 @@ def numbers(cells: Cells, name: str, form: CsvFormat) -> Floats:
     return values.to_numpy(np.float64, na_value=np.nan)
 
 
+def volume_limits(name: str | None, volumes: Sequence[Ints]) -> dict[str, str]:
+    """The fact about a column of volumes that is no count of contracts; {} for one that may be."""
+    if name is None:
+        return {}
+    if not any(volume.any() for volume in volumes):
+        words = f"{name} is 0 in every row: choose another one with data.columns.volume"
+        return {"limits": f"NO VOLUME — {words}"}
+    if "tick" not in name.lower():
+        return {}
+    words = (
+        f"{name} is no number of contracts; <VOL> has them where the broker does:"
+        ' data.columns.volume="<VOL>"'
+    )
+    return {"limits": f"VOLUME IS A COUNT OF PRICE CHANGES — {words}"}
+
+
 def _number_cure(value: str, form: CsvFormat, line: int) -> str:
     if re.fullmatch(r"-?\d+,\d+", value) and form.decimal == "point":
         return "set data.format.decimal=comma, or data.format.thousands=comma"

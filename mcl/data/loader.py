@@ -26,6 +26,7 @@ from mcl.data import continuous, dataset, sources
 from mcl.data.bars import Bars
 from mcl.data.source import Raw
 from mcl.data.table import STEPS_SEC
+from mcl.market import calendar
 from mcl.market.calendar import from_day, to_day
 
 _MANIFEST_KEYS = ("synthetic", "request", "counts", "conditions", "facts")
@@ -216,6 +217,7 @@ def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
         "bars": len(series),
         "sessions": len(set(series.session.tolist())),
         "sessions_without_bars": _absent_sessions(stored, data, series, data.end),
+        "assumed_hours": _assumed_hours(stored),
         "first_close": str(series.times[0]),
         "last_close": str(series.times[-1]),
         "contracts": [series.contracts[i].symbol for i in dict.fromkeys(series.contract.tolist())],
@@ -224,6 +226,16 @@ def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
         "inputs": len(stored.manifest["inputs"]),
         **manifest,
     }
+
+
+def _assumed_hours(stored: dataset.Dataset) -> list[str]:
+    """The short sessions of the data, up to the last trade of their contracts, whose hours the
+    exchange has not published yet.
+    """
+    ends = [c.last_trade_date for c in stored.contracts if c.last_trade_date < date.max]
+    first, last = from_day(int(stored.sessions[0])), from_day(int(stored.sessions[-1]))
+    days = calendar.assumed_hours(first, max([last, *ends]), stored.instrument.symbol)
+    return [str(day) for day in days]
 
 
 def raw_input(data: schema.Data, root: Path) -> Raw:

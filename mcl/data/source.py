@@ -58,8 +58,8 @@ class Source(Generic[Model]):
 
     model      its keys below `data.` in a config; the literal of `source` is its name
     raw        the raw input of a config of this model, relative to a project folder
-    identity   the keys that tell one market from another in the trial ledger, from the values of
-               all keys: a trial on another window of the same prices is a trial on the same market
+    identity   of generated prices the keys that tell one world from another in the trial ledger,
+               from the values of all keys. Of market data the instrument alone is the market.
     needs      the keys that only the user knows
     books      the folder or file in which the order books of a config lie; None for a source that
                has none. Those of a generated world are made when they are wanted.
@@ -67,18 +67,15 @@ class Source(Generic[Model]):
     extend     continues its table with a newer file for one project folder, and says what was added
     correction the cure where its bars contradict the conventions of the project and none of its
                keys can change how they are read
-    market     the source under whose name the ledger counts its trials: its own, or another one
-               that reads the same vendor's records in another format
     """
 
     model: type[Model]
     raw: Callable[[Model, Path], Raw]
-    identity: Callable[[Mapping[str, Any]], Keys]
+    identity: Callable[[Mapping[str, Any]], Keys] = lambda _: ()
     needs: Keys = ()
     books: Callable[[Model, Path], Path] | None = None
     generated: bool = False
     extend: Callable[[Path, Path], dict[str, Any]] | None = None
-    market: str = ""
     correction: str = "correct the files or their reader: a bar has the UTC time of its open"
 
     @property
@@ -159,11 +156,6 @@ def bar_table(
         sums_volume=True,
         facts=facts,
     )
-
-
-def always(*keys: str) -> Callable[[Mapping[str, Any]], Keys]:
-    """The `identity` of a source whose markets differ by these keys, whatever their values."""
-    return lambda _: keys
 
 
 def plain_label(text: str) -> str:

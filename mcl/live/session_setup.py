@@ -4,6 +4,7 @@ indicators warm up on.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mcl.base.errors import LiveError
+from mcl.base.errors import DataError, LiveError
 from mcl.base.instants import NS
 from mcl.broker.protocol import Bar
 from mcl.config import schema
@@ -32,7 +33,9 @@ from mcl.strategy import Strategy
 
 # more than a long weekend between the last known session and today's: the roll rule may have missed
 # a roll
+log = logging.getLogger(__name__)
 STALE_DAYS = 5
+LOOK_AHEAD_DAYS = 400  # a session of the contract further away is nobody's concern today
 
 
 class SessionNotStored(LiveError):
@@ -63,6 +66,12 @@ class Stage:
     @property
     def date(self) -> date:
         return calendar.from_day(self.day)
+
+    @property
+    def assumed_hours(self) -> list[str]:
+        """The short sessions up to the last trade of the contract whose hours are not published."""
+        last = min(self.contract.last_trade_date, self.date + timedelta(days=LOOK_AHEAD_DAYS))
+        return [str(day) for day in calendar.assumed_hours(self.date, last, self.contract.root)]
 
     @property
     def unpriced(self) -> bool:
@@ -142,7 +151,7 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
     room = int((session.close_ns[0] - session.open_ns[0]) // NS) // BAR_SEC[bars.interval] + 1
     before = _warmup_start(bars, len(bars), config, strategy)
     warmup = _labelled(bars, before, len(bars))
-    return Stage(
+    stage = Stage(
         warmup,
         day,
         contract,
@@ -152,11 +161,19 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
         roll=roll,
         roll_adjust=config.data.roll.adjust,
     )
+    if stage.assumed_hours:
+        days = ", ".join(stage.assumed_hours)
+        log.warning("the exchange has not published the short hours of %s: assumed", days)
+    return stage
 
 
 def _refuse_late(contract: Contract, day: int) -> None:
     """LiveError on the last day of a contract, and on the last one before delivery notices."""
     session = calendar.from_day(day)
+    try:
+        calendar.refuse_unknown_delivery(contract.root)
+    except DataError as error:
+        raise LiveError(f"{contract.symbol}: {error.message}", error.hint) from error
     safe_until = calendar.last_day_held(contract.root, contract.year, contract.month)
     if contract.last_trade_date <= session:
         raise LiveError(

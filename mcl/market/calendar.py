@@ -22,7 +22,14 @@ from dateutil.easter import easter
 
 from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
-from mcl.market.instruments import DELIVERED_BY_NOTICE, INSTRUMENTS, MONTH_CODES, Contract
+from mcl.market.instruments import (
+    DELIVERED_AFTER_LAST_TRADE,
+    DELIVERED_BY_NOTICE,
+    INSTRUMENTS,
+    MONTH_CODES,
+    SETTLED_IN_CASH,
+    Contract,
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -58,14 +65,20 @@ _ENERGY_CLOSES = {
     "2024-12-24": "13:45",
     "2025-12-24": "13:45",  # Christmas Eve
     "2025-07-04": "13:00",
-    "2027-06-18": "13:00",  # published
-    # not published yet: as in the three years before
+    # not published yet: as in the years before
+    "2027-06-18": "13:00",
     "2027-09-06": "14:30",
     "2027-11-26": "14:45",
 }
+# The exchange publishes the hours of a year's holidays late in the year before. Nothing of 2027 was
+# public when this was written but dates (github.com/QuantConnect/Lean/pull/9572 for Juneteenth);
+# those of 2026 agree with github.com/rsheftel/pandas_market_calendars/issues/464, which cites the
+# exchange. Later short sessions have the hours of the years before.
+PUBLISHED_UNTIL = date(2026, 12, 31)
 # National days of mourning: equity index futures traded overnight alone. CME Group press releases
 # of 2018-12-02 and 2024-12-30; energy and metals kept their hours.
 _MOURNING = {"2018-12-05": "09:30", "2025-01-09": "09:30"}
+WHOLE = 1380  # minutes of a session that is not short
 _EVE_CLOSE = (13, 15)  # of equity index futures on a business day next to a holiday
 
 # Share of the minutes of each hour of a session, from 18:00 New York on, in which the front
@@ -196,6 +209,20 @@ def sessions(start: date, end: date, root: str = "MCL") -> Sessions:
     return Sessions(days, opens, _with_closes(days, closes, _ENERGY_CLOSES))
 
 
+def assumed_hours(first: date, last: date, root: str = "MCL") -> list[date]:
+    """The short sessions from `first` to `last` whose hours the exchange has not published yet:
+    they are assumed to be those of the years before.
+    """
+    first = max(first, PUBLISHED_UNTIL + timedelta(days=1))
+    if first > last:
+        return []
+    try:
+        table = sessions(first, last + timedelta(days=1), root)
+    except DataError:
+        return []
+    return [day for day, minutes in zip(table.dates, table.minutes, strict=True) if minutes < WHOLE]
+
+
 def _with_closes(days: Ints, closes: Ints, official: dict[str, str]) -> Ints:
     fixed = closes.copy()
     for text, clock in official.items():
@@ -315,6 +342,15 @@ def last_day_held(root: str, year: int, month: int) -> date:
         return last_trade_date(root, year, month)
     first = date(year, month, 1) - timedelta(days=1)
     return business_days_before(business_days_before(first, 0) - timedelta(days=1), 0)
+
+
+def refuse_unknown_delivery(root: str) -> None:
+    """DataError for a product of which it is not known when its holders can get a delivery."""
+    if root not in DELIVERED_BY_NOTICE | DELIVERED_AFTER_LAST_TRADE | SETTLED_IN_CASH:
+        raise DataError(
+            f"it is not known when a position in {root} can be delivered to its holder",
+            "state it in mcl.market.instruments: settled in cash, or the rule of its first notices",
+        )
 
 
 def contract(root: str, year: int, month: int) -> Contract:

@@ -66,6 +66,8 @@ MGC = Instrument("MGC", "Micro Gold", "COMEX", 10.0, 0.10)
 ES = Instrument("ES", "E-mini S&P 500", "CME", 50.0, 0.25)
 MES = Instrument("MES", "Micro E-mini S&P 500", "CME", 5.0, 0.25)
 INSTRUMENTS = {i.symbol: i for i in (MCL, CL, GC, MGC, ES, MES)}
+SETTLED_IN_CASH = frozenset(["MCL", "ES", "MES"])
+DELIVERED_AFTER_LAST_TRADE = frozenset(["CL"])  # no notice comes before
 # products whose holders may get a delivery notice while the contract still trades
 DELIVERED_BY_NOTICE = frozenset(["GC", "MGC"])
 # the months that are traded actively; a roll passes over the others. Others have no quiet months.

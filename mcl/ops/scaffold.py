@@ -116,7 +116,7 @@ from typing import Literal
 import numpy as np
 
 from mcl.config import schema
-from mcl.data.source import Raw, Source, always, bar_table, existing_path, plain_label
+from mcl.data.source import Raw, Source, bar_table, existing_path, plain_label
 from mcl.data.table import PRICES, Table, instrument
 from mcl.market.calendar import DAY_NS, from_day, parse_symbol
 
@@ -152,7 +152,7 @@ def _raw(data: {title}Data, root: Path) -> Raw:
     return Raw(plain_label(path.stem), path.parent, [path], request, partial(table, path, data))
 
 
-SOURCE = Source({title}Data, _raw, always("path"), needs=("path",))
+SOURCE = Source({title}Data, _raw, needs=("path",))
 '''
 
 SOURCE_TEST = '''"""Files of the source {name} give the bars that were written to them."""

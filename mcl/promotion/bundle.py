@@ -165,7 +165,9 @@ def _report(stored: StoredRun, repeated: backtest_run.Replayed) -> bytes:
     page = stored.artifacts / "report.html"
     if page.is_file():
         return page.read_bytes()
-    luck = backtest_run.counted(repeated.config, repeated.metrics, composition.root())
+    luck = backtest_run.counted(
+        repeated.config, repeated.bars, repeated.metrics, composition.root()
+    )
     return backtest_run.page(
         repeated.config, repeated.result, repeated.metrics, stored.tags, [], stored.run_id, luck
     )

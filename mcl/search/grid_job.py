@@ -47,6 +47,7 @@ def run_job(job: Job, store: Store, grid_id: str, data_cache: DataCache) -> tupl
         value=done.metrics[METRIC],
         metrics=done.metrics,
         config=job.run.model_dump(mode="json"),
+        data_fingerprint=done.bars.fingerprint,
         sessions=session_days(done.result),
         returns=done.result.session_returns.to_numpy(),
         seconds=time.perf_counter() - started,

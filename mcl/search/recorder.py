@@ -295,8 +295,9 @@ class TrialRecorder:
             group=self._parent,
             reason=outcome.reason,
             config_sha256=self._fingerprint(outcome),
+            trial_sha256=self._identity(outcome),
             code_sha256=self._code(outcome),
-            data_fingerprint=self._tags.get("data_fingerprint", ""),
+            data_fingerprint=outcome.data_fingerprint or self._tags.get("data_fingerprint", ""),
             params=outcome.params,
             sessions=outcome.sessions,
             returns=outcome.returns,
@@ -348,8 +349,11 @@ class TrialRecorder:
 
     def _identity(self, outcome: Outcome) -> str:
         """The same as `provenance.trial_sha256`; empty when the configuration is not valid."""
-        fingerprint = self._fingerprint(outcome)
-        return fingerprint and trial_ledger.identity(fingerprint, self._code(outcome))
+        if not outcome.config:
+            return ""
+        decides = {key: outcome.config[key] for key in composition.DECIDES}
+        tried = composition.trial_fingerprint(decides, outcome.data_fingerprint)
+        return trial_ledger.identity(tried, self._code(outcome))
 
     def _code(self, outcome: Outcome) -> str:
         """Digest of the code that decides. It is read once: a search runs the code that it has

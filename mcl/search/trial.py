@@ -62,6 +62,7 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     # the whole validated configuration; empty when it is not valid
     config: dict[str, Any] = field(default_factory=dict)
+    data_fingerprint: str = ""  # of the bars; empty where it did not come to any
     sessions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     returns: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     seconds: float = 0.0
@@ -194,7 +195,8 @@ class Objective:
         bars = self.data_cache.bars(run.data)
         intent = engine.plan(bars, build(run.strategy), run.risk, run.capital_usd)
         if behind := self._behind(number, run, intent, judge):
-            return Outcome(number, params, "PRUNED", *behind, config=run.model_dump(mode="json"))
+            same = {"config": run.model_dump(mode="json"), "data_fingerprint": bars.fingerprint}
+            return Outcome(number, params, "PRUNED", *behind, **same)
         result = _simulated(bars, intent, run)
         measured = metrics.summary(result)
         state, reason, detail = self._verdict(measured, keys)
@@ -209,6 +211,7 @@ class Objective:
             excess=[rule.excess(keys | measured) for rule in self.soft],
             metrics=measured,
             config=run.model_dump(mode="json"),
+            data_fingerprint=bars.fingerprint,
             sessions=session_days(result),
             returns=result.session_returns.to_numpy(),
         )

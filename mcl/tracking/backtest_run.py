@@ -91,7 +91,7 @@ def backtest(
     progress.begin("measuring")
     measured = metrics.summary(result)
     tags = provenance.tags(run, bars) | access_recorder.tags(reads) | (extra_tags or {})
-    luck = counted(run, measured, project.root)
+    luck = counted(run, bars, measured, project.root)
     described = {
         "mcl.verdict": verdict(measured | luck.metrics).word,
         NOTE: provenance.note(measured, luck, tags, run, overrides, parent),
@@ -122,13 +122,13 @@ def backtest(
     return Done(run_id, run, bars, result, measured, tags, where, luck)
 
 
-def counted(run: schema.Config, measured: Mapping[str, float], root: Path) -> Luck:
+def counted(run: schema.Config, bars: Bars, measured: Mapping[str, float], root: Path) -> Luck:
     """Return how much of the Sharpe ratio is luck, given all trials of this strategy on this
     market, this run included.
     """
-    return trial_ledger.tally(
-        root, trial_pool(run), {provenance.trial_sha256(run): perf.per_session(measured["sharpe"])}
-    ).luck(measured)
+    identity = provenance.trial_sha256(run, bars.fingerprint)
+    own_row = {identity: perf.per_session(measured["sharpe"])}
+    return trial_ledger.tally(root, trial_pool(run), own_row).luck(measured)
 
 
 def luck_of(stored: StoredRun, root: Path) -> Luck | None:
@@ -218,6 +218,7 @@ def trial_row(
         state="COMPLETE",
         group=group,
         config_sha256=tags["config_sha256"],
+        trial_sha256=tags["trial_sha256"],
         code_sha256=provenance.decision_sha256(user_strategies.names_in(run.strategy)),
         data_fingerprint=tags["data_fingerprint"],
         params=composition.flatten(run.strategy, "strategy"),

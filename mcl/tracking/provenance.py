@@ -77,7 +77,7 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
         "config_sha256": composition.fingerprint(run),
         "data_fingerprint": bars.fingerprint,
         "code_sha256": code_sha256(run.strategy),
-        "trial_sha256": trial_sha256(run),
+        "trial_sha256": trial_sha256(run, bars.fingerprint),
         "seed": str(run.seed),
         "synthetic": str(bars.synthetic).lower(),
         "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}",
@@ -210,10 +210,14 @@ def code_sha256(strategy: Mapping[str, Any] | None = None) -> str:
     return composition.digest(code_digests(strategy))
 
 
-def trial_sha256(run: schema.Config) -> str:
-    """Identity of a run as a trial: its configuration, and the code that decides."""
+def trial_sha256(run: schema.Config, data_fingerprint: str) -> str:
+    """Identity of a run as a trial: its configuration, the bars whatever door they came by, and the
+    code that decides.
+    """
+    decides = run.model_dump(mode="json", include=set(composition.DECIDES))
     return trial_ledger.identity(
-        composition.fingerprint(run), decision_sha256(user_strategies.names_in(run.strategy))
+        composition.trial_fingerprint(decides, data_fingerprint),
+        decision_sha256(user_strategies.names_in(run.strategy)),
     )
 
 

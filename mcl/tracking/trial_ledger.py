@@ -9,12 +9,15 @@ that dies leaves nothing half written, and writers never wait for each other. Ma
 merged now and then; a row that a dying merger leaves twice is known by its id.
 
 Family is the strategy's name. Market is what the prices are of, whatever the window, bar interval
-or roll rule: choosing among windows is trying, too. `Place.everywhere` is the market with all
-families.
+or roll rule: choosing among windows is trying, too. It is the instrument, by whatever door its bars
+came: a copy of a file under another name, another format or another vendor is the same market. Each
+generated world is a market of its own. Trials on the very bars of a pool, by their fingerprint,
+belong to it wherever they were written. `TrialPool.everywhere` is the market with all families.
 """
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import math
@@ -36,7 +39,6 @@ from mcl import composition
 from mcl.base.errors import StoreError
 from mcl.base.files import LockHeld, below, locked, write_whole
 from mcl.data import sources
-from mcl.data.source import always
 from mcl.metrics import overfit
 from mcl.metrics.overfit import Luck
 from mcl.metrics.performance import Floats, moments
@@ -50,7 +52,7 @@ SMALL_ROWS = 1000
 # without returns: the same point again, and one that a rule kept from being simulated
 NEVER_A_TRIAL = ("duplicate", "constraint")
 EVERY = "*"  # all families of a market
-UNKNOWN_SOURCE = always("path", "symbol")
+ANY = "*"  # all markets of a family
 Days = npt.NDArray[np.int64]
 
 
@@ -83,6 +85,7 @@ class Trial:
     group: str = ""  # the sweep or grid
     reason: str = ""
     config_sha256: str = ""
+    trial_sha256: str = ""  # `provenance.trial_sha256`; empty where the bars are not known
     code_sha256: str = ""  # of the code that decides; empty in rows of version 0.1
     data_fingerprint: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -91,7 +94,9 @@ class Trial:
 
     @property
     def identity(self) -> str:
-        """Equal for the same configuration run twice by the same code."""
+        """Equal for the same configuration run twice on the same bars by the same code."""
+        if self.trial_sha256:
+            return self.trial_sha256
         config_digest = self.config_sha256 or composition.digest(
             [*self.pool, {k: str(v) for k, v in self.params.items()}]
         )
@@ -157,30 +162,28 @@ def trial_pool(flat: Mapping[str, Any]) -> TrialPool | None:
     """Return the pool of a run from its flat parameters (`strategy.name`, `data.source` …); None
     where they do not say it.
     """
-    source = flat.get("data.source")
-    if source is None or flat.get("strategy.name") is None:
+    source, family = flat.get("data.source"), flat.get("strategy.name")
+    if source is None or family is None:
         return None
-    values = {
-        key.removeprefix("data."): value for key, value in flat.items() if key.startswith("data.")
-    }
-    # a run of a source that this version does not have
-    keys = sources.BY_NAME[source].identity if source in sources.BY_NAME else UNKNOWN_SOURCE
-    facts = {key: values.get(key) for key in keys(values)}
-    vendor = sources.BY_NAME[source].market or source if source in sources.BY_NAME else source
-    words = (
-        (
-            Path(str(value)).name
-            if key == "path"
-            else f"{value:g}"
-            if isinstance(value, float)
-            else str(value)
-        )
-        for key, value in facts.items()
-    )
-    return TrialPool(
-        str(flat["strategy.name"]),
-        " ".join([str(flat.get("data.instrument")), str(vendor), *words]),
-    )
+    instrument = str(flat.get("data.instrument"))
+    if not _is_generated(str(source)):
+        return TrialPool(str(family), instrument)
+    values = {k.removeprefix("data."): v for k, v in flat.items() if k.startswith("data.")}
+    facts = [values.get(key) for key in sources.BY_NAME[source].identity(values)]
+    words = (f"{fact:g}" if isinstance(fact, float) else str(fact) for fact in facts)
+    return TrialPool(str(family), " ".join([instrument, str(source), *words]))
+
+
+def market_of(name: str) -> str:
+    """The market that rows of any version name: older ones told the doors of a market apart, as in
+    `MCL databento MCL.FUT` and `MCL csv bars.csv`.
+    """
+    instrument, _, door = name.partition(" ")
+    return name if _is_generated(door.partition(" ")[0]) else instrument
+
+
+def _is_generated(source: str) -> bool:
+    return source in sources.BY_NAME and sources.BY_NAME[source].generated
 
 
 def append(root: Path, trials: Sequence[Trial]) -> None:
@@ -200,13 +203,21 @@ def tally(root: Path, where: TrialPool, including: Mapping[str, float] | None = 
 
     Of a trial that was repeated the newest ratio counts: its data may have grown.
     """
+    own = _folders(root, where)
+    parts = [part for folder in own for part in _refreshed(folder).values()]
+    bars = {score.bars for part in parts for score in part.values()} - {""}
+    for folder in _folders_beside(root, where, own):
+        parts += [_on_bars(part, bars) for part in _refreshed(folder).values()]
     newest: dict[str, Score] = {}
-    for folder in _folders(root, where):
-        for part in _refreshed(folder).values():
-            for key, score in part.items():
-                if key not in newest or score > newest[key]:
-                    newest[key] = score
+    for part in parts:
+        for key, score in part.items():
+            if key not in newest or score > newest[key]:
+                newest[key] = score
     return Tally(where, {key: score.ratio for key, score in newest.items()} | dict(including or {}))
+
+
+def _on_bars(part: Mapping[str, Score], bars: set[str]) -> dict[str, Score]:
+    return {key: score for key, score in part.items() if score.bars in bars}
 
 
 def rows(root: Path, where: TrialPool | None = None, *, returns: bool = False) -> pd.DataFrame:
@@ -220,16 +231,17 @@ def rows(root: Path, where: TrialPool | None = None, *, returns: bool = False) -
     columns = None if returns else [n for n in _names() if n not in heavy]
     try:
         frames = [_read(p, columns) for folder in folders for p in _parts(folder)]
+        beside = _folders_beside(root, where, folders)
+        others = [_read(p, columns) for folder in beside for p in _parts(folder)]
     except FileNotFoundError:  # merged meanwhile: the rows are in a newer part
         return rows(root, where, returns=returns)
     if not frames:
         return pd.DataFrame(columns=[n for n in _names() if returns or n not in heavy])
-    return (
-        pd.concat(frames)
-        .drop_duplicates("row_id")
-        .sort_values(["at", "row_id"], kind="stable")
-        .reset_index(drop=True)
-    )
+    bars = {name for frame in frames for name in frame["data_fingerprint"].unique()} - {""}
+    frames += [frame[frame["data_fingerprint"].isin(bars)] for frame in others]
+    whole = pd.concat(frames).drop_duplicates("row_id")
+    whole["market"] = whole["market"].map(market_of)
+    return whole.sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
 
 
 def distinct(frame: pd.DataFrame) -> pd.DataFrame:
@@ -281,6 +293,7 @@ class Score(NamedTuple):
     has_ratio: bool
     at: int
     ratio: float
+    bars: str  # their fingerprint
 
 
 # folder -> part -> identity -> score: a part never changes
@@ -301,13 +314,33 @@ def _market_folder(market: str) -> str:
 
 
 def _folders(root: Path, where: TrialPool | None) -> list[Path]:
-    """Return the folders of a pool; of a whole market one per family, and without a pool all
-    that there are.
+    """Return the folders of a pool, those of older versions among them; of a whole market those of
+    every family, and without a pool all that there are.
     """
-    if where is not None and where.family != EVERY:
-        return [_folder(root, where)]
-    market = "*" if where is None else _market_folder(where.market)
-    return sorted(folder for folder in _home(root).glob(f"*/{market}") if folder.is_dir())
+    family = "*" if where is None or where.family == EVERY else glob.escape(where.family)
+    folders = sorted(folder for folder in _home(root).glob(f"{family}/*") if folder.is_dir())
+    if where is None:
+        return folders
+    return [folder for folder in folders if _is_of(folder.name, where.market)]
+
+
+def _folders_beside(root: Path, where: TrialPool | None, own: Sequence[Path]) -> list[Path]:
+    """The folders of other markets in which trials on the same bars may stand."""
+    if where is None:
+        return []
+    return [f for f in _folders(root, TrialPool(where.family, ANY)) if f not in own]
+
+
+def _is_of(folder: str, market: str) -> bool:
+    if market == ANY or folder == _market_folder(market):
+        return True
+    # of an older version, which had a folder for each door
+    instrument, _, door = folder.rpartition("-")[0].partition("_")
+    return instrument == market and not any(
+        door == name or door.startswith(f"{name}_")
+        for name, source in sources.BY_NAME.items()
+        if source.generated
+    )
 
 
 def _part_name() -> str:
@@ -326,20 +359,27 @@ def _refreshed(folder: Path) -> dict[str, dict[str, Score]]:
         del cached[name]
     for name in present.keys() - cached.keys():
         try:
-            part = distinct(
-                _read(
-                    present[name], ["row_id", "at", "identity", "sharpe", "observations", "reason"]
-                )
-            )
+            part = distinct(_read(present[name], _SCORED))
         except FileNotFoundError:  # merged meanwhile: its rows are in a newer part
             return _refreshed(folder)
         scores = zip(
-            part["identity"], part["at"].astype("int64"), part["sharpe"].astype(float), strict=True
+            part["identity"],
+            part["at"].astype("int64"),
+            part["sharpe"].astype(float),
+            part["data_fingerprint"],
+            strict=True,
         )
         cached[name] = {
-            key: Score(not math.isnan(ratio), int(at), ratio) for key, at, ratio in scores
+            key: Score(not math.isnan(ratio), int(at), ratio, str(bars))
+            for key, at, ratio, bars in scores
         }
     return cached
+
+
+_SCORED = (
+    *("row_id", "at", "identity", "sharpe", "observations", "reason"),
+    "data_fingerprint",
+)
 
 
 def _merge(folder: Path) -> None:

@@ -187,4 +187,4 @@ def _same(earlier: dict[str, str], entry: dict[str, str]) -> bool:
     overlap = earlier.get("first", "") <= entry["last"] and entry["first"] <= earlier.get(
         "last", ""
     )
-    return earlier.get("market") == entry["market"] and overlap
+    return trial_ledger.market_of(earlier.get("market", "")) == entry["market"] and overlap

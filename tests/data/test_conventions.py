@@ -21,7 +21,7 @@ from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import conventions, dbn, loader, quality, sources
 from mcl.data.data_note import data_note
-from mcl.data.source import Raw, Source, always, bar_table
+from mcl.data.source import Raw, Source, bar_table
 from mcl.data.sources import eia
 from mcl.data.sources.csv import CsvColumns, CsvData
 from mcl.data.sources.databento import DatabentoData
@@ -63,7 +63,7 @@ def own_raw(data: OwnData, root: Path) -> Raw:
     return Raw("own", path.parent, [path], {"source": "own"}, partial(own_table, path))
 
 
-OWN = Source(OwnData, own_raw, always("path"), needs=("path",))
+OWN = Source(OwnData, own_raw, needs=("path",))
 
 
 @pytest.fixture

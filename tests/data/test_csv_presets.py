@@ -23,6 +23,7 @@ from mcl.cli import main
 from mcl.config import schema
 from mcl.data import loader
 from mcl.data.bars import Bars
+from mcl.data.data_note import data_note
 from mcl.data.loader import load
 from mcl.data.sources.csv import CsvData
 from mcl.data.sources.synthetic import SyntheticData
@@ -397,3 +398,24 @@ def test_the_model_of_a_preset_is_the_one_of_csv() -> None:
     for _, overrides in LAYOUTS.values():
         words = [*overrides, "data.path=x", "++data.stamped_at=open"]
         assert isinstance(composition.compose("backtest", words).config.data, CsvData)
+
+
+def test_volumes_that_count_no_contracts_are_said(frames: dict[str, Frame], tmp_path: Path) -> None:
+    """MetaTrader: TICKVOL counts price changes, and VOL is 0 with most brokers."""
+    one = busiest(frames["winter"])
+    words = ["data=metatrader", "data.timezone='America/New_York+07:00'", "data.contract=MCLH24"]
+    ticks = loaded(tmp_path, metatrader(one), words)
+    assert "VOLUME IS A COUNT OF PRICE CHANGES" in data_note(ticks)
+    assert ticks.volume.any()
+    traded = loaded(tmp_path, metatrader(one), [*words, "data.columns.volume='<VOL>'"])
+    assert "NO VOLUME — <VOL> is 0 in every row" in data_note(traded)
+    assert not traded.volume.any()
+    kibots = loaded(tmp_path, kibot(one), ["data=kibot", "data.contract=MCLH24"])
+    assert "VOLUME" not in data_note(kibots)
+
+
+def test_every_preset_names_its_source() -> None:
+    for file in sorted((composition.conf_dir() / "data").glob("*.yaml")):
+        text = file.read_text()
+        if "\n  - csv\n" in text and file.stem != "databento_csv":
+            assert "# Source" in text or "www." in text, file.name

@@ -233,30 +233,34 @@ def test_its_model_is_strict_and_says_what_it_is(source: Source[Any]) -> None:
 
 
 @EVERY
-def test_the_ledger_tells_its_markets_apart_and_not_their_windows(source: Source[Any]) -> None:
+def test_the_ledger_tells_worlds_apart_and_never_doors_or_windows(source: Source[Any]) -> None:
     def pool(*overrides: str) -> str:
         data = composed(source, *overrides).model_dump(mode="json")
         flat = composition.flatten({"data": data, "strategy": {"name": "flat"}})
-        found_pool = trial_pool(flat)
-        assert found_pool is not None
-        return found_pool.market
+        named = trial_pool(flat)
+        assert named is not None
+        return named.market
 
     values = composed(source).model_dump(mode="json")
     keys = source.identity(values)
     assert set(keys) <= set(source.model.model_fields)
     assert pool("data.start='2001-01-01'", "data.roll.adjust=none") == pool()
-    if not keys:  # a source of one market, whose table ships with mcl
-        assert source.extend is not None
+    assert bool(keys) == source.generated
+    if not keys:
+        assert pool() == values["instrument"]
+        if "path" in source.model.model_fields:
+            assert pool("data.path=other") == pool()
         return
     key = keys[-1]
     other = values[key] + 1 if isinstance(values[key], int | float) else f"{values[key]}_other"
     assert pool(f"data.{key}={other}") != pool()
 
 
-def test_another_format_of_the_same_records_is_the_same_market() -> None:
+def test_a_market_is_the_same_by_every_door() -> None:
     flat = {"strategy.name": "flat", "data.instrument": "MCL", "data.symbol": "MCL.FUT"}
-    pools = {trial_pool(flat | {"data.source": name}) for name in ("databento", "parquet")}
-    assert [str(pool) for pool in pools] == ["flat on MCL databento MCL.FUT"]
+    names = ("databento", "parquet", "csv", "a source of somebody else")
+    pools = {trial_pool(flat | {"data.source": n, "data.path": n}) for n in names}
+    assert [str(pool) for pool in pools] == ["flat on MCL"]
 
 
 @EVERY

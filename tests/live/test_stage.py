@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -19,6 +20,7 @@ from mcl.engine.orders import live_supported
 from mcl.live import session_setup as staging
 from mcl.live.bar_window import Window
 from mcl.market import calendar
+from mcl.market.instruments import INSTRUMENTS
 from mcl.strategy import build
 
 DAY = date(2025, 11, 11)
@@ -233,3 +235,30 @@ def test_a_bar_that_cannot_be_decided_on_is_refused(
     with pytest.raises(LiveError, match=sentence):
         window.append(first._replace(**changes))  # type: ignore[arg-type]
     assert window.rows == len(stage.warmup)
+
+
+def test_a_product_whose_delivery_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cash, after the last trade or by notice: it has to be one of them, or nothing is traded."""
+    gold, day = calendar.contract("GC", 2024, 4), calendar.to_day(date(2024, 3, 1))
+    staging._refuse_late(gold, day)
+    with pytest.raises(LiveError, match="can be delivered to its holder after 2024-03-27"):
+        staging._refuse_late(gold, calendar.to_day(date(2024, 3, 27)))
+    monkeypatch.setattr(calendar, "DELIVERED_BY_NOTICE", frozenset())
+    words = "GCJ4: it is not known when a position in GC can be delivered"
+    with pytest.raises(LiveError, match=words) as refused:
+        staging._refuse_late(gold, day)
+    assert "first notices" in str(refused.value.hint)
+
+
+def test_every_instrument_states_its_delivery() -> None:
+    for root in INSTRUMENTS:
+        calendar.refuse_unknown_delivery(root)
+
+
+def test_the_hours_that_are_assumed_are_known_at_the_start(shop: Project) -> None:
+    stage = replayed(shop)
+    assert stage.assumed_hours == []
+    later = replace(
+        stage, day=calendar.to_day(date(2027, 6, 1)), contract=calendar.contract("MCL", 2027, 8)
+    )
+    assert later.assumed_hours == ["2027-06-18", "2027-07-05"]

@@ -229,7 +229,7 @@ def test_no_part_of_the_subject_reaches_behind_the_fence(case: Case) -> None:
     whole = load(about.run.data, case.project.root, holdout=True)
     assert whole.session.max() >= fence
     assert len(case.validated.answers.sample.returns) == len(np.unique(about.bars.session))
-    assert backtest_run.trial_pool(about.run).market == "MCL csv market.csv"
+    assert backtest_run.trial_pool(about.run).market == "MCL"
 
 
 def test_a_search_cannot_move_the_fence(case: Case) -> None:

@@ -30,7 +30,7 @@ from mcl.config import schema
 from mcl.config.base_model import Strict
 from mcl.data import csv_folder, csv_text, file_mark
 from mcl.data.csv_text import Cells, Column, CsvFormat, FileInterval
-from mcl.data.source import Raw, Source, always, existing_path, plain_label
+from mcl.data.source import Raw, Source, existing_path, plain_label
 from mcl.data.sources import expiry_ranks
 from mcl.data.table import (
     PRICES,
@@ -221,7 +221,7 @@ def _by_row(path: Path, read: list[Cells], data: CsvData) -> Table:
         whole = csv_folder.joined(path, csv_folder.in_order(parts, sort))
     else:
         whole = csv_folder.by_contract(parts[0], sort)
-    chunk = _once(whole, data.format)
+    chunk = whole if data.format.duplicates == "refuse" else csv_folder.once(whole)
     if not days:
         _apart(chunk, data)
     marks = (_world(cells, own) for (cells, _), own in zip(used, columns, strict=True))
@@ -244,6 +244,7 @@ def _by_row(path: Path, read: list[Cells], data: CsvData) -> Table:
             "absolute_times": all(own.absolute for own in columns),
         }
         | left_out
+        | csv_text.volume_limits(data.columns.volume, [own.volume for own in columns])
         | ({"world": world} if world else {}),
         cures=CURES_IN_FOLDER if path.is_dir() else CURES,
     )
@@ -433,24 +434,6 @@ def _volume(cells: Cells, name: str | None, form: CsvFormat) -> Ints:
     return whole.astype(np.int64)
 
 
-def _once(chunk: Chunk, form: CsvFormat) -> Chunk:
-    """Without the rows that repeat the one before them in every value."""
-    if form.duplicates == "refuse" or len(chunk.rows) < 2:
-        return chunk
-    rows = chunk.rows
-    again = np.logical_and.reduce(
-        [
-            getattr(rows, name)[1:] == getattr(rows, name)[:-1]
-            for name in ("contract", "ts_event", *PRICES, "volume")
-        ]
-    )
-    keep = np.append(True, ~again)
-    counts = chunk.left_out | {"excluded_identical": int(again.sum())}
-    file = None if chunk.file is None else chunk.file[keep]
-    lines = np.asarray(chunk.lines)[keep]
-    return chunk._replace(rows=rows.take(keep), lines=lines, left_out=counts, file=file)
-
-
 def _apart(chunk: Chunk, data: CsvData) -> None:
     """Refuse bars that are not as long as the config says: they would be known too early, which is
     a look ahead, or too late.
@@ -597,4 +580,4 @@ def _raw(data: CsvData, root: Path) -> Raw:
     return Raw(label, base, paths, request, partial(table, path, data))
 
 
-SOURCE = Source(CsvData, _raw, always("path"), needs=("path", "stamped_at"))
+SOURCE = Source(CsvData, _raw, needs=("path", "stamped_at"))

@@ -29,7 +29,7 @@ from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import record_files
 from mcl.data.record_files import ALONGSIDE, INTERVALS, Format, WallClock
-from mcl.data.source import Raw, Source, always, existing_path, plain_label
+from mcl.data.source import Raw, Source, existing_path, plain_label
 from mcl.data.table import (
     PRICES,
     STEPS_SEC,
@@ -512,7 +512,6 @@ def _books(data: DatabentoData, root: Path) -> Path:
 SOURCE = Source(
     DatabentoData,
     _raw,
-    always("symbol"),
     books=_books,
     correction="get the files again: a record of the vendor has the UTC time of the open of its"
     " bar; Parquet files of other makers are read with data=parquet, which has data.stamped_at and"

@@ -27,7 +27,7 @@ from mcl.base.files import sha256, write_whole
 from mcl.base.words import many
 from mcl.config import schema
 from mcl.data import file_mark
-from mcl.data.source import Raw, Source, always
+from mcl.data.source import Raw, Source
 from mcl.data.sources import expiry_ranks
 from mcl.data.table import Table, accepted, instrument
 
@@ -238,4 +238,4 @@ def _raw(data: EiaData, root: Path) -> Raw:
     return Raw(data.source, path.parent, [path], request, partial(table, path))
 
 
-SOURCE = Source(EiaData, _raw, always(), extend=extend)
+SOURCE = Source(EiaData, _raw, extend=extend)

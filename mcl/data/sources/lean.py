@@ -27,7 +27,7 @@ import pandas as pd
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
 from mcl.config import schema
-from mcl.data.source import Raw, Source, always, bar_table, existing_path
+from mcl.data.source import Raw, Source, bar_table, existing_path
 from mcl.data.table import PRICES, Table, instrument, zone
 from mcl.market.calendar import contract
 
@@ -151,4 +151,4 @@ def _raw(data: LeanData, root: Path) -> Raw:
     return Raw(label, path, files(path, data.instrument), request, partial(table, path, data))
 
 
-SOURCE = Source(LeanData, _raw, always("path"), needs=("path", "timezone"))
+SOURCE = Source(LeanData, _raw, needs=("path", "timezone"))

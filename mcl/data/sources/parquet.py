@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from mcl.data.record_files import WallClock
-from mcl.data.source import Raw, Source, always, existing_path
+from mcl.data.source import Raw, Source, existing_path
 from mcl.data.sources import databento
 
 
@@ -39,4 +39,4 @@ def _books(data: ParquetData, root: Path) -> Path:
     return existing_path(data.path, root)
 
 
-SOURCE = Source(ParquetData, _raw, always("symbol"), books=_books, market="databento")
+SOURCE = Source(ParquetData, _raw, books=_books)
