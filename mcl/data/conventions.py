@@ -186,7 +186,8 @@ def _ends_of_minutes(times: Ints) -> Ints:
     """Of times of seconds the first and last of each minute, which show all that is measured."""
     minute = times // MINUTE_NS
     changes = minute[1:] != minute[:-1]
-    return times[np.append(True, changes) | np.append(changes, True)]
+    ends: Ints = times[np.append(True, changes) | np.append(changes, True)]
+    return ends
 
 
 _MOST_PLACES = 20  # per row: more are sorted
