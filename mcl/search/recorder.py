@@ -352,8 +352,8 @@ class TrialRecorder:
         if not outcome.config:
             return ""
         decides = {key: outcome.config[key] for key in composition.DECIDES}
-        tried = composition.trial_fingerprint(decides, outcome.data_fingerprint)
-        return trial_ledger.identity(tried, self._code(outcome))
+        digest = composition.trial_fingerprint(decides, outcome.data_fingerprint)
+        return trial_ledger.identity(digest, self._code(outcome))
 
     def _code(self, outcome: Outcome) -> str:
         """Digest of the code that decides. It is read once: a search runs the code that it has

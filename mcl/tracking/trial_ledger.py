@@ -178,8 +178,8 @@ def market_of(name: str) -> str:
     """The market that rows of any version name: older ones told the doors of a market apart, as in
     `MCL databento MCL.FUT` and `MCL csv bars.csv`.
     """
-    instrument, _, door = name.partition(" ")
-    return name if _is_generated(door.partition(" ")[0]) else instrument
+    instrument, _, rest = name.partition(" ")
+    return name if _is_generated(rest.partition(" ")[0]) else instrument
 
 
 def _is_generated(source: str) -> bool:
@@ -335,9 +335,9 @@ def _is_of(folder: str, market: str) -> bool:
     if market == ANY or folder == _market_folder(market):
         return True
     # of an older version, which had a folder for each door
-    instrument, _, door = folder.rpartition("-")[0].partition("_")
+    instrument, _, rest = folder.rpartition("-")[0].partition("_")
     return instrument == market and not any(
-        door == name or door.startswith(f"{name}_")
+        rest == name or rest.startswith(f"{name}_")
         for name, source in sources.BY_NAME.items()
         if source.generated
     )
