@@ -195,8 +195,8 @@ class Objective:
         bars = self.data_cache.bars(run.data)
         intent = engine.plan(bars, build(run.strategy), run.risk, run.capital_usd)
         if behind := self._behind(number, run, intent, judge):
-            same = {"config": run.model_dump(mode="json"), "data_fingerprint": bars.fingerprint}
-            return Outcome(number, params, "PRUNED", *behind, **same)
+            pruned = Outcome(number, params, "PRUNED", *behind, config=run.model_dump(mode="json"))
+            return replace(pruned, data_fingerprint=bars.fingerprint)
         result = _simulated(bars, intent, run)
         measured = metrics.summary(result)
         state, reason, detail = self._verdict(measured, keys)
