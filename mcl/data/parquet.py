@@ -26,8 +26,7 @@ import pyarrow.parquet as pq
 from mcl.base.errors import DataError, nearest
 from mcl.data import dbn, file_mark
 from mcl.data.conventions import zone_and_lead
-from mcl.data.record_files import PLAIN, WallClock
-from mcl.data.table import zone
+from mcl.data.table import PLAIN, WallClock, zone
 from mcl.market.calendar import DAY_NS, from_day
 
 Ints = npt.NDArray[np.int64]

@@ -6,12 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import zstandard
 
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
+from mcl.data.table import PLAIN, WallClock
 
 if TYPE_CHECKING:
     from mcl.data.dbn import Header, Records
@@ -42,18 +43,6 @@ _SCHEMA_IDS = {
     11: "status",
 }
 _SCHEMA_IDS |= {18: "bbo-1s", 19: "bbo-1m"}
-
-
-class WallClock(NamedTuple):
-    """Hold whose clock the times of Parquet files are on, where these do not say it or are not
-    believed.
-    """
-
-    timezone: str | None = None
-    ignore_offsets: bool = False  # times that carry a zone show `timezone` all the same
-
-
-PLAIN = WallClock()
 
 
 def schema_of(path: Path) -> str:

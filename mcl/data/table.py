@@ -138,6 +138,18 @@ def zone(name: str) -> ZoneInfo:
         ) from error
 
 
+class WallClock(NamedTuple):
+    """Hold whose clock the times of Parquet files are on, where these do not say it or are not
+    believed.
+    """
+
+    timezone: str | None = None
+    ignore_offsets: bool = False  # times that carry a zone show `timezone` all the same
+
+
+PLAIN = WallClock()
+
+
 def clock(ns: int) -> str:
     """A time as people read it in an error."""
     return f"{pd.Timestamp(int(ns), tz='UTC'):%Y-%m-%d %H:%M:%S} UTC"

@@ -28,14 +28,16 @@ from mcl.base.files import files_below
 from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import record_files
-from mcl.data.record_files import ALONGSIDE, INTERVALS, Format, WallClock
+from mcl.data.record_files import ALONGSIDE, INTERVALS, Format
 from mcl.data.source import Raw, Source, existing_path, plain_label
 from mcl.data.table import (
+    PLAIN,
     PRICES,
     STEPS_SEC,
     Chunk,
     Rows,
     Table,
+    WallClock,
     clock,
     instrument,
     no_statistics,
@@ -83,7 +85,7 @@ class RecordFiles:
     bars: str  # the schema
     by_schema: dict[str, list[Path]]
     other_intervals: tuple[str, ...] = ()
-    on: WallClock = record_files.PLAIN
+    on: WallClock = PLAIN
     closes: bool = False
 
     @property
@@ -104,7 +106,7 @@ def files(
     path: Path,
     interval: str | None = None,
     wanted: Format | None = None,
-    on: WallClock = record_files.PLAIN,
+    on: WallClock = PLAIN,
 ) -> RecordFiles:
     """The files at or below the path that make bars of an interval; of the first one of INTERVALS
     that is there, when none is named.

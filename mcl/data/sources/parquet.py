@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from mcl.data.record_files import WallClock
 from mcl.data.source import Raw, Source, existing_path
 from mcl.data.sources import databento
+from mcl.data.table import WallClock
 
 
 class ParquetData(databento.DatabentoData):
