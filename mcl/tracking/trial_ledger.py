@@ -206,7 +206,7 @@ def tally(root: Path, where: TrialPool, including: Mapping[str, float] | None = 
     own = _folders(root, where)
     parts = [part for folder in own for part in _refreshed(folder).values()]
     bars = {score.bars for part in parts for score in part.values()} - {""}
-    for folder in _folders_beside(root, where, own):
+    for folder in _folders_elsewhere(root, where, own):
         parts += [_on_bars(part, bars) for part in _refreshed(folder).values()]
     newest: dict[str, Score] = {}
     for part in parts:
@@ -231,8 +231,8 @@ def rows(root: Path, where: TrialPool | None = None, *, returns: bool = False) -
     columns = None if returns else [n for n in _names() if n not in heavy]
     try:
         frames = [_read(p, columns) for folder in folders for p in _parts(folder)]
-        beside = _folders_beside(root, where, folders)
-        others = [_read(p, columns) for folder in beside for p in _parts(folder)]
+        elsewhere = _folders_elsewhere(root, where, folders)
+        others = [_read(p, columns) for folder in elsewhere for p in _parts(folder)]
     except FileNotFoundError:  # merged meanwhile: the rows are in a newer part
         return rows(root, where, returns=returns)
     if not frames:
@@ -324,7 +324,7 @@ def _folders(root: Path, where: TrialPool | None) -> list[Path]:
     return [folder for folder in folders if _is_of(folder.name, where.market)]
 
 
-def _folders_beside(root: Path, where: TrialPool | None, own: Sequence[Path]) -> list[Path]:
+def _folders_elsewhere(root: Path, where: TrialPool | None, own: Sequence[Path]) -> list[Path]:
     """The folders of other markets in which trials on the same bars may stand."""
     if where is None:
         return []
