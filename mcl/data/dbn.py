@@ -7,7 +7,8 @@ values the sentinels of the format.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from mcl.base.errors import DataError, nearest
+from mcl.base.errors import DataError, StoreError, nearest
 from mcl.base.files import write_whole
 
 Records = npt.NDArray[np.void]
@@ -116,15 +117,38 @@ def write(path: Path, records: Records, header: Header) -> None:
     """Write whole or not at all; the same records and header give the same bytes. StoreError if the
     disk refuses.
     """
+    _same_layout(path, records, header)
+    frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(
+        bytes(_metadata(header)) + records.tobytes()
+    )
+    write_whole(path, frame)
+
+
+def write_pieces(path: Path, pieces: Iterable[Records], header: Header) -> None:
+    """Write as `write`, from pieces of which one is in memory at a time."""
+    partial = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
+        with partial.open("wb") as file, compressor.stream_writer(file) as stream:
+            stream.write(bytes(_metadata(header)))
+            for records in pieces:
+                _same_layout(path, records, header)
+                stream.write(records.tobytes())
+        partial.replace(path)
+    except OSError as error:
+        message = f"cannot write {path}: {error.strerror or error}"
+        raise StoreError(message, "free space or fix the permissions") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _same_layout(path: Path, records: Records, header: Header) -> None:
     if records.dtype != dtype(header.schema):
         raise DataError(
             f"records for {path.name} are not laid out as {header.schema!r}; start from"
             f" dbn.blank({header.schema!r}, n)"
         )
-    frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(
-        bytes(_metadata(header)) + records.tobytes()
-    )
-    write_whole(path, frame)
 
 
 def preamble(header: Header) -> bytes:

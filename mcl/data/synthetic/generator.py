@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 
-VERSION = 7  # raise it whenever the same parameters would give other bytes
+VERSION = 8  # raise it whenever the same parameters would give other bytes
 # trade dates; the first session opens on Sunday 2023-12-10
 FIRST, LAST = date(2023, 12, 11), date(2026, 1, 8)
 DATASET, PARENT = "GLBX.MDP3", "MCL.FUT"

@@ -1,17 +1,21 @@
 """Order books for a generated world: MBP-1 or MBP-10 files of single sessions, made on request from
 the world's own bars.
 
-Trades walk from the open over high and low to the close of every bar and add up to its volume, so
-that bars made from these trades are the world's bars. Around them stands a book whose spread and
-depth depend on the time of day. SYNTHETIC DATA: no quotes of MCL were at hand, so spread and depth
-are assumptions: 1 to 2 ticks by day, 2 to 4 from 18:00 to 02:00 New York, four times as wide in the
+The trades are those of `mcl.data.synthetic.trade_tape`: bars made from them are the world's bars.
+Around them stands a book of ten levels whose quotes come where volume comes. Every quote changes
+one level; the spread and the best prices move with the trades and every few seconds. SYNTHETIC
+DATA: no quotes of MCL were at hand, so spread, depth, sizes and the number of quotes are
+assumptions: 1 to 2 ticks by day, 2 to 4 from 18:00 to 02:00 New York, four times as wide in the
 first two minutes, the last five, and at the inventory report.
+
+A session is written minute by minute, so that one of ten million events needs no more memory than
+one of ten thousand.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -21,33 +25,130 @@ import numpy.typing as npt
 
 from mcl.base import progress
 from mcl.base.errors import DataError
+from mcl.base.files import write_whole
 from mcl.base.instants import NS
+from mcl.base.jit import njit
 from mcl.data import dbn
-from mcl.data.table import PRICES
+from mcl.data.synthetic import calibration, trade_tape
+from mcl.data.synthetic.trade_tape import LAST_OF_EVENT, LATENCY_NS, TICK, SessionBars, Trades
 from mcl.market import calendar
-from mcl.market.calendar import DAY_NS, from_day, to_day
-from mcl.market.instruments import MCL
+from mcl.market.calendar import DAY_NS, to_day
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Random = np.random.Generator
 
-STREAM = 6  # part of every seed
+STREAM = 9  # part of every seed
 LEVELS = {"mbp-1": 1, "mbp-10": 10}
-TICK = round(MCL.tick_size * dbn.PRICE_SCALE)
+DEEPEST = 10
 # mean size of the best level; each further level is so much larger
 TOP_LOTS_DAY, TOP_LOTS_NIGHT, DEEPER = 24.0, 8.0, 0.35
-QUOTES_PER_MINUTE = 4
+QUOTES_PER_MINUTE = 4  # of a contract, unless a number of events is asked for
+EVEN_SHARE = 0.2  # of the quotes: spread evenly over the minutes, the others with the volume
+REDRAW_SEC = 2.0  # the spread is drawn anew about so often
 BOOKS = 2  # contracts per session
-LATENCY_NS = 150_000
+PIECE = 50_000  # events that are in memory at once, about
+MOST_EVENTS = 100_000_000
 _WIDE = 4  # times the usual spread
 _OUTRIGHTS = (42_000_000, 43_000_000)  # ids of outrights in a generated world
+_NIGHT_MINUTES, _REPORT_MINUTE = 8 * 60, 990
+ASK, SPREAD, LAST_TS, BUYER = range(4)  # what a book remembers beside its sizes
+BID_SIDE, ASK_SIDE = 0, 1
+
+
+def generate(
+    home: Path, days: Sequence[date], schema: str = "mbp-10", events: int | None = None
+) -> Path:
+    """Books of the two busiest contracts in these sessions of the world at `home`, as
+    `home`/<schema>/<date>.dbn.zst; existing files of as many events stay.
+
+    events: rows of a session, trades included; None for a few quotes a minute. Deterministic in
+    the world's seed. Returns `home`. DataError for a session that the world does not have.
+    """
+    _check(schema, events)
+    asked = home / schema / "events.json"
+    written: dict[str, int | None] = json.loads(asked.read_text()) if asked.is_file() else {}
+    for day in progress.each("making order books", days):
+        path = home / schema / f"{day}.dbn.zst"
+        if path.is_file() and written.get(str(day)) == events:
+            continue
+        bars = trade_tape.session_bars(home, day)
+        dbn.write_pieces(path, _pieces(bars, schema, events), _header(bars, schema))
+        written[str(day)] = events
+        write_whole(asked, (json.dumps(written, indent=1, sort_keys=True) + "\n").encode())
+    return home
+
+
+def session(
+    home: Path, day: date, schema: str, events: int | None = None
+) -> tuple[dbn.Records, dbn.Header]:
+    """Return the records and the header that `generate` writes for one session."""
+    _check(schema, events)
+    bars = trade_tape.session_bars(home, day)
+    return np.concatenate(list(_pieces(bars, schema, events))), _header(bars, schema)
+
+
+def _check(schema: str, events: int | None) -> None:
+    if schema not in LEVELS:
+        raise DataError(
+            f"no synthetic order book of schema {schema!r}; choose {' or '.join(LEVELS)}"
+        )
+    if events is not None and not 1 <= events <= MOST_EVENTS:
+        raise DataError(f"an order book has 1 to {MOST_EVENTS:,} events; events={events:,}")
+
+
+def _header(bars: SessionBars, schema: str) -> dbn.Header:
+    ids = set(_busiest(bars.records))
+    own = tuple(sorted({m for m in bars.mappings if m.instrument_id in ids}))
+    symbols = tuple(dict.fromkeys(m.raw_symbol for m in own))
+    span = bars.start // DAY_NS * DAY_NS, -(-bars.stop // DAY_NS) * DAY_NS
+    return dbn.Header("GLBX.MDP3", schema, "raw_symbol", symbols, *span, own)
+
+
+def _busiest(bars: dbn.Records) -> list[int]:
+    """The two contracts with the most volume: both sides of a roll."""
+    outright = (bars["instrument_id"] >= _OUTRIGHTS[0]) & (bars["instrument_id"] < _OUTRIGHTS[1])
+    ids, code = np.unique(bars["instrument_id"][outright], return_inverse=True)
+    volume = np.bincount(code, bars["volume"][outright].astype(np.float64))
+    return [int(i) for i in ids[np.argsort(-volume, kind="stable")[:BOOKS]]]
+
+
+def _pieces(bars: SessionBars, schema: str, events: int | None) -> Iterator[dbn.Records]:
+    """The records of a session in order of time, about PIECE at once."""
+    minutes = (bars.stop - bars.start) // (60 * NS)
+    tapes = {i: trade_tape.trades(bars, i) for i in _busiest(bars.records)}
+    quotes = _quotes(list(tapes.values()), minutes, events)
+    books = [
+        _Book(bars, instrument_id, tape, count, minutes)
+        for (instrument_id, tape), count in zip(tapes.items(), quotes, strict=True)
+    ]
+    waiting = np.cumsum(sum(book.quotes for book in books)) // PIECE
+    for last in np.flatnonzero(np.diff(waiting, append=-1)):
+        records = np.concatenate([book.records(int(last) + 1, schema) for book in books])
+        yield records[np.argsort(records["ts_recv"], kind="stable")]
+
+
+def _quotes(tapes: list[Trades], minutes: int, events: int | None) -> list[int]:
+    """Quotes of every contract: what is left of `events`, by the root of the contract's trades."""
+    if events is None:
+        return [QUOTES_PER_MINUTE * minutes] * len(tapes)
+    traded = np.array([len(tape) for tape in tapes], np.float64)
+    left = events - int(traded.sum())
+    if left < 0:
+        raise DataError(
+            f"a session with {int(traded.sum()):,} trades has more than {events:,} events",
+            "ask for more events",
+        )
+    share = np.sqrt(traded) / np.sqrt(traded).sum()
+    counts = np.floor(left * share).astype(np.int64)
+    counts[0] += left - int(counts.sum())
+    return [int(count) for count in counts]
 
 
 @dataclass(frozen=True)
 class _Events:
-    """Aligned, in order of time: ns, last trade price in ticks, contracts traded (0: a quote),
-    whether the buyer was aggressive.
+    """Aligned, in order of time: ns, trade price in ticks, contracts traded (0: a quote), whether
+    the buyer was aggressive.
     """
 
     ts: Ints
@@ -56,194 +157,183 @@ class _Events:
     bought: npt.NDArray[np.bool_]
 
 
-def generate(home: Path, days: Sequence[date], schema: str = "mbp-10") -> Path:
-    """Books of the two busiest contracts in these sessions of the world at `home`, as
-    `home`/<schema>/<date>.dbn.zst; existing files stay.
+class _Book:
+    """The book of one contract, and how far it is written; `quotes` of every minute."""
 
-    Deterministic in the world's seed. Returns `home`. DataError for a session that the world does
-    not have.
-    """
-    for day in progress.each("making order books", days):
-        path = home / schema / f"{day}.dbn.zst"
-        if not path.is_file():
-            dbn.write(path, *session(home, day, schema))
-    return home
+    def __init__(
+        self, bars: SessionBars, instrument_id: int, tape: Trades, count: int, minutes: int
+    ) -> None:
+        key = STREAM, bars.seed, to_day(bars.day), instrument_id
+        self.rng = Random(np.random.PCG64(np.random.SeedSequence(key)))
+        self.bars, self.instrument_id, self.tape = bars, instrument_id, tape
+        share = calibration.VOLUME_SHARE[:minutes] / calibration.VOLUME_SHARE[:minutes].sum()
+        weight = EVEN_SHARE / minutes + (1 - EVEN_SHARE) * share
+        if count == QUOTES_PER_MINUTE * minutes:
+            weight = np.full(minutes, 1 / minutes)
+        # whole quotes that add up to the count
+        self.quotes = np.diff(np.rint(count * np.cumsum(weight)).astype(np.int64), prepend=0)
+        self.minute = self.trade = self.sequence = 0
+        self.sizes = np.zeros((2, DEEPEST), np.int64)
+        self.state = np.array([tape.price[0] + 1, 1, bars.start, 0], np.int64)
 
-
-def session(home: Path, day: date, schema: str) -> tuple[dbn.Records, dbn.Header]:
-    """Return the records and the header that `generate` writes for one session."""
-    if schema not in LEVELS:
-        raise DataError(
-            f"no synthetic order book of schema {schema!r}; choose {' or '.join(LEVELS)}"
+    def records(self, until: int, schema: str) -> dbn.Records:
+        """The records of the minutes that are left before the minute `until`."""
+        events = self._events(until)
+        n = len(events.ts)
+        weekday = np.datetime64(self.bars.day).astype(object).weekday()
+        night, wide = _times(events.ts, self.bars, weekday)
+        best, sizes = np.empty((n, 2), np.int64), np.empty((n, 2, DEEPEST), np.int64)
+        changed = np.empty((n, 3), np.int64)
+        _follow(
+            self.rng,
+            (events.ts, events.price, events.size, events.bought),
+            (night, wide),
+            self.state,
+            self.sizes,
+            best,
+            sizes,
+            changed,
         )
-    try:
-        parameters = json.loads((home / "world.json").read_text())["parameters"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{home} is no generated world: {error}",
-            "order books are made for generated worlds only",
-        ) from error
-    return _session(home, day, schema, int(parameters["seed"]))
+        records = _records(events, schema, self.instrument_id, best, sizes, changed)
+        records["sequence"] = self.sequence + np.arange(1, n + 1)
+        self.sequence += n
+        return records
 
-
-def _session(home: Path, day: date, schema: str, seed: int) -> tuple[dbn.Records, dbn.Header]:
-    table = calendar.sessions(day, date.fromordinal(day.toordinal() + 1))
-    start, stop = int(table.open_ns[0]), int(table.close_ns[0])
-    bars, mappings = _bars(home, start, stop)
-    books = []
-    for instrument_id in _busiest(bars):
-        rng = Random(
-            np.random.PCG64(np.random.SeedSequence((STREAM, seed, to_day(day), instrument_id)))
+    def _events(self, until: int) -> _Events:
+        """Trades and quotes of these minutes."""
+        counts = self.quotes[self.minute : until]
+        minutes = np.repeat(np.arange(self.minute, until), counts)
+        seconds = 60 * minutes + self.rng.random(len(minutes)) * 59.5
+        quotes = np.sort(self.bars.start + (seconds * NS).astype(np.int64))
+        self.minute = until
+        end = int(np.searchsorted(self.tape.ts, self.bars.start + until * 60 * NS))
+        part, self.trade = slice(self.trade, end), end
+        ts = np.concatenate([self.tape.ts[part], quotes])
+        order = np.argsort(ts, kind="stable")
+        empty = np.zeros(len(quotes), np.int64)
+        return _Events(
+            ts[order],
+            np.concatenate([self.tape.price[part], empty])[order],
+            np.concatenate([self.tape.size[part], empty])[order],
+            np.concatenate([self.tape.bought[part], empty.astype(np.bool_)])[order],
         )
-        events = _events(bars[bars["instrument_id"] == instrument_id], start, stop, rng)
-        books.append(_records(events, schema, instrument_id, start, stop, rng))
-    records = np.concatenate(books)
-    span = start // DAY_NS * DAY_NS, -(-stop // DAY_NS) * DAY_NS
-    own_mappings = tuple(
-        sorted({m for m in mappings if m.instrument_id in set(records["instrument_id"].tolist())})
-    )
-    symbols = tuple(dict.fromkeys(m.raw_symbol for m in own_mappings))
-    return records[np.argsort(records["ts_recv"], kind="stable")], dbn.Header(
-        "GLBX.MDP3", schema, "raw_symbol", symbols, *span, own_mappings
-    )
 
 
-def _bars(home: Path, start: int, stop: int) -> tuple[dbn.Records, list[dbn.Mapping]]:
-    """The bars of outrights between two instants, and the symbols of the files that hold them."""
-    pieces: list[dbn.Records] = []
-    mappings: list[dbn.Mapping] = []
-    for path in sorted((home / "ohlcv-1m").glob("*.dbn.zst")):
-        header = dbn.header(path)
-        if header.start < stop and (header.end or stop) > start:
-            records = dbn.read(path)[1]
-            ts = records["ts_event"].astype(np.int64)
-            pieces.append(records[(ts >= start) & (ts < stop)])
-            mappings += header.mappings
-    session_bars = np.concatenate(pieces) if pieces else dbn.blank("ohlcv-1m", 0)
-    outright = session_bars[
-        (session_bars["instrument_id"] >= _OUTRIGHTS[0])
-        & (session_bars["instrument_id"] < _OUTRIGHTS[1])
-    ]
-    if not len(outright):
-        raise DataError(
-            f"{home} has no bars in the session {from_day(int(calendar.session_of(start)))}"
-        )
-    return outright, mappings
-
-
-def _busiest(bars: dbn.Records) -> list[int]:
-    """The two contracts with the most volume: both sides of a roll."""
-    ids, code = np.unique(bars["instrument_id"], return_inverse=True)
-    return [
-        int(i)
-        for i in ids[
-            np.argsort(-np.bincount(code, bars["volume"].astype(np.float64)), kind="stable")[:BOOKS]
-        ]
-    ]
-
-
-def _events(bars: dbn.Records, start: int, stop: int, rng: Random) -> _Events:
-    """Trades of every bar, and quotes in every minute whether it traded or not."""
-    ts, price, size = [], [], []
-    for bar in bars:
-        prints = _prints(*(int(bar[name]) // TICK for name in PRICES))
-        lots = 1 + rng.multinomial(
-            int(bar["volume"]) - len(prints), np.full(len(prints), 1 / len(prints))
-        )
-        ts.append(int(bar["ts_event"]) + np.sort(rng.integers(NS // 10, 59 * NS, len(prints))))
-        price.append(np.array(prints, np.int64))
-        size.append(lots.astype(np.int64))
-    minutes = (stop - start) // (60 * NS)
-    quotes = (
-        start
-        + (
-            np.repeat(np.arange(minutes), QUOTES_PER_MINUTE) * 60
-            + rng.random(minutes * QUOTES_PER_MINUTE) * 59.5
-        )
-        * NS
-    )
-    when = np.concatenate([*ts, quotes.astype(np.int64)])
-    order = np.argsort(when, kind="stable")
-    traded = np.concatenate([*size, np.zeros(len(quotes), np.int64)])[order]
-    trade_prices = np.concatenate([*price, np.zeros(len(quotes), np.int64)])[order]
-    last = np.maximum.accumulate(np.where(traded > 0, np.arange(len(traded)), -1))
-    first = int(np.argmax(traded > 0))
-    level = trade_prices[np.where(last < 0, first, last)]
-    aggressor = rng.random(len(when)) < 0.5
-    return _Events(when[order], level, traded, aggressor[np.where(last < 0, first, last)])
-
-
-def _prints(open_: int, high: int, low: int, close: int) -> list[int]:
-    """The fewest trade prices that make this bar: open, its extremes in the order that repeats
-    least, close.
-    """
-    low_first = open_ == low or close == high
-    path = (
-        [open_, low, high, close]
-        if low_first and not (open_ == high or close == low)
-        else [open_, high, low, close]
-    )
-    return [p for i, p in enumerate(path) if i == 0 or p != path[i - 1]]
+def _times(
+    ts: Ints, bars: SessionBars, weekday: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether it is night, and whether the spread is wide."""
+    minute = (calendar.new_york_ns(ts) // (60 * NS) - 18 * 60) % 1440
+    report = (weekday == 2) & (minute >= _REPORT_MINUTE) & (minute < _REPORT_MINUTE + 2)
+    wide = (ts < bars.start + 120 * NS) | (ts >= bars.stop - 300 * NS) | report
+    return minute < _NIGHT_MINUTES, wide
 
 
 def _records(
-    events: _Events, schema: str, instrument_id: int, start: int, stop: int, rng: Random
+    events: _Events, schema: str, instrument_id: int, best: Ints, sizes: Ints, changed: Ints
 ) -> dbn.Records:
-    n, levels = len(events.ts), LEVELS[schema]
-    spread, lots = _spread(events.ts, start, stop, rng), _lots(events.ts, rng)
-    # a buyer trades at the ask, a seller at the bid
-    ask = np.where(events.bought, events.price, events.price + spread)
-    shift = np.where(
-        events.size > 0, 0, np.where(events.bought, 1, -1) * (rng.random(n) < 0.3) * spread
-    )
-    ask = ask + shift  # between trades the other side may come to the last price
-    records = dbn.blank(schema, n)
-    records["instrument_id"], records["ts_event"], records["ts_recv"] = (
-        instrument_id,
-        events.ts,
-        events.ts + LATENCY_NS,
-    )
-    records["sequence"], records["flags"], records["ts_in_delta"] = (
-        np.arange(1, n + 1),
-        128,
-        LATENCY_NS // 10,
-    )
+    """`best`: bid and ask in ticks; `changed`: side and level that a quote changed, and whether it
+    became larger.
+    """
+    records = dbn.blank(schema, len(events.ts))
     trade = events.size > 0
-    records["action"], records["size"] = (
-        np.where(trade, b"T", b"M"),
-        np.where(trade, events.size, lots[0]),
+    records["instrument_id"], records["ts_event"] = instrument_id, events.ts
+    records["ts_recv"] = events.ts + LATENCY_NS
+    records["flags"], records["ts_in_delta"] = LAST_OF_EVENT, LATENCY_NS // 10
+    side, level, larger = changed.T
+    row = np.arange(len(trade))
+    quoted = np.where(side == ASK_SIDE, best[:, 1] + level, best[:, 0] - level)
+    records["action"] = np.where(trade, b"T", np.where(larger > 0, b"A", b"C"))
+    records["side"] = np.where(
+        trade, np.where(events.bought, b"B", b"A"), np.where(side == ASK_SIDE, b"A", b"B")
     )
-    records["side"] = np.where(events.bought, b"B", b"A")
-    records["price"] = np.where(trade, events.price, ask) * TICK
-    for level in range(levels):
-        quoted = np.maximum(1, rng.poisson(lots * (1 + DEEPER * level)))
-        for side, sign, base, row in (("bid", -1, ask - spread, 0), ("ask", 1, ask, 1)):
-            traded = (
-                np.where(trade & (events.bought == (row == 1)), events.size, 0) if level == 0 else 0
-            )
-            records[f"{side}_px_{level:02d}"] = (base + sign * level) * TICK
-            records[f"{side}_sz_{level:02d}"] = np.maximum(quoted[row], traded)
-            records[f"{side}_ct_{level:02d}"] = np.maximum(1, quoted[row] // 3)
+    records["depth"] = np.where(trade, 0, level)
+    records["price"] = np.where(trade, events.price, quoted) * TICK
+    records["size"] = np.where(trade, events.size, sizes[row, side, level])
+    for k in range(LEVELS[schema]):
+        for name, sign, of in (("bid", -1, BID_SIDE), ("ask", 1, ASK_SIDE)):
+            records[f"{name}_px_{k:02d}"] = (best[:, of] + sign * k) * TICK
+            records[f"{name}_sz_{k:02d}"] = sizes[:, of, k]
+            records[f"{name}_ct_{k:02d}"] = np.maximum(1, sizes[:, of, k] // 3)
     return records
 
 
-def _clock(ts: Ints) -> Ints:
-    """Minutes since 18:00 New York."""
-    return (calendar.new_york_ns(ts) // (60 * NS) - 18 * 60) % 1440
+@njit
+def _spread(rng: Random, night: bool, wide: bool) -> int:
+    """A spread in ticks."""
+    usual = 2 + int(rng.random() < 0.4) + int(rng.random() < 0.4)
+    if not night:
+        usual = 1 + int(rng.random() < 0.35)
+    return _WIDE * usual if wide else usual
 
 
-def _spread(ts: Ints, start: int, stop: int, rng: Random) -> Ints:
-    minute = _clock(ts)
-    night = minute < 8 * 60
-    usual = np.where(night, 2 + rng.binomial(2, 0.4, len(ts)), 1 + rng.binomial(1, 0.35, len(ts)))
-    weekday = np.datetime64(int(calendar.session_of(stop - 1)), "D").astype(object).weekday()
-    report = (weekday == 2) & (minute >= 990) & (minute < 992)  # 10:30, an ordinary Wednesday
-    wide = (ts < start + 120 * NS) | (ts >= stop - 300 * NS) | report
-    return np.where(wide, _WIDE * usual, usual).astype(np.int64)
+@njit
+def _level_size(rng: Random, night: bool, level: int) -> int:
+    mean = TOP_LOTS_NIGHT if night else TOP_LOTS_DAY
+    lots = mean * (1 + DEEPER * level) * rng.standard_gamma(4.0) / 4.0
+    return max(1, rng.poisson(lots))
 
 
-def _lots(ts: Ints, rng: Random) -> Floats:
-    """Mean size of the best level of both sides: float[2, n]."""
-    mean = np.where(_clock(ts) < 8 * 60, TOP_LOTS_NIGHT, TOP_LOTS_DAY)
-    lots: Floats = mean * rng.gamma(4.0, 0.25, (2, len(ts)))
-    return lots
+@njit
+def _move(rng: Random, sizes: Ints, by: int, night: bool) -> None:
+    """Shift the levels of a side whose best price came `by` ticks nearer; below zero: went away."""
+    for k in range(DEEPEST - 1, -1, -1) if by > 0 else range(DEEPEST):
+        from_ = k - by
+        if 0 <= from_ < DEEPEST:
+            sizes[k] = sizes[from_]
+        else:
+            sizes[k] = _level_size(rng, night, k)
+
+
+@njit
+def _follow(
+    rng: Random,
+    events: tuple[Ints, Ints, Ints, npt.NDArray[np.bool_]],
+    times: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
+    state: Ints,
+    book: Ints,
+    best: Ints,
+    sizes: Ints,
+    changed: Ints,
+) -> None:
+    """Take the book through the events; `state` and `book` are updated, the other three are the
+    book after each event: of a trade, the book that it met.
+    """
+    ts, price, traded, bought = events
+    night, wide = times
+    if book[0, 0] == 0:
+        for k in range(DEEPEST):
+            book[BID_SIDE, k] = _level_size(rng, night[0], k)
+            book[ASK_SIDE, k] = _level_size(rng, night[0], k)
+    for i in range(len(ts)):
+        ask, spread = state[ASK], state[SPREAD]
+        elapsed = (ts[i] - state[LAST_TS]) / 1e9
+        state[LAST_TS] = ts[i]
+        trade = traded[i] > 0
+        fresh = rng.random() < 1 - np.exp(-elapsed / REDRAW_SEC)
+        new_spread = _spread(rng, night[i], wide[i]) if fresh else spread
+        new_ask = ask
+        if trade:
+            state[BUYER] = int(bought[i])
+            new_ask = price[i] if bought[i] else price[i] + new_spread
+        elif fresh:
+            # the side that did not trade keeps its distance, or comes to the last price
+            last = ask if state[BUYER] == 1 else ask - spread
+            new_ask = last if state[BUYER] == 1 else last + new_spread
+        _move(rng, book[ASK_SIDE], ask - new_ask, night[i])
+        _move(rng, book[BID_SIDE], (new_ask - new_spread) - (ask - spread), night[i])
+        state[ASK], state[SPREAD] = new_ask, new_spread
+        side = ASK_SIDE if rng.random() < 0.5 else BID_SIDE
+        level = min(DEEPEST - 1, int(rng.standard_exponential() * 2.5))
+        before = book[side, level]
+        if trade:
+            side, level = (ASK_SIDE if bought[i] else BID_SIDE), 0
+            book[side, 0] = max(book[side, 0], traded[i])
+        else:
+            book[side, level] = _level_size(rng, night[i], level)
+        best[i, 0], best[i, 1] = new_ask - new_spread, new_ask
+        changed[i, 0], changed[i, 1] = side, level
+        changed[i, 2] = int(book[side, level] >= before)
+        sizes[i] = book
+        if trade:
+            book[side, 0] = max(1, book[side, 0] - traded[i])

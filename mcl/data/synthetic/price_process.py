@@ -41,6 +41,9 @@ STREAM = 7
 LISTED = 12  # serial months
 START_TICKS = 7000.0  # 70.00 USD per barrel
 LOW_TICKS = 1000.0  # below 10 USD the moves shrink with the price
+# Outside this band the price is pulled back, each session by this share of the distance: without it
+# one seed in ten falls below 20 USD within two years. Inside the mid is a martingale.
+BAND_TICKS, PULL = (5000.0, 9000.0), 0.015
 CURVE_STEP_TICKS = 20.0  # each later expiry starts this much lower: backwardation, as in 2025
 # the active contract of the planted rule is the nearest with more sessions than this to its last
 # trade
@@ -50,21 +53,21 @@ ROLL_SESSIONS = 3
 CYCLE = 536
 
 # Session volatility: lognormal, a slow part and daily noise.
-RV_TICKS, RV_LOG_SD, SLOW_PHI, SLOW_SHARE = 122.0, 0.240, 0.965, 1.0
+RV_TICKS, RV_LOG_SD, SLOW_PHI, SLOW_SHARE = 122.0, 0.235, 0.985, 1.0
 # Breaks: a Lomax distribution of the size in ticks, (scale, exponent)
 BREAK_GAP, WEEKEND_GAP = (4.5, 0.43), (13.8, 0.69)
 # News: so many a cycle, at a random minute, of a size in ticks (smallest, exponent); volume and
 # volatility rise with it and fade over minutes: (factor, minutes)
-NEWS, NEWS_GAP, NEWS_AFTERMATH = 110, (23.0, 0.335), (5.8, 13.0)
+NEWS, NEWS_GAP, NEWS_AFTERMATH = 110, (23.0, 0.32), (5.0, 15.0)
 NEWS_IN_VOLATILITY = 2.5  # how much likelier news is in a session twice as volatile, log2
-REPORT_TICKS = 8.2  # sd of the change at the inventory report, Wednesday 10:30
-REPORT_VOLUME, REPORT_WIDTH = ((1.5, 1.5), (0.8, 15.0)), ((0.6, 0.7), (0.65, 18.0))
+REPORT_TICKS = 7.8  # sd of the change at the inventory report, Wednesday 10:30
+REPORT_VOLUME, REPORT_WIDTH = ((1.5, 1.5), (0.8, 15.0)), ((0.6, 0.7), (0.73, 18.0))
 SAMUELSON = 0.03  # a contract one month later moves 3 % less (CL)
 # the curve factor's sd over the front's; its weight fades with e^(-month/4), so that c2 - c1 moves
 # 0.1 of c1 (CL)
 CURVE_SD = 0.44
 # contracts of all expiries in a whole session
-VOLUME_MEDIAN, VOLUME_LOG_SD, VOLUME_RV_CORRELATION = 65_000.0, 0.26, 0.95
+VOLUME_MEDIAN, VOLUME_LOG_SD, VOLUME_RV_CORRELATION = 66_000.0, 0.24, 0.95
 CONTRACT_VOLUME_SD = 0.12  # own noise of a deferred contract's session volume (an assumption)
 # a calendar spread trades this share of the geometric mean of its legs (an assumption)
 SPREAD_SHARE = 0.02
@@ -72,10 +75,10 @@ HOLIDAY_VOLUME, HOLIDAY_VOL = 0.4, 0.7  # a half session against a whole one
 
 SUBSTEPS = 64
 # log activity of a minute around its expectation: a fast and a slow part
-FAST_PHI, CALM_PHI, FAST_SHARE = 0.45, 0.985, 0.55
+FAST_PHI, CALM_PHI, FAST_SHARE = 0.45, 0.991, 0.55
 LOTS = 1.9  # contracts of a trade
 QUIET_WIDTH = 0.10  # share of a minute's variance that does not depend on its volume
-STUDENT = 40.0
+STUDENT = 25.0
 HALF_SPREAD = 0.66  # ticks between the mid and a trade
 SAME_SIDE = 0.75  # a trade follows one of the same side
 MINUTE, INSTRUMENT, OPEN, HIGH, LOW, CLOSE, VOLUME = range(7)  # columns of a tape
@@ -242,13 +245,14 @@ def _trade(
     sd: Floats,
     jump: Floats,
     gap: float,
+    pull: float,
     settle_minute: int,
     settle: Floats,
     rows: Ints,
 ) -> int:
     """Trade one session into `rows`; returns their number. Arrays `price` … `volume` have one
-    element per instrument, `share` … `jump` one per minute. `price`, `noise`, `rule` and `settle`
-    are updated in place.
+    element per instrument, `share` … `jump` one per minute; `pull` is the drift of a minute.
+    `price`, `noise`, `rule` and `settle` are updated in place.
     """
     path, count, busiest = np.empty(SUBSTEPS), 0, int(np.argmax(volume))
     side = np.full(len(volume), HALF_SPREAD)
@@ -260,7 +264,7 @@ def _trade(
         width = sd[t] * np.sqrt(busy) * _student(rng)
         slope = CURVE_SD * width * rng.standard_normal()
         before = gap if t == 0 else 0.0
-        drift = rule[DRIFT] * rule[SIGN]
+        drift = rule[DRIFT] * rule[SIGN] + pull
         _path(rng, path, np.sqrt(1 - CURVE_SD**2) * width, before, jump[t], drift)
         for m in range(len(volume)):
             if m != busiest:
@@ -348,6 +352,7 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Syntheti
             traded,
             *minutes,
             low * day.gap,
+            _pull(float(price[now])) / 1380,
             day.settle_minute,
             settle,
             rows,
@@ -361,6 +366,12 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Syntheti
 def _with_spreads(values: Floats) -> Floats:
     """A value per contract, then the differences of neighbours: the values of their spreads."""
     return np.concatenate([values, values[:-1] - values[1:]])
+
+
+def _pull(price: float) -> float:
+    """The drift of a session at this price, in ticks; zero inside the band."""
+    low, high = BAND_TICKS
+    return PULL * (max(low - price, 0.0) - max(price - high, 0.0))
 
 
 def _rule(edge: Edge | None) -> Floats:

@@ -1,8 +1,8 @@
 """Schemas that a folder does not hold but that follow from what it holds.
 
-Hourly and daily bars are made of 1-minute bars. Of a generated world also: the order books of its
-two busiest contracts, session by session, and from their trades and quotes trades, tbbo, 1-second
-bars and the best bid and offer of every second or minute.
+Hourly and daily bars are made of 1-minute bars. Of a generated world also, session by session:
+the trades and the 1-second bars of every instrument, the order books of the two busiest contracts,
+and from these tbbo and the best bid and offer of every second or minute.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from mcl.market.calendar import DAY_NS, from_day
 COARSER = {"ohlcv-1h": 3600 * NS, "ohlcv-1d": DAY_NS}
 _SNAPSHOTS = {"bbo-1s": NS, "bbo-1m": 60 * NS}
 _BOOKS = ("mbp-1", "mbp-10")
-FROM_BOOKS = (*_BOOKS, "trades", "tbbo", "ohlcv-1s", *_SNAPSHOTS)
+_TAPE = ("trades", "ohlcv-1s")
+FROM_BOOKS = (*_BOOKS, *_TAPE, "tbbo", *_SNAPSHOTS)
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,20 @@ _sessions = lru_cache(maxsize=4)(calendar.sessions)
 
 
 def _of_session(home: Path, day: Any, schema: str) -> dbn.Records:
-    from mcl.data.synthetic import order_books  # with pandas, which a recorded folder does not need
+    # with pandas, which a recorded folder does not need
+    from mcl.data.synthetic import order_books, trade_tape
 
+    if schema in _TAPE:
+        session = trade_tape.session_bars(home, day)
+        made = trade_tape.trade_records if schema == "trades" else trade_tape.second_records
+        return made(session)
     if schema in _BOOKS:
         return order_books.session(home, day, schema)[0]
     best = order_books.session(home, day, "mbp-1")[0]
     if schema in _SNAPSHOTS:
         return _snapshots(best, schema, _SNAPSHOTS[schema])
     traded: dbn.Records = best[best["action"] == b"T"]
-    if schema == "tbbo":
-        return traded
-    trades = _as(traded, "trades")
-    return (
-        trades
-        if schema == "trades"
-        else bars(
-            trades, schema, NS, dict.fromkeys(("open", "high", "low", "close"), "price"), "size"
-        )
-    )
+    return traded
 
 
 def _from_minutes(file: Stored, schema: str, step: int) -> dbn.Records:
