@@ -9,8 +9,9 @@ minute bars, and the gates that ask the code and not the luck (look-ahead, warm-
 paper).
 
 * Without an edge at most 5 % of the worlds may end with a run that could trade real money, upper
-  end of the 95 % interval included. The noise is Gaussian, Student-t with 4 degrees of freedom, or
-  Gaussian with a volatility that is autocorrelated over sessions. One family is 100 trials of
+  end of the 95 % interval included. The noise is Gaussian, Student-t with 4 degrees of freedom,
+  Gaussian with a volatility that is autocorrelated over sessions, or the market's as the generator
+  of `data=synthetic` makes it (hourly changes of the active contract). One family is 100 trials of
   ema_cross; nine families are 40 trials of each of nine strategies on one market, where each winner
   is looked at in turn and one that passes is enough. The samplers are random, TPE and CMA-ES.
 * With a planted edge (the drift has the sign of EMA(8) - EMA(32) one bar before; its annual Sharpe
@@ -32,7 +33,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -46,7 +47,9 @@ from mcl.base.errors import ConfigError
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.data.bars import Bars
+from mcl.data.synthetic import price_process
 from mcl.engine.backtest import backtest
+from mcl.market import calendar
 from mcl.market.instruments import MCL, Contract
 from mcl.metrics import performance as perf
 from mcl.metrics.cscv import overfitting
@@ -65,7 +68,8 @@ VOLATILITY_TICKS = 150.0  # of a session
 PLANTED_FAST, PLANTED_SLOW = 8, 32
 CAPITAL = 25_000.0
 FIRST_SESSION = 19_000
-NOISES = ("gaussian", "student-t4", "volatility")
+NOISES = ("gaussian", "student-t4", "volatility", "market")
+FIRST_GENERATED = date(2021, 1, 4)  # of the sessions that the generator is asked for
 SAMPLERS = ("random", "tpe", "cmaes")
 EDGES = (1.0, 1.5, 2.0)
 WANTED = {1.0: 0.25, 1.5: 0.52, 2.0: 0.77}  # power
@@ -194,6 +198,8 @@ def _noise(rng: np.random.Generator, kind: str, sessions: int) -> perf.Floats:
         return rng.standard_t(4, n) * scale / math.sqrt(2)
     if kind == "gaussian":
         return rng.normal(0.0, scale, n)
+    if kind == "market":
+        return _market_noise(int(rng.integers(2**31)), sessions)
     shocks, variance = rng.normal(0.0, SHOCK, sessions), SHOCK**2 / (1 - PERSISTENCE**2)
     level, levels = float(rng.normal(0.0, math.sqrt(variance))), np.empty(sessions)
     for i, shock in enumerate(shocks):
@@ -201,6 +207,32 @@ def _noise(rng: np.random.Generator, kind: str, sessions: int) -> perf.Floats:
         levels[i] = level
     shocks_of_bars = rng.normal(0.0, scale, n)
     return np.asarray(shocks_of_bars * np.repeat(np.exp(levels - variance), BARS_A_SESSION))
+
+
+def _market_noise(seed: int, sessions: int) -> perf.Floats:
+    """Hourly changes of the active contract of a generated world, in ticks: whole sessions, the
+    break before a session in its first hour, without the gaps of rolls.
+    """
+    table = calendar.sessions(FIRST_GENERATED, FIRST_GENERATED + timedelta(days=2 * sessions))
+    changes: list[perf.Floats] = []
+    before: dict[int, float] = {}
+    for tape in price_process.simulate(table, seed, None):
+        active = int(np.searchsorted(tape.to_last_trade, price_process.ROLL_SESSIONS, "right"))
+        rows = tape.rows
+        own = rows[rows[:, price_process.INSTRUMENT] == active]
+        hour = np.minimum(own[:, price_process.MINUTE] // 60, BARS_A_SESSION - 1)
+        last = np.searchsorted(hour, np.arange(BARS_A_SESSION), "right") - 1
+        closes = own[np.maximum(last, 0), price_process.CLOSE].astype(float)
+        start = before.get(int(tape.listed[active]), float(own[0, price_process.OPEN]))
+        changes.append(np.diff(closes, prepend=start))
+        for k, listed in enumerate(tape.listed[: active + 2]):
+            traded = rows[rows[:, price_process.INSTRUMENT] == k]
+            if len(traded):
+                before[int(listed)] = float(traded[-1, price_process.CLOSE])
+        if len(changes) == sessions:
+            break
+    loudness = VOLATILITY_TICKS / price_process.SESSION_SD_TICKS
+    return np.concatenate(changes) * loudness
 
 
 @numba.njit
@@ -407,12 +439,12 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def cases(null: int, nine: int, planted: int) -> list[Case]:
+def cases(null: int, nine: int, planted: int, noises: Sequence[str] = NOISES) -> list[Case]:
     """Worlds without an edge, `null` of one family and `nine` of nine for each noise and sampler,
     and `planted` for each edge.
     """
-    found = [Case(n, 1, s, 0.0, i) for i in range(null) for n in NOISES for s in SAMPLERS]
-    found += [Case(n, 9, s, 0.0, i) for i in range(nine) for n in NOISES for s in SAMPLERS]
+    found = [Case(n, 1, s, 0.0, i) for i in range(null) for n in noises for s in SAMPLERS]
+    found += [Case(n, 9, s, 0.0, i) for i in range(nine) for n in noises for s in SAMPLERS]
     found += [
         Case("gaussian", 1, SAMPLERS[i % 3], edge, i) for i in range(planted) for edge in EDGES
     ]
@@ -551,6 +583,7 @@ def main() -> int:
         "--nine", type=int, default=40, help="worlds of nine families for each noise and sampler"
     )
     parser.add_argument("--planted", type=int, default=400, help="worlds for each planted edge")
+    parser.add_argument("--noises", default=",".join(NOISES), help="without an edge, by comma")
     parser.add_argument("--short", action="store_true", help="a twentieth of all")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--file", type=Path, default=composition.root() / "build" / "honesty.jsonl")
@@ -565,7 +598,8 @@ def main() -> int:
     if a.fresh:
         a.file.unlink(missing_ok=True)
     share = 20 if a.short else 1
-    wanted = cases(*(max(1, count // share) for count in (a.null, a.nine, a.planted)))
+    counts = (count and max(1, count // share) for count in (a.null, a.nine, a.planted))
+    wanted = cases(*counts, noises=a.noises.split(","))
     started = time.monotonic()
     known = run(wanted, a.file, a.workers, a.minutes)
     wanted = [case for case in wanted if case.key in known]

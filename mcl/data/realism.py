@@ -1,5 +1,5 @@
-"""Measure how like a market one-minute bars are: the same figures of any source, next to the
-measured ones.
+"""Measure how like a market bars of one minute or one second are: the same figures of any source,
+next to the measured ones. Those of seconds are in `mcl.data.second_figures`.
 
 Every figure is of the busiest contract of each whole session, but for the roll figures, which
 compare an expiring contract with the next listed one. Prices are in ticks. Minutes count from the
@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,15 @@ REPORT = 16 * 60 + 30  # the inventory report, 10:30 New York
 WEDNESDAY = 2
 NEAR_ZERO, ABSOLUTE, RELATIVE = 0.1, 0.02, 0.10
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
-_TICK_ROWS = (
+# ticks, contracts and seconds are whole: one more or less is near
+_WHOLE_ROWS = (
     "range_ticks_q",
     "move_abs_q",
+    "second_range_ticks_q",
+    "second_move_abs_q",
+    "second_volume_q",
+    "second_wait_q",
+    "second_bars_per_minute_q",
     "break_gap_ticks_abs_median",
     "weekend_gap_ticks_abs_median",
 )
@@ -59,6 +65,19 @@ class MinuteBars:
     volume: Ints
 
 
+class ContractVolumes(Protocol):
+    """Bars of which the session, the contract and the volume count."""
+
+    @property
+    def session(self) -> Ints: ...
+
+    @property
+    def contract(self) -> Ints: ...
+
+    @property
+    def volume(self) -> Ints: ...
+
+
 @dataclass(frozen=True)
 class FigureRow:
     """One figure next to the fact: `near` says whether it is within the bound."""
@@ -70,7 +89,7 @@ class FigureRow:
     @property
     def bound(self) -> float:
         """The difference from the fact that still counts as near."""
-        if self.name.startswith(_TICK_ROWS):
+        if self.name.startswith(_WHOLE_ROWS):
             return max(1.0, RELATIVE * abs(self.fact))
         return ABSOLUTE if abs(self.fact) < NEAR_ZERO else RELATIVE * abs(self.fact)
 
@@ -98,25 +117,29 @@ class FigureRow:
 
 
 @cache
-def facts() -> dict[str, Any]:
-    """The measured figures that ship with the package: `source`, `span`, `figures`."""
-    text = (resources.files("mcl.data") / "mcl_figures.json").read_text()
-    content: dict[str, Any] = json.loads(text)
+def facts(interval: str = "1m") -> dict[str, Any]:
+    """The measured figures that ship with the package: `source`, `first`, `last`, `instrument`,
+    `figures`; of bars of one minute, or of one second (`1s`).
+    """
+    name = {"1m": "mcl_figures.json", "1s": "mcl_second_figures.json"}[interval]
+    content: dict[str, Any] = json.loads((resources.files("mcl.data") / name).read_text())
     return content
 
 
-def compare(figures: Figures) -> list[FigureRow]:
+def compare(figures: Figures, interval: str = "1m") -> list[FigureRow]:
     """Every measured figure next to the same figure of another source; NaN where it has none."""
     return [
         FigureRow(name, figures.get(name, float("nan")), float(fact))
-        for name, fact in facts()["figures"].items()
+        for name, fact in facts(interval)["figures"].items()
     ]
 
 
 def compare_dataset(stored: Dataset) -> list[FigureRow]:
-    """The comparison for a stored dataset. DataError for another market, or bars that are not of
-    one minute.
+    """The comparison for a stored dataset. DataError for another market, or bars that are neither
+    of one minute nor of one second.
     """
+    from mcl.data import second_figures
+
     market = str(facts()["instrument"])
     if stored.instrument.symbol != market:
         raise DataError(
@@ -124,6 +147,8 @@ def compare_dataset(stored: Dataset) -> list[FigureRow]:
             f" {stored.instrument.symbol}",
             f"choose a source of {market}",
         )
+    if stored.interval == "1s":
+        return compare(second_figures.measure(second_figures.of_dataset(stored)), "1s")
     return compare(measure(of_dataset(stored)))
 
 
@@ -131,10 +156,18 @@ def of_dataset(stored: Dataset) -> MinuteBars:
     """The bars of every contract of a stored dataset; DataError unless they are of one minute."""
     if stored.interval != "1m":
         raise DataError(
-            f"realism is measured on bars of one minute; {stored.folder.name} has bars of"
-            f" {stored.interval}",
+            "realism is measured on bars of one minute, or of one second;"
+            f" {stored.folder.name} has bars of {stored.interval}",
             "choose a source with one-minute bars",
         )
+    seconds, columns = dataset_columns(stored)
+    return MinuteBars(minute=seconds // 60, **columns)
+
+
+def dataset_columns(stored: Dataset) -> tuple[Ints, dict[str, Ints]]:
+    """The bars of every contract by time, prices in ticks: seconds from 18:00 New York, and the
+    columns contract, session, volume, open, high, low, close.
+    """
     contracts = range(len(stored.contracts))
     rows = [rows for k in contracts if len(rows := stored.rows(k))]
     if not rows:
@@ -150,10 +183,9 @@ def of_dataset(stored: Dataset) -> MinuteBars:
         name: np.rint(columns[name][order] / tick).astype(np.int64)
         for name in ("open", "high", "low", "close")
     }
-    local = calendar.new_york_ns(ts[order]) // (60 * NS)
-    minute = (local - 18 * 60) % 1440
+    local = calendar.new_york_ns(ts[order]) // NS
     whole = {name: columns[name][order] for name in ("contract", "session", "volume")}
-    return MinuteBars(minute=minute, **whole, **ticks)
+    return (local - 18 * 3600) % 86_400, whole | ticks
 
 
 def measure(bars: MinuteBars) -> Figures:
@@ -164,7 +196,7 @@ def measure(bars: MinuteBars) -> Figures:
 # ------------------------------------------------------------------------------------------- rolls
 
 
-def volume_table(bars: MinuteBars) -> tuple[Ints, Floats]:
+def volume_table(bars: ContractVolumes) -> tuple[Ints, Floats]:
     """Sessions in order, and the volume of every contract in each: float[sessions, contracts]."""
     sessions, row = np.unique(bars.session, return_inverse=True)
     width = int(bars.contract.max()) + 1
@@ -272,7 +304,7 @@ def _close_matrix(front: pd.DataFrame) -> Floats:
     return filled
 
 
-def _quantiles(name: str, values: Floats, at: tuple[float, ...]) -> Figures:
+def quantiles(name: str, values: Floats, at: tuple[float, ...]) -> Figures:
     return {f"{name}_q{p}": float(np.quantile(values, p)) for p in at}
 
 
@@ -280,7 +312,7 @@ def _kurtosis(values: Floats, ddof: int = 0) -> float:
     return float(((values - values.mean()) ** 4).mean() / values.var(ddof=ddof) ** 2)
 
 
-def _autocorrelation(values: Floats, lag: int = 1) -> float:
+def autocorrelation(values: Floats, lag: int = 1) -> float:
     if len(values) <= lag:
         return float("nan")
     around = values - values.mean()
@@ -291,7 +323,7 @@ def _ranges(front: pd.DataFrame) -> Figures:
     ticks = front["range"].to_numpy(float)
     return {
         "range_ticks_mean": float(ticks.mean()),
-        **_quantiles("range_ticks", ticks, _QUANTILES),
+        **quantiles("range_ticks", ticks, _QUANTILES),
         "range_zero_share": float((ticks == 0).mean()),
     }
 
@@ -305,15 +337,15 @@ def _moves(front: pd.DataFrame, following: npt.NDArray[np.bool_]) -> Figures:
     return {
         "move_ticks_sd": float(move.std()),
         "move_abs_mean": float(size.mean()),
-        **_quantiles("move_abs", size, _QUANTILES[2:]),
+        **quantiles("move_abs", size, _QUANTILES[2:]),
         "move_zero_share": float((move == 0).mean()),
         "move_kurtosis": _kurtosis(move),
         "move_kurtosis_inner_99.8": _kurtosis(inner),
         "range_over_move": float(front["range"].mean() / size.mean()),
         "gap_open_minus_close_zero_share": float((gap == 0).mean()),
         "gap_open_minus_close_abs_mean": float(np.abs(gap).mean()),
-        **{f"move_autocorrelation_{k}": _autocorrelation(move, k) for k in (1, 2, 5)},
-        **{f"abs_move_autocorrelation_{k}": _autocorrelation(capped, k) for k in (1, 10, 60)},
+        **{f"move_autocorrelation_{k}": autocorrelation(move, k) for k in (1, 2, 5)},
+        **{f"abs_move_autocorrelation_{k}": autocorrelation(capped, k) for k in (1, 10, 60)},
     }
 
 
@@ -330,7 +362,7 @@ def _volumes(front: pd.DataFrame) -> Figures:
     volume = front["volume"].to_numpy(float)
     both = np.corrcoef(np.log(volume), front["range"].to_numpy(float))
     return {
-        **_quantiles("volume_per_bar", volume, (0.1, 0.5, 0.9, 0.99)),
+        **quantiles("volume_per_bar", volume, (0.1, 0.5, 0.9, 0.99)),
         "volume_mean": float(volume.mean()),
         "log_volume_range_correlation": float(both[0, 1]),
     }
@@ -352,11 +384,11 @@ def _sessions(front: pd.DataFrame, closes: Floats) -> Figures:
         "session_volume_log_sd": float(log_volume.std(ddof=1)),
         "session_rv_ticks_median": float(np.median(volatility)),
         "session_rv_log_sd": float(log_volatility.std(ddof=1)),
-        "session_rv_log_autocorrelation_1": _autocorrelation(log_volatility),
+        "session_rv_log_autocorrelation_1": autocorrelation(log_volatility),
         "session_log_volume_rv_correlation": float(np.corrcoef(log_volume, log_volatility)[0, 1]),
         "session_return_sd": float(returns.std(ddof=1)),
         "session_return_kurtosis": _kurtosis(returns, ddof=1),
-        "session_return_autocorrelation_1": _autocorrelation(returns),
+        "session_return_autocorrelation_1": autocorrelation(returns),
         "session_return_over_3pct_share": float((np.abs(returns) > 0.03).mean()),
     }
 
@@ -403,13 +435,13 @@ def _hours(front: pd.DataFrame, sessions: int) -> Figures:
     volume = np.bincount(hour, front["volume"], HOURS)
     ticks = np.bincount(hour, front["range"], HOURS)
     return {
-        **_by_hour("hour_volume_share", volume / volume.sum()),
-        **_by_hour("hour_range_mean", ticks / np.maximum(count, 1)),
-        **_by_hour("hour_minutes_with_a_bar", count / (60 * sessions)),
+        **by_hour("hour_volume_share", volume / volume.sum()),
+        **by_hour("hour_range_mean", ticks / np.maximum(count, 1)),
+        **by_hour("hour_minutes_with_a_bar", count / (60 * sessions)),
     }
 
 
-def _by_hour(name: str, values: Floats) -> Figures:
+def by_hour(name: str, values: Floats) -> Figures:
     """One figure for each hour of New York from 18:00: `name_18` … `name_16`."""
     return {f"{name}_{(18 + k) % 24:02d}": float(value) for k, value in enumerate(values)}
 

@@ -28,7 +28,7 @@ def bench() -> ModuleType:
 
 
 def test_luck_does_not_pass(bench: ModuleType) -> None:
-    """Without costs, with every noise and every sampler: at most one of twelve where 3 % are
+    """Without costs, with every noise and every sampler: at most one of sixteen where 3 % are
     allowed.
     """
     some = [
@@ -40,8 +40,8 @@ def test_luck_does_not_pass(bench: ModuleType) -> None:
     found = [bench.verdict(case) for case in some]
     assert sum(v.live for v in found) <= 1
     assert max(v.sharpe for v in found) > 1.0  # some looked good
-    assert all(v.market_p_value >= v.p_value for v in found[-3:])
-    assert all(v.trials > 90 for v in found[-3:])
+    assert all(v.market_p_value >= v.p_value for v in found[-4:])
+    assert all(v.trials > 90 for v in found[-4:])
 
 
 def test_a_strong_edge_does(bench: ModuleType) -> None:
@@ -68,9 +68,9 @@ def test_the_planted_edge_is_worth_what_it_says(bench: ModuleType) -> None:
 def test_the_noises_are_equally_loud(bench: ModuleType) -> None:
     rng = np.random.default_rng(1)
     loudness = [
-        bench._noise(rng, kind, 4000).std() * np.sqrt(bench.BARS_A_SESSION) for kind in bench.NOISES
+        bench._noise(rng, kind, 1000).std() * np.sqrt(bench.BARS_A_SESSION) for kind in bench.NOISES
     ]
-    assert loudness == pytest.approx([bench.VOLATILITY_TICKS] * 3, rel=0.1)
+    assert loudness == pytest.approx([bench.VOLATILITY_TICKS] * 4, rel=0.15)
     squares = bench._noise(rng, "volatility", 4000).reshape(4000, -1).std(axis=1)
     assert np.corrcoef(squares[1:], squares[:-1])[0, 1] > 0.5, "its volatility is autocorrelated"
 

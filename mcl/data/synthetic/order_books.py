@@ -32,7 +32,7 @@ from mcl.data import dbn
 from mcl.data.synthetic import calibration, trade_tape
 from mcl.data.synthetic.trade_tape import LAST_OF_EVENT, LATENCY_NS, TICK, SessionBars, Trades
 from mcl.market import calendar
-from mcl.market.calendar import DAY_NS, to_day
+from mcl.market.calendar import to_day
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -73,7 +73,11 @@ def generate(
         if path.is_file() and written.get(str(day)) == events:
             continue
         bars = trade_tape.session_bars(home, day)
-        dbn.write_pieces(path, _pieces(bars, schema, events), _header(bars, schema))
+        dbn.write_pieces(
+            path,
+            _pieces(bars, schema, events),
+            trade_tape.header(bars, schema, _busiest(bars.records)),
+        )
         written[str(day)] = events
         write_whole(asked, (json.dumps(written, indent=1, sort_keys=True) + "\n").encode())
     return home
@@ -85,7 +89,9 @@ def session(
     """Return the records and the header that `generate` writes for one session."""
     _check(schema, events)
     bars = trade_tape.session_bars(home, day)
-    return np.concatenate(list(_pieces(bars, schema, events))), _header(bars, schema)
+    return np.concatenate(list(_pieces(bars, schema, events))), trade_tape.header(
+        bars, schema, _busiest(bars.records)
+    )
 
 
 def _check(schema: str, events: int | None) -> None:
@@ -95,14 +101,6 @@ def _check(schema: str, events: int | None) -> None:
         )
     if events is not None and not 1 <= events <= MOST_EVENTS:
         raise DataError(f"an order book has 1 to {MOST_EVENTS:,} events; events={events:,}")
-
-
-def _header(bars: SessionBars, schema: str) -> dbn.Header:
-    ids = set(_busiest(bars.records))
-    own = tuple(sorted({m for m in bars.mappings if m.instrument_id in ids}))
-    symbols = tuple(dict.fromkeys(m.raw_symbol for m in own))
-    span = bars.start // DAY_NS * DAY_NS, -(-bars.stop // DAY_NS) * DAY_NS
-    return dbn.Header("GLBX.MDP3", schema, "raw_symbol", symbols, *span, own)
 
 
 def _busiest(bars: dbn.Records) -> list[int]:

@@ -10,7 +10,7 @@ one-second bars of MCL; `mcl data realism` prints them beside those of a world.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mcl.base.errors import DataError
+from mcl.base import progress
+from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
 from mcl.base.jit import njit
 from mcl.data import dbn
 from mcl.data.table import PRICES
 from mcl.market import calendar
-from mcl.market.calendar import from_day, to_day
+from mcl.market.calendar import DAY_NS, from_day, to_day
 from mcl.market.instruments import MCL
 
 Ints = npt.NDArray[np.int64]
@@ -49,9 +50,14 @@ _HALF_SPREAD = (
     *(0.52, 0.50, 0.53, 0.51, 0.52, 0.50, 0.51, 0.57, 0.57, 0.56, 0.75),
 )
 HALF_SPREAD = np.array(_HALF_SPREAD)
-# a trade follows one of the same side: in the same second, and in an earlier one
-SAME_IN_SECOND, SAME_SIDE = 0.88, 0.48
-INSIDE = 0.12  # variance of a step inside a second, over that of one between seconds
+SAME_SIDE = 0.48  # a trade follows one of the same side in an earlier second
+# how much prices move inside a second by hour from 18:00: the chance that a trade is of the other
+# side than the one before, and the variance of a step over that of one between seconds
+_INSIDE = (
+    *(0.36, 0.33, 0.21, 0.15, 0.24, 0.24, 0.15, 0.15, 0.12, 0.10, 0.09, 0.09),
+    *(0.09, 0.10, 0.07, 0.07, 0.09, 0.08, 0.08, 0.10, 0.07, 0.12, 0.16),
+)
+INSIDE = np.array(_INSIDE)
 WIDTH = 0.78  # sd of the mid over a minute, over the bar's range less the bounce
 _FIRST_NS, _LAST_NS = NS // 1000, 997 * NS // 1000  # of a second: known in the same second
 
@@ -132,8 +138,8 @@ def trades(bars: SessionBars, instrument_id: int) -> Trades:
     ts, price, size = (np.empty(most, np.int64) for _ in range(3))
     bought = np.empty(most, np.bool_)
     hour = (own["ts_event"].astype(np.int64) - bars.start) // (3600 * NS)
-    half = HALF_SPREAD[np.minimum(hour, len(HALF_SPREAD) - 1)]
-    count = _trade_bars(rng, rows, half, SECOND_WEIGHT, ts, price, size, bought)
+    by_hour = np.column_stack([HALF_SPREAD, INSIDE])[np.minimum(hour, len(HALF_SPREAD) - 1)]
+    count = _trade_bars(rng, rows, by_hour, SECOND_WEIGHT, ts, price, size, bought)
     return Trades(ts[:count], price[:count], size[:count], bought[:count])
 
 
@@ -173,6 +179,36 @@ def second_records(bars: SessionBars, instruments: Iterable[int] | None = None) 
     return records[np.lexsort((records["instrument_id"], records["ts_event"]))]
 
 
+def generate(home: Path, days: Sequence[date], schema: str = "ohlcv-1s") -> Path:
+    """One-second bars or trades of these sessions of the world at `home`, as
+    `home`/<schema>/<date>.dbn.zst; existing files stay. Returns `home`. DataError for another
+    schema, and for a session that the world does not have.
+    """
+    if schema not in SCHEMAS:
+        raise DataError(f"no trades of schema {schema!r}; {nearest(schema, SCHEMAS)}")
+    for day in progress.each("making trades", days):
+        path = home / schema / f"{day}.dbn.zst"
+        if not path.is_file():
+            bars = session_bars(home, day)
+            dbn.write(path, SCHEMAS[schema](bars), header(bars, schema))
+    return home
+
+
+def header(bars: SessionBars, schema: str, instruments: Iterable[int] | None = None) -> dbn.Header:
+    """The header of a file of one session, with the symbols of its instruments."""
+    ids = set(_instruments(bars, instruments))
+    own = tuple(sorted({m for m in bars.mappings if m.instrument_id in ids}))
+    symbols = tuple(dict.fromkeys(m.raw_symbol for m in own))
+    span = bars.start // DAY_NS * DAY_NS, -(-bars.stop // DAY_NS) * DAY_NS
+    return dbn.Header("GLBX.MDP3", schema, "raw_symbol", symbols, *span, own)
+
+
+SCHEMAS: dict[str, Callable[[SessionBars], dbn.Records]] = {
+    "ohlcv-1s": second_records,
+    "trades": trade_records,
+}
+
+
 def _instruments(bars: SessionBars, wanted: Iterable[int] | None) -> list[int]:
     ids = np.unique(bars.records["instrument_id"]).tolist() if wanted is None else wanted
     return [int(i) for i in ids]
@@ -198,15 +234,15 @@ SECOND_WEIGHT = _second_weight()
 def _trade_bars(
     rng: Random,
     rows: Ints,
-    half: Floats,
+    by_hour: Floats,
     weight: Floats,
     ts: Ints,
     price: Ints,
     size: Ints,
     bought: npt.NDArray[np.bool_],
 ) -> int:
-    """Trade all bars of one instrument (columns: ns, open, high, low, close, volume), whose half
-    spreads are `half`; returns the number of trades.
+    """Trade all bars of one instrument (columns: ns, open, high, low, close, volume), with
+    the half spread and the movement inside a second at each; returns the number of trades.
     """
     count, side = 0, 1.0
     for i in range(len(rows)):
@@ -227,7 +263,7 @@ def _trade_bars(
                 size[count] = share + (1 if k < more else 0)
                 count += 1
         parts = ts[first:count], price[first:count], bought[first:count]
-        side = _walk(rng, row, half[i], parts, side)
+        side = _walk(rng, row, by_hour[i], parts, side)
     return count
 
 
@@ -290,7 +326,7 @@ def _prints(rng: Random, lots: Ints, needed: int) -> Ints:
 def _walk(
     rng: Random,
     row: Ints,
-    half: float,
+    by_hour: Floats,
     trades: tuple[Ints, Ints, npt.NDArray[np.bool_]],
     side: float,
 ) -> float:
@@ -299,6 +335,7 @@ def _walk(
     the new one.
     """
     ts, price, bought = trades
+    half, movement = by_hour
     count = len(ts)
     open_, high, low, close = row[1], row[2], row[3], row[4]
     level, levels = 0.0, np.zeros(count)
@@ -306,12 +343,12 @@ def _walk(
     time, times = 0.0, np.zeros(count)
     for i in range(count):
         inside = i > 0 and ts[i] // NS == ts[i - 1] // NS
-        if rng.random() >= (SAME_IN_SECOND if inside else SAME_SIDE):
+        if rng.random() >= (1 - movement if inside else SAME_SIDE):
             side = -side
         sides[i] = side
         bought[i] = side > 0
         if i > 0:
-            step = INSIDE if inside else 1.0
+            step = movement if inside else 1.0
             time += step
             level += np.sqrt(step) * rng.standard_normal()
         levels[i], times[i] = level, time
