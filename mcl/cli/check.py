@@ -135,7 +135,7 @@ def costs(args: Namespace) -> int:
 
     composed = composition.compose("backtest", args.overrides).config
     sizes = _sizes(args.contracts)
-    measured = measuring.measure(_books(composed.data, args.sessions), sizes)
+    measured = measuring.measure(_books(composed.data, args.sessions, args.events), sizes)
     frame = measured.by_slot.reset_index()
     facts = {
         "books": [f"{s} {d}" for s, d in measured.depth.book_keys],
@@ -173,13 +173,14 @@ def _plain_name(name: str) -> str:
     return name
 
 
-def _books(data: schema.Data, sessions: int) -> Depth:
+def _books(data: schema.Data, sessions: int, events: int | None) -> Depth:
     """The books of a data source; those of a generated world are made for sessions spread over its
     range.
     """
     from mcl.data import depth
 
-    return depth.load_depth(data, composition.root(), lambda days: depth.sessions(days, sessions))
+    root = composition.root()
+    return depth.load_depth(data, root, lambda days: depth.sessions(days, sessions), events)
 
 
 def _show_costs(measured: Measured, answer: dict[str, Any]) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mcl.data.realism import FigureRow
 
 BOUND = (
-    "within 10 % of the market's figure; below 0.1 within 0.02; quantiles in ticks within one tick"
+    "within 10 % of the market's figure; below 0.1 within 0.02; quantiles in ticks, contracts or"
+    " seconds within one"
 )
 
 
@@ -78,7 +79,7 @@ def realism(args: Namespace) -> int:
     stored = loader.stored_dataset(data, composition.root())
     rows = compare_dataset(stored)
     answer = {
-        "source": facts()["source"],
+        "source": facts(stored.interval)["source"],
         "dataset": str(stored.folder),
         "figures": len(rows),
         "near": sum(row.near for row in rows),

@@ -273,6 +273,11 @@ def costs(parser: argparse.ArgumentParser) -> None:
         default=5,
         help="sessions of a generated world for which books are made",
     )
+    parser.add_argument(
+        "--events",
+        type=whole(1, 100_000_000),
+        help="rows of each of these books, trades included; default: a few quotes a minute",
+    )
     parser.add_argument("--name", help="write conf/costs/NAME.yaml, to be used with costs=NAME")
     overrides(parser)
 

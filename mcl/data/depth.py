@@ -207,9 +207,14 @@ def _book(rows: pa.Table) -> Book:
 # -------------------------------------------------------------------------------------------- build
 
 
-def load_depth(data: schema.Data, root: Path, pick: Callable[[Ints], Sequence[date]]) -> Depth:
+def load_depth(
+    data: schema.Data,
+    root: Path,
+    pick: Callable[[Ints], Sequence[date]],
+    events: int | None = None,
+) -> Depth:
     """The stored books of a config. Those of a generated world are made first, for the sessions
-    that `pick` takes of all it has.
+    that `pick` takes of all it has, with so many events each.
 
     ConfigError for a source that has no books; otherwise errors as `build`.
     """
@@ -221,7 +226,8 @@ def load_depth(data: schema.Data, root: Path, pick: Callable[[Ints], Sequence[da
         )
     home = source.books(data, root)
     if source.generated:
-        home = order_books.generate(home, pick(loader.stored_dataset(data, root).sessions))
+        days = pick(loader.stored_dataset(data, root).sessions)
+        home = order_books.generate(home, days, events=events)
     return build(home, data.instrument, root)
 
 

@@ -5,6 +5,7 @@ prints them.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -16,10 +17,11 @@ from skips import SHARED
 
 from mcl.base.errors import DataError
 from mcl.cli.main import main
-from mcl.data import loader, realism
+from mcl.data import loader, realism, second_figures
 from mcl.data.sources.csv import CsvColumns, CsvData
 from mcl.data.sources.databento import DatabentoData
-from mcl.data.synthetic import generator, price_process
+from mcl.data.sources.synthetic import SyntheticData
+from mcl.data.synthetic import generator, price_process, trade_tape
 from mcl.market import calendar
 
 JUDGE = SHARED.parent / "tools" / "world_statistics.py"
@@ -54,13 +56,49 @@ def test_a_seed_looks_like_the_market(seed: int) -> None:
     assert by_name["crossed_1_sessions_before_last"].figure > 0.9
 
 
-def test_every_fact_has_a_source_and_a_bound() -> None:
-    facts = realism.facts()
+@pytest.fixture(scope="module")
+def world_of_seconds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole world with the one-second bars of 24 sessions spread over it."""
+    folder = tmp_path_factory.mktemp("seconds")
+    home = generator.generate(SyntheticData(source="synthetic", seed=7), folder)
+    table = calendar.sessions(generator.FIRST, generator.LAST + timedelta(days=1))
+    whole = [day for day, minutes in zip(table.dates, table.minutes, strict=True) if minutes > 1300]
+    return trade_tape.generate(home, whole[:: len(whole) // 24])
+
+
+def test_the_seconds_of_a_seed_look_like_the_market(
+    world_of_seconds: Path, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wide bounds, as for minutes. The memory of the size of changes over ten seconds and more is
+    too short, which is said where the figures stand.
+    """
+    source = ["data=mcl_databento", f"data.path={world_of_seconds}", "data.stored_interval=1s"]
+    assert main(["--json", "data", "realism", *source]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["source"] == realism.facts("1s")["source"]
+    assert answer["figures"] == 86
+    assert answer["near"] >= 55
+    for row in answer["rows"]:
+        if not row["name"].startswith("second_abs_move_autocorrelation"):
+            assert abs(row["figure"] - row["fact"]) <= 5 * row["bound"], row
+    by_name = {row["name"]: row["figure"] for row in answer["rows"]}
+    assert by_name["second_range_ticks_q0.95"] == 2
+    assert by_name["second_volume_q0.5"] == 2
+    assert -0.25 < by_name["second_move_reversal"] < -0.15, "the bounce"
+    assert main(["data", "realism", *source]) == 0
+    assert "second_hour_with_a_bar_18" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("interval", "figures"), [("1m", 142), ("1s", 86)])
+def test_every_fact_has_a_source_and_a_bound(interval: str, figures: int) -> None:
+    facts = realism.facts(interval)
     assert facts["instrument"] == "MCL"
     assert "Databento" in facts["source"]
-    rows = realism.compare({name: float(fact) for name, fact in facts["figures"].items()})
+    measured = {name: float(fact) for name, fact in facts["figures"].items()}
+    rows = realism.compare(measured, interval)
+    assert len(rows) == figures
     assert all(row.near and row.bound > 0 for row in rows)
-    absent = realism.compare({})
+    absent = realism.compare({}, interval)
     assert not any(row.near for row in absent), "a figure that is not there is near nothing"
 
 
@@ -108,6 +146,30 @@ def test_bars_of_a_session_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="one minute"):
         realism.compare_dataset(loader.stored_dataset(days, tmp_path))
+
+
+def test_a_few_seconds_have_no_figures() -> None:
+    few = np.arange(5)
+    bars = second_figures.SecondBars(few * 0, few * 0, few, *[few] * 4, volume=few + 1)
+    assert second_figures.measure(bars) == {}, "no session is whole"
+
+
+def test_the_bounds_of_whole_numbers() -> None:
+    assert realism.FigureRow("second_volume_q0.5", 3.0, 2.0).near
+    assert not realism.FigureRow("second_volume_mean", 4.7, 4.15).near
+
+
+def test_the_users_own_files_are_judged(tmp_path: Path, project: Path) -> None:
+    """With MCL_REAL_FILES=DIR, a folder of real MCL bars: every figure of the market itself."""
+    folder = os.environ.get("MCL_REAL_FILES")
+    if folder is None:
+        pytest.skip("MCL_REAL_FILES names no folder of real MCL bars")
+    source = DatabentoData(source="databento", path=folder)
+    stored = loader.stored_dataset(source, tmp_path)
+    assert not stored.synthetic
+    rows = realism.compare_dataset(stored)
+    off = [row.name for row in rows if not row.near]
+    assert len(off) <= 0.2 * len(rows), off
 
 
 def test_an_independent_judge_reads_the_same_figures(small_world: Path, tmp_path: Path) -> None:
