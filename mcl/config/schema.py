@@ -35,12 +35,12 @@ Study = Annotated[str, AfterValidator(files.plain_name)]  # becomes a folder of 
 
 class Roll(Strict):
     """The rule that leaves a contract for the next. `volume`, `open_interest`: that of the next
-    listed expiry was larger in the previous session; one-way.
+    listed expiry was larger in the previous session; one-way. The default is that of MCL.
     """
 
-    rule: Literal["volume", "open_interest", "calendar"] = "volume"
+    rule: Literal["volume", "open_interest", "calendar"] = "calendar"
     # at the latest (volume, open_interest) or exactly (calendar)
-    sessions_before_last_trade: int = Field(3, ge=0, le=40)
+    sessions_before_last_trade: int = Field(2, ge=0, le=40)
     adjust: Literal["difference", "ratio", "none"] = "difference"
 
 

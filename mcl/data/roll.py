@@ -171,13 +171,14 @@ def _choose(
     chosen, reason = current, ""
     if current < 0:
         return _first(session, deadline, listed), reason
-    while session >= deadline[chosen] and (following := _following(chosen, listed)) != chosen:
-        chosen, reason = following, "calendar" if rule == "calendar" else "forced"
+    while session >= deadline[chosen] and (later := _following(chosen, listed)) != chosen:
+        chosen, reason = later, "calendar" if rule == "calendar" else "forced"
     compares = rule != "calendar" and not waiting
-    if chosen == current and compares and (latest := history.latest()) >= 0:
-        following = _following(current, listed)
-        if history.volume[latest, following] > history.volume[latest, current]:
-            chosen, reason = following, rule
+    following, latest = _following(current, listed), history.latest()
+    if compares and chosen in (current, following) and latest >= 0:
+        # on the deadline itself, too, the comparison decides where it says the same
+        larger = history.volume[latest, following] > history.volume[latest, current]
+        chosen, reason = (following, rule) if larger else (chosen, reason)
     return chosen, reason
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcl import composition
 from mcl.base.instants import NS
 from mcl.config.schema import Roll
 from mcl.data import realism, roll
@@ -40,7 +41,7 @@ def decide(
         last_trade=LAST_TRADE,
         listed_at=listed,
         volumes=volumes,
-        rule=rule or Roll(sessions_before_last_trade=1),
+        rule=rule or Roll(rule="volume", sessions_before_last_trade=1),
     )
 
 
@@ -283,17 +284,24 @@ def test_on_mcl_the_deadline_decides_every_roll_of_a_volume_rule() -> None:
         assert {step.reason for step in steps} == {"forced"}
 
 
-@pytest.mark.parametrize(("lag", "deadline", "left"), [(0, 1, 2), (1, 0, 1)])
+@pytest.mark.parametrize(("lag", "left"), [(0, 2), (1, 1)])
 def test_where_volume_moves_days_before_it_decides_and_not_the_deadline(
-    lag: int, deadline: int, left: int
+    lag: int, left: int
 ) -> None:
-    """CL: the session that lies three before is the first in which the next contract leads. Bars
-    say so at the next open, the clearing house one session later.
+    """CL, with the preset as it ships: the session that lies three before is the first in which
+    the next contract leads. Bars say so at the next open, the clearing house one session later.
     """
-    rule = Roll(rule="volume", sessions_before_last_trade=deadline)
+    rule = composition.compose("backtest", ["roll@data.roll=volume"]).config.data.roll
+    assert rule.rule == "volume"
     steps = decide(published(measured(CL_SHARE), lag), rule)[1]
     assert len(steps) >= 3
     assert {step.reason for step in steps} == {"volume"}
     for step in steps:
         end = int(np.searchsorted(DAYS, LAST_TRADE[step.outgoing]))
         assert end - int(np.searchsorted(DAYS, step.session)) == left
+        assert step.volume_incoming > step.volume_outgoing
+
+
+def test_a_deadline_before_the_move_decides_on_cl_too() -> None:
+    late = Roll(rule="volume", sessions_before_last_trade=3)
+    assert {step.reason for step in decide(published(measured(CL_SHARE)), late)[1]} == {"forced"}

@@ -45,7 +45,8 @@ def test_every_option_composes(rule: str, adjust: str) -> None:
         "backtest", [f"roll@data.roll={rule}", f"data.roll.adjust={adjust}"]
     ).config.data.roll
     assert (chosen.rule, chosen.adjust) == (rule, adjust)
-    assert chosen.sessions_before_last_trade == (2 if rule == "calendar" else 3)
+    deadline = {"calendar": 2, "volume": 1, "open_interest": 3}
+    assert chosen.sessions_before_last_trade == deadline[rule]
 
 
 @pytest.mark.parametrize("data", data_options.OPTIONS)
@@ -57,6 +58,22 @@ def test_every_data_source_takes_every_rule(data: str) -> None:
             *data_options.needed(data),
         ]
         assert composition.compose("backtest", overrides).config.data.roll.rule == rule
+
+
+@pytest.mark.parametrize(
+    "data", ["synthetic", "planted", "mcl_databento", "parquet", "csv", "stooq", "yahoo"]
+)
+def test_every_preset_of_mcl_and_the_code_roll_alike(data: str) -> None:
+    words = [f"data={data}", *data_options.needed(data)]
+    composed = composition.compose("backtest", words).config.data
+    assert composed.roll == schema.Roll()
+    assert (composed.roll.rule, composed.roll.sessions_before_last_trade) == ("calendar", 2)
+
+
+def test_gold_rolls_with_its_volume() -> None:
+    words = ["data=lean_gold", "data.path=x"]
+    roll = composition.compose("backtest", words).config.data.roll
+    assert (roll.rule, roll.sessions_before_last_trade) == ("volume", 1)
 
 
 def test_open_interest_leaves_a_contract_earlier_and_says_what_it_compared(
