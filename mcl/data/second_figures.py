@@ -94,7 +94,7 @@ def _front(bars: SecondBars) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def _counts(front: pd.DataFrame, of_all: pd.Series) -> Figures:
-    by_minute = front.groupby(["session", "minute"]).size().to_numpy(float)
+    by_minute = np.asarray(front.groupby(["session", "minute"]).size(), np.float64)
     first = float((front["second"] % 60 == 0).mean())
     return {
         "second_bars_per_session_median": float(front.groupby("session").size().median()),

@@ -66,8 +66,8 @@ def generate(
     the world's seed. Returns `home`. DataError for a session that the world does not have.
     """
     _check(schema, events)
-    asked = home / schema / "events.json"
-    written: dict[str, int | None] = json.loads(asked.read_text()) if asked.is_file() else {}
+    counts = home / schema / "events.json"
+    written: dict[str, int | None] = json.loads(counts.read_text()) if counts.is_file() else {}
     for day in progress.each("making order books", days):
         path = home / schema / f"{day}.dbn.zst"
         if path.is_file() and written.get(str(day)) == events:
@@ -79,7 +79,7 @@ def generate(
             trade_tape.header(bars, schema, _busiest(bars.records)),
         )
         written[str(day)] = events
-        write_whole(asked, (json.dumps(written, indent=1, sort_keys=True) + "\n").encode())
+        write_whole(counts, (json.dumps(written, indent=1, sort_keys=True) + "\n").encode())
     return home
 
 

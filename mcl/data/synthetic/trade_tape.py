@@ -215,8 +215,8 @@ def _instruments(bars: SessionBars, wanted: Iterable[int] | None) -> list[int]:
 
 
 def _second_weight() -> Floats:
-    """How likely each second of a minute trades, over the mean: more often just after the full
-    minute.
+    """Weigh the seconds of a minute by how often they trade, over the mean: more often just after
+    the full minute.
     """
     at = np.arange(SECONDS)
     weight = 0.97 + 0.34 * np.exp(-at / 0.7) + 0.23 * np.exp(-at / 7.0)
@@ -310,7 +310,7 @@ def _lots(rng: Random, seconds: int, volume: int) -> Ints:
 
 @njit
 def _prints(rng: Random, lots: Ints, needed: int) -> Ints:
-    """How many trades each second has: at most its contracts, and `needed` of all in sum."""
+    """Give each second its trades: at most its contracts, and `needed` of all in sum."""
     prints = np.empty(len(lots), np.int64)
     for j in range(len(lots)):
         prints[j] = 1 + int((lots[j] - 1) * PRINTS + rng.random() * (lots[j] > 1))

@@ -81,8 +81,7 @@ def _of_session(home: Path, day: Any, schema: str) -> dbn.Records:
 
     if schema in _TAPE:
         session = trade_tape.session_bars(home, day)
-        made = trade_tape.trade_records if schema == "trades" else trade_tape.second_records
-        return made(session)
+        return trade_tape.SCHEMAS[schema](session)
     if schema in _BOOKS:
         return order_books.session(home, day, schema)[0]
     best = order_books.session(home, day, "mbp-1")[0]
