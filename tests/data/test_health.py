@@ -65,12 +65,13 @@ def test_a_clean_world_is_fit(small_world: Path, tmp_path: Path) -> None:
 
 
 def test_a_rule_that_its_deadline_decides_is_a_warning(small_world: Path, tmp_path: Path) -> None:
-    judged = examine(databento_data(small_world), tmp_path)
+    by_volume = schema.Roll(rule="volume", sessions_before_last_trade=3)
+    judged = examine(databento_data(small_world, roll=by_volume), tmp_path)
     entry = finding(judged, "forced roll")
     assert (entry.severity, entry.count) == ("warning", 2)
     assert "roll@data.roll=calendar" in entry.action
     assert judged.bars is not None
-    bars = load(databento_data(small_world), tmp_path)
+    bars = load(databento_data(small_world, roll=by_volume), tmp_path)
     assert "2 of 2 rolls were decided by their deadline, not by volume" in data_note(bars)
     calendar = databento_data(small_world, roll=schema.Roll(rule="calendar"))
     assert "deadline" not in data_note(load(calendar, tmp_path))
