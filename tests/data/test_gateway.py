@@ -22,6 +22,7 @@ from databento.common.error import BentoWarning
 from mcl.base.errors import DataError, StoreError
 from mcl.data import dbn
 from mcl.data.download.plan import CERTIFICATE
+from mcl.data.synthetic import order_books
 from mcl.ops import doctor
 from mcl.simulators.databento.api import Vendor
 from mcl.simulators.databento.faults import parse
@@ -42,6 +43,8 @@ PARENT = {
 @pytest.fixture(scope="module")
 def running(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendor]:
     root = tmp_path_factory.mktemp("gateway")
+    # compiled here, since a client waits for 100 seconds at most
+    order_books.session(small_world, date(2024, 1, 17), "mbp-1")
     with (
         gateway(small_world, root, degraded=(date(2024, 1, 17),), limited=False) as vendor,
         pytest.MonkeyPatch.context() as patch,

@@ -12,10 +12,10 @@ import pytest
 from comparisons import digest
 
 from mcl.base.errors import DataError
+from mcl.base.instants import NS
 from mcl.data import dbn, depth
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, order_books, trade_tape
-from mcl.market.calendar import NS
 
 from .conftest import FIRST
 

@@ -208,6 +208,7 @@ ALLOWED = {  # joins of names that no person types: each with what the name is
         "chunks and files that the vendor's order named, below `folder_name`"
     ),
     "data/synthetic/order_books.py": "days and schemas of a generated world",
+    "data/synthetic/trade_tape.py": "days and schemas of a generated world",
     "data/dataset.py": "files of a manifest that this code wrote and hashes",
     "data/depth.py": "files of a generated world",
     "data/synthetic/generator.py": "files of a generated world",
