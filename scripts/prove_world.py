@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcl.data import loader, realism
+from mcl.data import loader, realism, second_figures
 from mcl.data.sources.databento import DatabentoData
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, trade_tape
@@ -72,7 +72,7 @@ def _seconds(seed: int, root: Path) -> bool:
     whole = [day for day, minutes in zip(table.dates, table.minutes, strict=True) if minutes > 1300]
     trade_tape.generate(home, whole[::EVERY])
     source = DatabentoData(source="databento", path=str(home), stored_interval="1s")
-    rows = realism.compare_dataset(loader.stored_dataset(source, root))
+    rows = second_figures.compare_stored(loader.stored_dataset(source, root))
     off = [f"{row.name} {row.ratio}" for row in rows if not row.near]
     near = 1 - len(off) / len(rows)
     print(f"  one-second bars: {near:.1%} of {len(rows)} near; off: {', '.join(off) or 'none'}")

@@ -73,11 +73,12 @@ def _show_extension(source: str, answer: dict[str, Any]) -> None:
 def realism(args: Namespace) -> int:
     """Print every measured figure of the market next to that of the source."""
     from mcl.data import loader
-    from mcl.data.realism import compare_dataset, facts
+    from mcl.data.realism import facts
+    from mcl.data.second_figures import compare_stored
 
     data = composition.compose("backtest", args.overrides).config.data
     stored = loader.stored_dataset(data, composition.root())
-    rows = compare_dataset(stored)
+    rows = compare_stored(stored)
     answer = {
         "source": facts(stored.interval)["source"],
         "dataset": str(stored.folder),

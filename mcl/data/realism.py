@@ -135,11 +135,15 @@ def compare(figures: Figures, interval: str = "1m") -> list[FigureRow]:
 
 
 def compare_dataset(stored: Dataset) -> list[FigureRow]:
-    """The comparison for a stored dataset. DataError for another market, or bars that are neither
-    of one minute nor of one second.
+    """The comparison for a stored dataset. DataError for another market, or bars that are not
+    of one minute.
     """
-    from mcl.data import second_figures
+    check_market(stored)
+    return compare(measure(of_dataset(stored)))
 
+
+def check_market(stored: Dataset) -> None:
+    """Refuse a dataset of another market than the measured one with a DataError."""
     market = str(facts()["instrument"])
     if stored.instrument.symbol != market:
         raise DataError(
@@ -147,9 +151,6 @@ def compare_dataset(stored: Dataset) -> list[FigureRow]:
             f" {stored.instrument.symbol}",
             f"choose a source of {market}",
         )
-    if stored.interval == "1s":
-        return compare(second_figures.measure(second_figures.of_dataset(stored)), "1s")
-    return compare(measure(of_dataset(stored)))
 
 
 def of_dataset(stored: Dataset) -> MinuteBars:

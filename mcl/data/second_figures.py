@@ -19,11 +19,15 @@ from mcl.data.dataset import Dataset
 from mcl.data.realism import (
     HOURS,
     WHOLE_SESSION,
+    FigureRow,
     Figures,
     Floats,
     Ints,
     autocorrelation,
     by_hour,
+    check_market,
+    compare,
+    compare_dataset,
     dataset_columns,
     quantiles,
     volume_table,
@@ -44,6 +48,16 @@ class SecondBars:
     low: Ints
     close: Ints
     volume: Ints
+
+
+def compare_stored(stored: Dataset) -> list[FigureRow]:
+    """The comparison of a stored dataset of one-second bars, or of one-minute bars as
+    `mcl.data.realism` makes it. DataError for another market, and for other bars.
+    """
+    if stored.interval != "1s":
+        return compare_dataset(stored)
+    check_market(stored)
+    return compare(measure(of_dataset(stored)), "1s")
 
 
 def of_dataset(stored: Dataset) -> SecondBars:

@@ -167,7 +167,7 @@ def test_the_users_own_files_are_judged(tmp_path: Path, project: Path) -> None:
     source = DatabentoData(source="databento", path=folder)
     stored = loader.stored_dataset(source, tmp_path)
     assert not stored.synthetic
-    rows = realism.compare_dataset(stored)
+    rows = second_figures.compare_stored(stored)
     off = [row.name for row in rows if not row.near]
     assert len(off) <= 0.2 * len(rows), off
 
