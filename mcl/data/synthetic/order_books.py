@@ -52,7 +52,7 @@ MOST_EVENTS = 100_000_000
 _WIDE = 4  # times the usual spread
 _OUTRIGHTS = (42_000_000, 43_000_000)  # ids of outrights in a generated world
 _NIGHT_MINUTES, _REPORT_MINUTE = 8 * 60, 990
-ASK, SPREAD, LAST_TS, BUYER = range(4)  # what a book remembers beside its sizes
+ASK, SPREAD, LAST_TS, BUYER = range(4)  # the state of a book, next to its sizes
 BID_SIDE, ASK_SIDE = 0, 1
 
 

@@ -4,7 +4,7 @@ one session at a time, on request.
 Trades walk from the open over high and low to the close of every bar and add up to its volume, so
 that bars made from these trades are the world's bars. How many seconds of a minute trade, how the
 volume is spread over them, and how prices bounce inside a second follow the figures measured on
-one-second bars of MCL; `mcl data realism` prints them beside those of a world.
+one-second bars of MCL; `mcl data realism` prints them next to those of a world.
 """
 
 from __future__ import annotations
