@@ -49,13 +49,14 @@ from mcl.data.table import PRICES
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
 from mcl.market.instruments import MCL, Contract
+from mcl.risk.sizes.fixed import FixedSize
 from mcl.search.worker_pool import attach, share
 from mcl.strategy import build
 
 BARS_PER_SESSION = 1_380
 CAPITAL = 1e6  # W1 loses its costs steadily; no limit may end it
 COSTS = schema.Costs(slippage_ticks=1.0, commission_usd=0.77)
-FIXED = schema.FixedSize(method="fixed")
+FIXED = FixedSize(method="fixed")
 WIDE = schema.Limits()
 ALL_ON = schema.Limits(
     max_trades_per_session=100_000,

@@ -31,6 +31,7 @@ from mcl.composition import schema_keys
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.data.sources import SOURCES
+from mcl.risk.sizes import METHODS
 from mcl.strategy import builtin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +53,7 @@ GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
     "roll": ("data.roll", (schema.Roll,), "data.roll"),
     "risk": (
         "risk",
-        (*schema_keys.models(schema.Size), schema.Protection),
+        (*(method.model for method in METHODS), schema.Protection),
         "risk",
     ),
     "limits": ("risk.limits", (schema.Limits,), "risk.limits"),

@@ -19,6 +19,7 @@ import pytest
 from mcl.composition import schema_keys
 from mcl.config import schema
 from mcl.live.ops.alert_channels import CHANNELS
+from mcl.risk.sizes import METHODS
 from mcl.strategy import builtin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,6 +125,20 @@ def test_whatever_walks_over_things_knows_the_new_ones(copy: Copy) -> None:
     assert "notional" in copy.run("-m", "mcl", "complete", "bash", "mcl backtest risk=").stdout
 
 
+def test_a_risk_method_is_one_file_and_one_of_conf(copy: Copy) -> None:
+    """The page of a run says its sentence, and the schema refuses what its model does not have."""
+    steps = recipes()["Add a risk method"]
+    touched = [step.about for step in steps if step.kind in ("python", "yaml", "diff")]
+    assert touched == ["mcl/risk/sizes/notional.py", "conf/risk/notional.yaml"]
+    done = copy.run("-m", "mcl", "--json", "backtest", "risk=notional", *FEW)
+    assert done.returncode == 0, done.stderr
+    page = copy.folder / json.loads(done.stdout)["report"]
+    assert "A full signal is worth 2 times the capital." in page.read_text()
+    refused = copy.run("-m", "mcl", "backtest", "risk=notional", "risk.size.multipel=2", *FEW)
+    assert refused.returncode != 0
+    assert "multiple" in refused.stderr
+
+
 def test_a_new_channel_delivers(copy: Copy) -> None:
     code = (
         "from mcl.config import schema\n"
@@ -140,9 +155,8 @@ def test_a_new_channel_delivers(copy: Copy) -> None:
 
 def test_nothing_is_registered_in_silence() -> None:
     """What a recipe names is what each thing of today has."""
-    for method in schema_keys.models(schema.Size):
-        name = method.model_fields["method"].annotation.__args__[0]  # type: ignore[union-attr]
-        assert (ROOT / "conf" / "risk" / f"{name}.yaml").is_file()
+    for method in METHODS:
+        assert (ROOT / "conf" / "risk" / f"{method.name}.yaml").is_file()
     settings = {
         name
         for name, field in schema.Alerts.model_fields.items()

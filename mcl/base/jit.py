@@ -46,7 +46,7 @@ def fingerprint() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
     for source in SOURCES:
         path = PACKAGE / source
-        for file in sorted(path.glob("*.py")) if path.is_dir() else (path,):
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 

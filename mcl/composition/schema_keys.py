@@ -13,7 +13,7 @@ from mcl.data import sources
 
 RUN: Mapping[str, Any] = {
     name: field.annotation for name, field in schema.Config.model_fields.items()
-} | {"data": sources.DATA}
+} | {"data": sources.DATA, "risk": schema.Risk}
 SECTIONS: Mapping[str, Mapping[str, Any]] = {  # of each verb's configuration
     "backtest": RUN,
     "sweep": {**RUN, "search": schema.Search},

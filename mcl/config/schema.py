@@ -152,63 +152,14 @@ class Execution(Strict):
 # --------------------------------------------------------------------------------------------- risk
 
 
-class FixedSize(Strict):
-    method: Literal["fixed"]
-    contracts: float = Field(1.0, gt=0, le=1000)  # contracts per unit of signal
+class SizeRule(Strict):
+    """The keys below `risk.size`: each method of `mcl.risk.sizes` has a model of its own."""
+
+    method: str
 
 
-class VolTargetSize(Strict):
-    """contracts = capital * target / (sigma of session P&L of one contract, annualised), at most
-    `max_contracts`.
-    """
-
-    method: Literal["vol_target"]
-    annual_vol_frac: float = Field(0.20, gt=0, le=2)
-    lookback_sessions: int = Field(30, ge=5, le=500)
-    max_contracts: float = Field(10.0, gt=0, le=1000)
-    # of the size at full signal: no trade while the position is this near; 0.1 is usual
-    buffer_frac: float = Field(0.0, ge=0, le=1)
-
-
-class FixedFractionalSize(Strict):
-    """contracts = capital * risk / (distance of the stop in USD + costs): a stop loses `risk_frac`
-    of the capital.
-    """
-
-    method: Literal["fixed_fractional"]
-    risk_frac: float = Field(0.01, gt=0, le=1)
-    cost_usd: float = Field(3.54, ge=0)  # of the round trip of one contract
-    max_contracts: float = Field(10.0, gt=0, le=1000)
-
-
-class AtrUnitSize(Strict):
-    """contracts = capital * risk / (multiple * ATR in USD): a move of `multiple` average true
-    ranges is `risk_frac` of the capital.
-    """
-
-    method: Literal["atr_unit"]
-    risk_frac: float = Field(0.01, gt=0, le=1)
-    multiple: float = Field(1.0, gt=0, le=100)
-    atr_bars: int = Field(14, ge=1, le=5000)
-    max_contracts: float = Field(10.0, gt=0, le=1000)
-
-
-class KellySize(Strict):
-    """contracts = fraction * capital * sharpe / sigma. `sharpe` is what you believe in, annual and
-    net: it is not estimated here.
-    """
-
-    method: Literal["kelly"]
-    sharpe: float = Field(0.5, gt=0, le=5)
-    fraction: float = Field(0.5, gt=0, le=1)
-    lookback_sessions: int = Field(30, ge=5, le=500)
-    max_contracts: float = Field(10.0, gt=0, le=1000)
-
-
-Size = Annotated[
-    FixedSize | VolTargetSize | FixedFractionalSize | AtrUnitSize | KellySize,
-    Field(discriminator="method"),
-]
+if TYPE_CHECKING:
+    Size = SizeRule  # the models of all methods: `complete` names them
 
 
 class Protection(Strict):
@@ -455,10 +406,18 @@ class Config(Strict):
         return self
 
 
-def complete(models: Sequence[type[DataCommon]]) -> Any:
-    """Make `Config.data` one of these models, chosen by its `source`. The registry of data sources
-    does it when it is imported. Until then a `Config` cannot be validated. Returns the type.
+_UNIONS: dict[str, Any] = {}
+
+
+def complete(name: Literal["Data", "Size"], models: Sequence[type[Strict]]) -> Any:
+    """Make `Config.data` one of these models, chosen by its `source`, or `Risk.size`, chosen by its
+    `method`. The registries of data sources and of risk methods do it when they are imported; until
+    then a `Risk`, and a `Config`, cannot be validated. Returns the type.
     """
-    data: Any = Annotated[Union[tuple(models)], Field(discriminator="source")]  # noqa: UP007
-    Config.model_rebuild(force=True, _types_namespace={"Data": data})
-    return data
+    key = "source" if name == "Data" else "method"
+    _UNIONS[name] = Annotated[Union[tuple(models)], Field(discriminator=key)]  # noqa: UP007
+    if "Size" in _UNIONS:
+        Risk.model_rebuild(force=True, _types_namespace={"Size": _UNIONS["Size"]})
+    if len(_UNIONS) == 2:
+        Config.model_rebuild(force=True, _types_namespace=_UNIONS)
+    return _UNIONS[name]

@@ -50,7 +50,7 @@ from mcl.live.status_board import StatusBoard
 from mcl.market.instruments import INSTRUMENTS
 from mcl.promotion.load import Deployable
 from mcl.risk.limits import BAR_SEC, Block, TradingState, limits_record
-from mcl.risk.warmup import memory_bars, memory_sessions
+from mcl.risk.sizing import memory_bars, memory_sessions
 from mcl.strategy import Strategy
 
 FRESH_FRAC = 0.5  # of an interval: so long after its close a bar may still be acted on

@@ -28,7 +28,7 @@ from mcl.live.roll_state import ContractRoll, roll_into
 from mcl.market import calendar
 from mcl.market.instruments import Contract
 from mcl.risk.limits import BAR_SEC
-from mcl.risk.warmup import memory_bars, memory_sessions
+from mcl.risk.sizing import memory_bars, memory_sessions
 from mcl.strategy import Strategy
 
 # more than a long weekend between the last known session and today's: the roll rule may have missed

@@ -45,6 +45,7 @@ from mcl.report.theme import (
     titled,
 )
 from mcl.report.trades import trades
+from mcl.risk import sizes
 from mcl.risk.limits import Block
 
 CARDS = ("net_pnl_usd", "sharpe", "dsr", "max_drawdown_usd", "trades", "commission_usd")
@@ -346,12 +347,22 @@ def _assumptions(view: RunView) -> str:
             f"Returns stand on the fixed capital of {capital} USD; gains are not reinvested. A year"
             " has 252 sessions."
         ),
+        _size(view.config),
         (
             "The Sharpe interval assumes independent sessions; it covers skew and fat tails, not"
             " the number of other runs tried."
         ),
     )
-    return f'<ul class="plain">{"".join(f"<li>{escape(text)}</li>" for text in texts)}</ul>'
+    return f'<ul class="plain">{"".join(f"<li>{escape(text)}</li>" for text in texts if text)}</ul>'
+
+
+def _size(config: Mapping[str, Any]) -> str:
+    """Say in a sentence how many contracts a signal is; nothing for a page without a whole
+    configuration.
+    """
+    size = config.get("risk", {}).get("size", {})
+    method = sizes.BY_NAME.get(size.get("method", ""))
+    return method.sentence(method.model.model_validate(size)) if method is not None else ""
 
 
 def _orders(config: Mapping[str, Any]) -> str:

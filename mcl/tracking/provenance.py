@@ -44,7 +44,7 @@ DECIDING = (
     *("config/__init__.py", "config/schema.py", "config/base_model.py", "config/broker_schema.py"),
     *("market/__init__.py", "market/calendar.py", "market/contract_master.py"),
     *("market/instruments.py", "risk/__init__.py", "risk/gates.py", "risk/limits.py"),
-    *("risk/protection.py", "risk/sizing.py"),
+    *("risk/protection.py", "risk/size_method.py", "risk/sizes", "risk/sizing.py"),
     *("market/symbols.py", "data/__init__.py", "data/bars.py", "data/columns.py"),
     *("data/continuous.py", "data/conventions.py", "data/csv_text.py"),
     *("data/dataset.py", "data/dbn.py", "data/loader.py", "data/parquet.py"),

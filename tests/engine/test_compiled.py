@@ -20,11 +20,12 @@ from walks import random_bars
 from mcl.config import schema
 from mcl.engine import kernel
 from mcl.engine.backtest import plan, simulate
+from mcl.risk.sizes.fixed import FixedSize
 from mcl.strategy import build
 bars = random_bars(300, rolls=1)
 for params in ({"name": "ema_cross"}, {"name": "ema_cross", "fast": 3}, {"name": "always_long"}):
     for rule in (schema.Protection(), schema.Protection(unit="ticks", stop=5.0)):
-        risk = schema.Risk(size=schema.FixedSize(method="fixed"), protection=rule)
+        risk = schema.Risk(size=FixedSize(method="fixed"), protection=rule)
         trading_plan = plan(bars, build(params), risk, 1e4)
         result = simulate(bars, trading_plan, risk.limits, schema.Costs(), 1e4)
 stats = kernel.plain.stats

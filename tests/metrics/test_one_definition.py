@@ -100,7 +100,7 @@ def test_no_module_outside_defines_a_statistic_again(path: Path) -> None:
         if func == "sqrt" and "SESSIONS_PER_YEAR" in ast.unparse(node)
     ]
     assert not rooted or name in (
-        "risk/sizing.py",
+        "risk/size_method.py",
         "data/synthetic/generator.py",
         "data/synthetic/price_process.py",
     ), f"{name} annualises in lines {rooted}"

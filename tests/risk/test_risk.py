@@ -5,7 +5,7 @@ effect.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,27 +19,30 @@ from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
 from mcl.risk.limits import Block
 from mcl.risk.protection import protection
-from mcl.risk.sizing import scale
-from mcl.risk.warmup import memory_bars, memory_sessions
+from mcl.risk.sizes import METHODS
+from mcl.risk.sizes.atr_unit import AtrUnitSize
+from mcl.risk.sizes.fixed import FixedSize
+from mcl.risk.sizes.fixed_fractional import FixedFractionalSize
+from mcl.risk.sizes.kelly import KellySize
+from mcl.risk.sizes.vol_target import VolTargetSize
+from mcl.risk.sizing import memory_bars, memory_sessions, scale
 from mcl.strategy import build
 from mcl.strategy.indicators import atr
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "risk"
 BARS = random_bars(4_000, seed=11, bars_per_session=50, rolls=3)
 CAPITAL = 25_000.0
-VOL = schema.VolTargetSize(
+VOL = VolTargetSize(
     method="vol_target", annual_vol_frac=0.2, lookback_sessions=10, max_contracts=50.0
 )
 
 
 def risk_of(size: Any = None, **parts: Any) -> schema.Risk:
-    return schema.Risk(size=size or schema.FixedSize(method="fixed"), **parts)
+    return schema.Risk(size=size or FixedSize(method="fixed"), **parts)
 
 
 def test_fixed_size_is_the_same_everywhere() -> None:
-    assert (
-        scale(BARS, risk_of(schema.FixedSize(method="fixed", contracts=2.5)), CAPITAL) == 2.5
-    ).all()
+    assert (scale(BARS, risk_of(FixedSize(method="fixed", contracts=2.5)), CAPITAL) == 2.5).all()
 
 
 def test_volatility_target_uses_the_sessions_before_and_nothing_else() -> None:
@@ -67,7 +70,7 @@ def test_volatility_target_is_causal_finite_and_capped() -> None:
 def test_fixed_fractional_loses_its_fraction_at_the_stop() -> None:
     """25 000 x 1 % over 40 ticks of $1 and $3.54: 5.74 contracts, of which 5 are traded."""
     size, stop = (
-        schema.FixedFractionalSize(method="fixed_fractional"),
+        FixedFractionalSize(method="fixed_fractional"),
         schema.Protection(unit="ticks", stop=40.0),
     )
     contracts = scale(BARS, risk_of(size, protection=stop), CAPITAL)
@@ -81,7 +84,7 @@ def test_fixed_fractional_loses_its_fraction_at_the_stop() -> None:
 def test_a_turtle_unit_makes_one_range_worth_its_fraction() -> None:
     contracts = scale(
         BARS,
-        risk_of(schema.AtrUnitSize(method="atr_unit", multiple=2.0, max_contracts=999.0)),
+        risk_of(AtrUnitSize(method="atr_unit", multiple=2.0, max_contracts=999.0)),
         CAPITAL,
     )
     adjusted = BARS.adjusted
@@ -91,7 +94,7 @@ def test_a_turtle_unit_makes_one_range_worth_its_fraction() -> None:
 
 
 def test_half_of_kelly_is_a_volatility_target_of_half_the_sharpe() -> None:
-    kelly = schema.KellySize(
+    kelly = KellySize(
         method="kelly", sharpe=0.4, fraction=0.5, lookback_sessions=10, max_contracts=50.0
     )
     np.testing.assert_array_equal(
@@ -164,15 +167,15 @@ def test_every_block_says_why() -> None:
 
 BRACKET = schema.Protection(unit="atr", stop=2.0, take_profit=3.0, atr_bars=14)
 WIDE = schema.Limits(max_position=8, max_order=16)
-FIXED = schema.FixedSize(method="fixed", contracts=4.0)
+FIXED = FixedSize(method="fixed", contracts=4.0)
 STOP = schema.Protection(unit="atr", stop=2.0)
-FRACTIONAL = schema.FixedFractionalSize(method="fixed_fractional", risk_frac=0.004)
-UNIT = schema.AtrUnitSize(method="atr_unit", risk_frac=0.002)
-KELLY = schema.KellySize(method="kelly", sharpe=1.0, max_contracts=50.0)
+FRACTIONAL = FixedFractionalSize(method="fixed_fractional", risk_frac=0.004)
+UNIT = AtrUnitSize(method="atr_unit", risk_frac=0.002)
+KELLY = KellySize(method="kelly", sharpe=1.0, max_contracts=50.0)
 CHANGES: dict[str, tuple[schema.Risk, schema.Risk]] = {  # key -> two risks that differ in it alone
     "size.fixed.contracts": (
         risk_of(FIXED, limits=WIDE),
-        risk_of(schema.FixedSize(method="fixed", contracts=3.0), limits=WIDE),
+        risk_of(FixedSize(method="fixed", contracts=3.0), limits=WIDE),
     ),
 }
 
@@ -242,20 +245,12 @@ limited(
 limited(WIDE.model_copy(update={"initial_margin_usd": 6_000.0}), max_margin_frac=0.5)
 
 
-def method_of(size: type[BaseModel]) -> str:
-    return str(get_args(size.model_fields["method"].annotation)[0])
-
-
 def keys_of(model: type[BaseModel], prefix: str) -> set[str]:
     return {f"{prefix}.{name}" for name in model.model_fields if name != "method"}
 
 
 def test_the_table_of_changes_knows_every_key() -> None:
-    sizes = [
-        tag
-        for size in get_args(get_args(schema.Size)[0])
-        for tag in keys_of(size, f"size.{method_of(size)}")
-    ]
+    sizes = [tag for method in METHODS for tag in keys_of(method.model, f"size.{method.name}")]
     defined = (
         set(sizes) | keys_of(schema.Protection, "protection") | keys_of(schema.Limits, "limits")
     )

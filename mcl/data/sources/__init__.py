@@ -21,7 +21,7 @@ SOURCES: tuple[Source[Any], ...] = (
 )
 BY_NAME = {source.name: source for source in SOURCES}
 
-DATA = schema.complete([source.model for source in SOURCES])
+DATA = schema.complete("Data", [source.model for source in SOURCES])
 
 
 def of(data: schema.Data) -> Source[Any]:
