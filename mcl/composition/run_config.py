@@ -51,6 +51,10 @@ def run_config(raw: dict[str, Any]) -> schema.Config:
     """The validated run configuration in `raw`; groups that belong to a verb (search, promotion)
     are left aside.
     """
+    # these registries complete the schema
+    from mcl.data import sources  # noqa: F401
+    from mcl.risk import sizes  # noqa: F401
+
     config = validate(
         schema.Config, {k: v for k, v in raw.items() if k not in ("search", "promotion")}
     )

@@ -12,7 +12,7 @@ import pytest
 from mcl import composition, search
 from mcl.base.errors import ConfigError
 from mcl.cli.main import main
-from mcl.config import schema
+from mcl.risk.sizes.fixed import FixedSize
 from mcl.search.result import SweepResult
 from mcl.tracking.project import Project
 
@@ -101,7 +101,7 @@ def test_a_list_and_a_mapping_are_choices(project: Any) -> None:
     assert set(sweep_result.trials["risk.limits.trading_windows"]) <= {'["09:00-14:30"]', "[]"}
     assert sweep_result.best is not None
     again = composition.compose("backtest", ["experiment=nested_best"]).config
-    assert isinstance(again.risk.size, schema.FixedSize)
+    assert isinstance(again.risk.size, FixedSize)
     assert again.risk.size.contracts in (1.0, 2.0)
     assert list(again.risk.limits.trading_windows) == json.loads(
         sweep_result.best["params"]["risk.limits.trading_windows"]
