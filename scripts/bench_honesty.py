@@ -42,7 +42,7 @@ from typing import Any, cast
 import numba
 import numpy as np
 
-from mcl import composition, metrics
+from mcl import composition
 from mcl.base.errors import ConfigError
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
@@ -53,6 +53,7 @@ from mcl.market import calendar
 from mcl.market.instruments import MCL, Contract
 from mcl.metrics import performance as perf
 from mcl.metrics.cscv import overfitting
+from mcl.metrics.summary import summary
 from mcl.promotion.gates import Gate, at_least, at_most, searched, significant, unseen
 from mcl.promotion.significance import Rivals, judge, points_of
 from mcl.search.space import overlay, parse
@@ -362,7 +363,7 @@ def _judged(
     run = composition.run_config(overlay(done.raw, done.best.params))
     result = backtest(run, bars)
     unseen_result = simulated(run, whole)
-    measured, returns = metrics.summary(unseen_result), unseen_result.session_returns.to_numpy()
+    measured, returns = summary(unseen_result), unseen_result.session_returns.to_numpy()
     look = Look(
         measured["sharpe"],
         measured["trades"],

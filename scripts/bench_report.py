@@ -22,9 +22,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from mcl import composition, metrics
+from mcl import composition
 from mcl.data.loader import load
 from mcl.engine.backtest import backtest
+from mcl.metrics.summary import summary
 from mcl.tracking import backtest_run, provenance
 
 OVERRIDES = [
@@ -75,7 +76,7 @@ def build(folder: Path) -> tuple[float, Path, int]:
     run = composed.config
     bars = load(run.data, composition.root())
     result = backtest(run, bars)
-    measured, tags = metrics.summary(result), provenance.tags(run, bars)
+    measured, tags = summary(result), provenance.tags(run, bars)
     luck = backtest_run.counted(run, measured, composition.root())
     taken = []
     for _ in range(3):

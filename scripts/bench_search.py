@@ -256,7 +256,7 @@ def size(root: Path, trials: int) -> tuple[float, float]:
     client = MlflowClient(project.store.uri)
     study = client.get_experiment_by_name("large").experiment_id
     start = time.perf_counter()
-    client.search_runs([study], order_by=["metrics.`result/sharpe` DESC"], max_results=100)
+    client.search_runs([study], order_by=["metrics.sharpe DESC"], max_results=100)
     sorting = time.perf_counter() - start
     start = time.perf_counter()
     status.report(swept.sweep_id, project=project)

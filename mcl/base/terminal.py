@@ -36,16 +36,40 @@ SHORT_SEC = 0.5  # of a time left that nobody counts: it should be over
 
 IDS = ("run_id", "sweep_id", "report")  # of an answer, the first of which --quiet prints alone
 
-_state = {"json": False, "quiet": False, "answered": False}
+_state = {
+    "json": False,
+    "quiet": False,
+    "answered": False,
+    "configured": False,
+    "verbose": False,
+}
 
 
 def configure(*, as_json: bool, verbose: bool, quiet: bool) -> None:
     """Set the output style of this process. MCL_LOG=json writes structured logs as JSON lines, as
     production wants them.
     """
+    _state.update(json=as_json, quiet=quiet, answered=False, configured=True, verbose=verbose)
+    if "structlog" in sys.modules:
+        configure_log()
+
+
+def logger(name: str) -> Any:
+    """A logger of structlog whose lines go to stderr in the output style of this process."""
     import structlog
 
-    _state.update(json=as_json, quiet=quiet, answered=False)
+    if _state["configured"]:
+        configure_log()
+    return structlog.get_logger(name)
+
+
+def configure_log() -> None:
+    """Set structlog's style to that of this process. Verbs that log call it: few do, and
+    structlog takes longer to import than they take.
+    """
+    import structlog
+
+    verbose = _state["verbose"]
     level = logging.DEBUG if verbose else logging.WARNING
     production = os.environ.get("MCL_LOG") == "json"
     renderer: Any = (

@@ -221,7 +221,7 @@ def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
     import pandas as pd
 
     from mcl.report.compare import CompareView, PositionPath
-    from mcl.tracking import backtest_run, urls
+    from mcl.tracking import deflation, urls
 
     bars = pd.read_parquet(
         io.BytesIO(run.file("data/equity.parquet")), columns=["close_time", "position"]
@@ -230,12 +230,12 @@ def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
     sessions = pd.read_parquet(io.BytesIO(run.file("data/sessions.parquet"))).set_index("session")[
         "equity_usd"
     ]
-    luck = backtest_run.luck_of(run, composition.root())
+    luck = deflation.luck_of(run, composition.root())
     return CompareView(
         run_id=run.run_id,
         name=run.name,
         config=json.loads(run.file("config.json")),
-        metrics=backtest_run.today(run, luck),
+        metrics=deflation.today(run, luck),
         luck=luck.sentence if luck else "",
         equity=sessions,
         synthetic=run.tags.get("synthetic") == "true",
@@ -272,7 +272,7 @@ def _page_of(run: StoredRun) -> list[Any]:
 
 
 def report(args: Namespace) -> int:
-    from mcl.tracking import backtest_run
+    from mcl.tracking import deflation
 
     store = Store()
     named = store.run(library.identified(args.run_id, store))
@@ -280,10 +280,10 @@ def report(args: Namespace) -> int:
         return sweeps.report(Namespace(sweep=named.run_id, export=""))
     run = _finished(named)
     versions = [_called(version) for version in _versions(store, run.run_id)]
-    luck = backtest_run.luck_of(run, composition.root())
-    page = backtest_run.page_of_today(run, luck, composition.root())
+    luck = deflation.luck_of(run, composition.root())
+    page = deflation.report_page(run, luck, composition.root())
     pictures = _pictures(run, page, Path(args.png)) if args.png else []
-    metrics, luck_sentence = backtest_run.today(run, luck), luck.sentence if luck else ""
+    metrics, luck_sentence = deflation.today(run, luck), luck.sentence if luck else ""
     data: dict[str, Any] = {
         "run_id": run.run_id,
         "metrics": metrics,
@@ -291,7 +291,7 @@ def report(args: Namespace) -> int:
         "versions": versions,
         "tags": run.tags,
     }
-    data |= {"deflation": luck_sentence, "at_run": backtest_run.that_day(run)}
+    data |= {"deflation": luck_sentence, "at_run": deflation.that_day(run)}
     if args.png:
         data["pictures"] = pictures
 
@@ -392,6 +392,9 @@ def ui(args: Namespace) -> int:
     """
     import socket
 
+    from mcl.base import files
+    from mcl.tracking import urls
+
     store = Store()
     if store.uri.startswith("http"):
         raise MclError(
@@ -410,10 +413,10 @@ def ui(args: Namespace) -> int:
     if store.uri.startswith("sqlite:///"):
         store.connection.create_database()
     store.folder.mkdir(parents=True, exist_ok=True)
-    terminal.say(f"MLflow UI on http://127.0.0.1:{args.port} (Ctrl-C ends it)")
-    terminal.say(
-        f"  runs at once: http://127.0.0.1:{args.port}/#/experiments?workflowType=machine_learning"
-    )  # it begins with language models
+    base = f"http://127.0.0.1:{args.port}"
+    terminal.say(f"MLflow UI on {base} (Ctrl-C ends it)")
+    for study, address in store.views(base):
+        terminal.say(f"  runs of study {study}: {address}")
     command = [
         sys.executable,
         "-m",
@@ -433,6 +436,10 @@ def ui(args: Namespace) -> int:
     environment["MLFLOW_BACKEND_STORE_URI"] = store.uri
     server = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)  # noqa: S603
 
+    port_file = files.cache_path(urls.PORT_FILE)
+    if port_file is not None:
+        write_whole(port_file, str(args.port).encode())
+
     def end(*_: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)  # with the worker that it has begun
@@ -444,6 +451,9 @@ def ui(args: Namespace) -> int:
         end()
         server.wait()
         return 0
+    finally:
+        if port_file is not None:
+            port_file.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------------------- pieces

@@ -148,13 +148,12 @@ def _best(sweep: Any) -> dict[str, Any] | None:
     best: dict[str, Any] | None = sweep.best
     if not best or not best["run_id"]:
         return best
-    from mcl.tracking import backtest_run
+    from mcl.tracking import deflation
 
     stored = Store().run(best["run_id"])
     return best | {
         "metrics": (
-            best["metrics"]
-            | backtest_run.today(stored, backtest_run.luck_of(stored, composition.root()))
+            best["metrics"] | deflation.today(stored, deflation.luck_of(stored, composition.root()))
         )
     }
 

@@ -35,6 +35,7 @@ def serve(args: Namespace) -> int:
     """Until Ctrl-C, SIGTERM, a `stop` on the control socket, or with --until-end until everything
     was played.
     """
+    terminal.configure_log()  # the server writes to it
     tws = _server(args, *_configured(args.overrides))
     data = asyncio.run(_serve(tws, args))
     terminal.answer(

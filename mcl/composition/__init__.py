@@ -7,15 +7,18 @@ one sentence with the nearest valid name.
 
 from __future__ import annotations
 
+import copy
 import itertools
+import os
 import re
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from mcl.base.differences import flatten as flatten
 from mcl.base.errors import ConfigError
-from mcl.composition import alternatives, axes, schema_keys, search_path
+from mcl.composition import search_path
 from mcl.composition.hydra_door import aliases as aliases
 from mcl.composition.hydra_door import checked as checked
 from mcl.composition.hydra_door import conf_dir as conf_dir
@@ -40,7 +43,11 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
 
     With the verb sweep, `strategy.fast=range(10, 100, 10)` is an axis of the search space, and a
     key whose value is typed is not searched.
+
+    The same words are composed once, until a file that was read or the environment changes.
     """
+    from mcl.composition import alternatives, axes, yaml_files
+
     if verb == "sweep":
         choices, rest = alternatives.split(overrides, checked(axes.with_options(overrides)))
         if choices:
@@ -48,6 +55,32 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
                 alternatives.composed(choices, rest, partial(compose, verb)),
                 overrides=tuple(overrides),
             )
+    folders = (conf_dir(), *search_path.command_line())
+    words = (verb, *overrides, *folders, *os.environ.items())
+    earlier = _compositions.get(words)
+    if earlier is None or not yaml_files.unchanged(earlier.files):
+        if len(_compositions) >= MOST_COMPOSITIONS:
+            _compositions.clear()
+        earlier = _Composition(_compose(verb, overrides), yaml_files.read_files())
+        _compositions[words] = earlier
+    return replace(earlier.composed, raw=copy.deepcopy(earlier.composed.raw))
+
+
+class _Composition(NamedTuple):
+    """Hold a composition and the state of the files that it was made of."""
+
+    composed: Composed
+    files: list[tuple[Path, int, int]]
+
+
+MOST_COMPOSITIONS = 32
+_compositions: dict[tuple[Any, ...], _Composition] = {}
+
+
+def _compose(verb: Verb, overrides: list[str]) -> Composed:
+    # with the strategies, which a list of runs does not need
+    from mcl.composition import axes, schema_keys
+
     with hydra(), sentences(verb, overrides):
         texts = axes.with_options(overrides) if verb == "sweep" else overrides
         parsed = checked(texts)
@@ -76,6 +109,8 @@ def _composed(verb: Verb, words: list[str]) -> Any:
     """
     from hydra import compose as hydra_compose
     from hydra.errors import ConfigCompositionException
+
+    from mcl.composition import schema_keys
 
     words = list(words)
     while True:

@@ -33,7 +33,9 @@ def shortest(run: schema.Config, typed: Sequence[str]) -> list[str]:
             if base.get(key) != value
         ]
         again = [*groups, *differing]
-        return again if composition.compose("backtest", again).config == run else list(typed)
+        if again == list(typed) or composition.compose("backtest", again).config == run:
+            return again
+        return list(typed)
     except ConfigError:
         return list(typed)
 

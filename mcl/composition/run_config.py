@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from mcl import strategy
 from mcl.base.errors import ConfigError
 from mcl.composition import error_sentences
 from mcl.composition.hydra_door import composes
@@ -58,6 +57,8 @@ def run_config(raw: dict[str, Any]) -> schema.Config:
     config = validate(
         schema.Config, {k: v for k, v in raw.items() if k not in ("search", "promotion")}
     )
+    from mcl import strategy  # with numba and pandas, which a list of runs does not need
+
     strategy.build(config.strategy)
     return config
 

@@ -32,6 +32,11 @@ def register() -> None:
 _config_dirs: list[Path] = []  # of --config-dir
 
 
+def command_line() -> tuple[Path, ...]:
+    """The folders that --config-dir names."""
+    return tuple(_config_dirs)
+
+
 @contextmanager
 def config_dir(folder: str | None) -> Iterator[None]:
     """Hydra's --config-dir: a folder whose choices come before those of conf/, until the end of the

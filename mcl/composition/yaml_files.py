@@ -95,6 +95,21 @@ def _winning() -> list[Path]:
     return sorted(newest, key=lambda path: -rank.get(path.parent.name, 0))
 
 
+def read_files() -> list[tuple[Path, int, int]]:
+    """The files of the last composition: path, time of the last change in ns, size."""
+    return [_state(path) for path in dict.fromkeys(_read)]
+
+
+def unchanged(states: list[tuple[Path, int, int]]) -> bool:
+    """Whether all these files are as they were."""
+    return all(path.is_file() and _state(path) == (path, *rest) for path, *rest in states)
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    info = path.stat()
+    return path, info.st_mtime_ns, info.st_size
+
+
 def last() -> Path | None:
     """The file that was read last."""
     return _read[-1] if _read else None

@@ -338,7 +338,7 @@ def runs(study: str = STUDY, *, alias: str | None = None, limit: int = 20) -> pd
 
 def listed_runs(study: str, *, alias: str | None = None, limit: int = 20) -> list[ListedRun]:
     """The rows of `runs` as records. A study that is not the usual one has to exist."""
-    from mcl.tracking.backtest_run import today
+    from mcl.tracking.deflation import today
 
     project = Project.current()
     listable = project.store.in_study(study, tops=True)
@@ -365,7 +365,7 @@ def _luck(run: StoredRun) -> Any:
     """The deflation of a run by today's trial ledger; None where its files are gone: a list shows
     the others all the same.
     """
-    from mcl.tracking.backtest_run import luck_of
+    from mcl.tracking.deflation import luck_of
 
     with suppress(StoreError):
         return luck_of(run, composition.root())

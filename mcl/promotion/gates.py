@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcl import metrics
 from mcl.base import terminal
 from mcl.base.errors import PromotionError, nearest
 from mcl.config import schema
@@ -25,6 +24,7 @@ from mcl.engine.result import Result
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
 from mcl.metrics.performance import Floats, per_session
+from mcl.metrics.summary import summary
 from mcl.metrics.trades import closed, net
 from mcl.promotion.significance import Significance
 from mcl.tracking import backtest_run, trial_ledger
@@ -149,7 +149,7 @@ def searched(
     """The gates on the search window, and the bounds of what is possible; a rule that is null
     leaves its gate out.
     """
-    measured = metrics.summary(result)
+    measured = summary(result)
     return _without_none(
         at_least(
             "trades", measured["trades"], rules.min_trades, "round trips in the search window"

@@ -14,7 +14,7 @@ from mcl.data.synthetic.watermark import watermark
 from mcl.promotion.gates import IMPOSSIBLE, Gate, at_least, at_most
 from mcl.promotion.live_record import LiveRecord, records
 from mcl.promotion.promoted_file import MODEL
-from mcl.tracking import backtest_run, provenance
+from mcl.tracking import backtest_run, provenance, repository
 from mcl.tracking.store import Store, StoredRun, StoredVersion
 
 ALWAYS = ("market_data", "lookahead", *IMPOSSIBLE)  # hard whatever the configuration lists
@@ -85,18 +85,18 @@ def _market(repeated: backtest_run.Replayed) -> Gate:
 def _clean(rules: LiveRules) -> Gate | None:
     if not rules.clean_tree:
         return None
-    repository = provenance.repository(composition.root())
-    clean = repository["dirty"] == "false"
+    git = repository.state(composition.root())
+    clean = git["dirty"] == "false"
     means = {
         "true": "the repository has uncommitted changes",
-        "false": f"commit {repository['commit'][:12]}",
+        "false": f"commit {git['commit'][:12]}",
     }
     return Gate(
         "clean_tree",
         float(clean),
         "= 1",
         clean,
-        means.get(repository["dirty"], "no git repository"),
+        means.get(git["dirty"], "no git repository"),
     )
 
 

@@ -22,7 +22,7 @@ from mcl.promotion.expected_band import Band, expected
 from mcl.promotion.live_record import LiveRecord, records
 from mcl.promotion.load import session_pnl
 from mcl.promotion.promoted_file import FIRST_LINE, MODEL, PREVIOUS, path_of
-from mcl.tracking import provenance, trial_ledger
+from mcl.tracking import repository, trial_ledger
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredVersion
 
@@ -183,7 +183,7 @@ def history(project: Project, name: str | None = None) -> list[Event]:
         else sorted((project.root / "conf" / "promoted").glob("*.yaml"))
     )
     for path in files:
-        for commit in provenance.commits(project.root, path.relative_to(project.root)):
+        for commit in repository.commits(project.root, path.relative_to(project.root)):
             head = FIRST_LINE.match(commit.first_line)
             version, at = int(head["version"]) if head else None, instant(commit.at)
             places = (
@@ -212,7 +212,7 @@ def standing(name: str, project: Project) -> str:
         return f"the registry knows no {name!r}"
     path = path_of(name, project.root)
     head = FIRST_LINE.match(path.read_text(errors="replace")) if path.is_file() else None
-    commits = provenance.commits(project.root, path.relative_to(project.root))
+    commits = repository.commits(project.root, path.relative_to(project.root))
     committed = FIRST_LINE.match(commits[-1].first_line) if commits else None
     says = {"registry": registry, "file": int(head["version"]) if head else None}
     if commits:

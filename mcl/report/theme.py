@@ -8,6 +8,7 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mcl.base import files
 from mcl.base.undefined import finite
 from mcl.metrics.undefined import reasons
 from mcl.report.format import Verdict, metric, value_text
@@ -319,8 +321,20 @@ def _asset(name: str) -> str:
 @cache
 def _plotly() -> str:
     """plotly.js as base64 of zlib, which page.js opens: 2.0 MB in place of 4.8 MB, and the page is
-    read before its charts are drawn.
+    read before its charts are drawn. Packed once for a project: that takes longer than to
+    write all else.
     """
+    import plotly
+
+    path = files.cache_path(f"plotly-{plotly.__version__}.zlib")
+    with suppress(OSError, ValueError, zlib.error):  # absent, or not whole
+        packed = path.read_bytes() if path else b""
+        if zlib.decompress(packed)[:1]:
+            return base64.b64encode(packed).decode("ascii")
     from plotly.offline import get_plotlyjs
 
-    return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 5)).decode("ascii")
+    packed = zlib.compress(get_plotlyjs().encode(), 5)
+    if path:
+        with suppress(OSError):
+            files.write_whole(path, packed)
+    return base64.b64encode(packed).decode("ascii")

@@ -24,7 +24,7 @@ from mcl.search.recorder import TrialRecorder
 from mcl.search.result import Ending, SweepResult, abandon, conclude, leader
 from mcl.search.space import encoded, overlay
 from mcl.search.trial import DataCache, Outcome
-from mcl.tracking import provenance
+from mcl.tracking import provenance, repository
 from mcl.tracking.project import Project
 from mcl.tracking.store import Record
 
@@ -201,17 +201,17 @@ def _watermark(data_cache: DataCache, valid: Sequence[schema.Config]) -> str:
 def _parent(
     study: str, title: str, overrides: Sequence[str], jobs: Sequence[Job], code: str
 ) -> Record:
-    repository = {f"git.{k}": v for k, v in provenance.repository(composition.root()).items()}
+    git = {f"git.{k}": v for k, v in repository.state(composition.root()).items()}
     versions = {f"version.{k}": v for k, v in provenance.versions().items()}
     return Record(
         study=study,
         name=title,
         params={"jobs": len(jobs)}
         | {f"grid.{key}": ", ".join(_distinct(jobs, key)) for key in jobs[0].params},
-        tags={"mcl.kind": "grid", "code_sha256": code} | repository | versions,
+        tags={"mcl.kind": "grid", "code_sha256": code} | git | versions,
         files={
             "overrides.json": (
-                json.dumps({"overrides": list(overrides), "argv": provenance.argv()}).encode()
+                json.dumps({"overrides": list(overrides), "argv": repository.argv()}).encode()
             ),
             "jobs.json": json.dumps([list(job.overrides) for job in jobs], indent=1).encode(),
         },

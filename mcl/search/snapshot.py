@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mcl import composition, metrics
+from mcl import composition
 from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, MclError, StoreError, in_words, nearest
 from mcl.base.files import plain_yaml
@@ -21,6 +21,7 @@ from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.fence import no_holdout
 from mcl.engine.backtest import backtest as simulate
+from mcl.metrics.summary import summary
 from mcl.search import constraints
 from mcl.search import space as spaces
 from mcl.search.axes import refuse_axes, refuse_failing_points, refuse_rules
@@ -28,7 +29,7 @@ from mcl.search.point_sequences import closest, inside, uniform, worded
 from mcl.search.study import planned
 from mcl.search.trial import DataCache, deciding
 from mcl.strategy import build
-from mcl.tracking import backtest_run, provenance
+from mcl.tracking import backtest_run, provenance, repository
 from mcl.tracking.store import Record, StoredRun
 
 FREE = (
@@ -178,7 +179,7 @@ def _measured(run: schema.Config, bars: Bars) -> dict[str, float]:
     worker starts.
     """
     try:
-        return metrics.summary(simulate(run, bars))
+        return summary(simulate(run, bars))
     except (MclError, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -192,7 +193,7 @@ def _measured(run: schema.Config, bars: Bars) -> dict[str, float]:
 def parent(snapshot: SearchSnapshot) -> Record:
     """The parent run at its start. It has all that another process needs to resume the search."""
     searched = snapshot.search.model_dump(mode="json")
-    overrides = {"overrides": list(snapshot.composed.overrides), "argv": provenance.argv()}
+    overrides = {"overrides": list(snapshot.composed.overrides), "argv": repository.argv()}
     tags = {
         "mcl.kind": "sweep",
         "space_sha256": composition.digest(snapshot.described),

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mcl import composition, metrics
+from mcl import composition
 from mcl.base import access_recorder
 from mcl.base.errors import ConfigError, in_words
 from mcl.base.words import many
@@ -26,6 +26,7 @@ from mcl.data.bars import Bars
 from mcl.data.loader import load
 from mcl.engine import backtest as engine
 from mcl.engine.result import Result
+from mcl.metrics.summary import summary
 from mcl.search.constraints import Rule, first_broken
 from mcl.search.space import overlay
 from mcl.strategy import build
@@ -198,7 +199,7 @@ class Objective:
             pruned = Outcome(number, params, "PRUNED", *behind, config=run.model_dump(mode="json"))
             return replace(pruned, data_fingerprint=bars.fingerprint)
         result = _simulated(bars, intent, run)
-        measured = metrics.summary(result)
+        measured = summary(result)
         state, reason, detail = self._verdict(measured, keys)
         return Outcome(
             number=number,
@@ -241,9 +242,7 @@ class Objective:
             return None
         metric, count = self.search.metric, self.search.folds
         for i, fold in enumerate(self.data_cache.folds(run.data, count)):
-            value = metrics.summary(_simulated(fold.bars, intent.rows(fold.start, fold.stop), run))[
-                metric
-            ]
+            value = summary(_simulated(fold.bars, intent.rows(fold.start, fold.stop), run))[metric]
             if math.isfinite(value) and judge(number, i, value):
                 sentence = (
                     f"{metric} {value:.4g} in fold {i + 1} of {count}: behind the other trials"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcl import composition, metrics
+from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import ConfigError, StoreError
 from mcl.base.words import many, record_html, record_text
@@ -36,6 +36,7 @@ from mcl.engine.result import Result
 from mcl.metrics import folds
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
+from mcl.metrics.summary import summary
 from mcl.report.format import HEADLINES, metric_rows
 from mcl.risk.gates import gates
 from mcl.search import runner
@@ -46,7 +47,7 @@ from mcl.search.space import overlay
 from mcl.search.sweep_dir import SweepDir
 from mcl.search.trial import Outcome
 from mcl.strategy import build
-from mcl.tracking import backtest_run, provenance, trial_ledger, urls
+from mcl.tracking import backtest_run, deflation, provenance, trial_ledger, urls
 from mcl.tracking.project import Project
 from mcl.tracking.store import Record, Status, Store
 
@@ -171,7 +172,7 @@ def report(directory: SweepDir, store: Store) -> WalkForwardResult:
     frame = pd.read_parquet(io.BytesIO(stored.file("folds.parquet")))
     states: dict[str, int] = json.loads(stored.tags.get("states", "{}"))
     page, keys = stored.artifacts / "report.html", [str(name) for name in frame if "." in str(name)]
-    metrics_today = backtest_run.today(stored, backtest_run.luck_of(stored, store.root))
+    metrics_today = deflation.today(stored, deflation.luck_of(stored, store.root))
     return WalkForwardResult(
         stored.run_id,
         stored.name,
@@ -378,7 +379,7 @@ class _WalkForward:
         snapshot, walk_id, root = self.snapshot, self.directory.sweep_id, self.project.root
         result = stitched(snapshot, done)
         frame = _frame(done, _out_of_sample(result, done), list(snapshot.space))
-        measured = metrics.summary(result)
+        measured = summary(result)
         tally = trial_ledger.tally(root, backtest_run.trial_pool(snapshot.run))
         own = {
             "efficiency": perf.ratio(measured["sharpe"], float(frame["in_sample"].mean())),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcl import composition, metrics
+from mcl import composition
 from mcl.base import access_recorder, progress
 from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, MclError, StoreError
@@ -31,11 +31,12 @@ from mcl.engine.level_lines import levels
 from mcl.engine.result import Result
 from mcl.metrics import bootstrap
 from mcl.metrics import performance as perf
-from mcl.metrics.overfit import AT_RUN, Luck
+from mcl.metrics.overfit import Luck
+from mcl.metrics.summary import summary
 from mcl.report.format import verdict
 from mcl.risk.limits import Block
 from mcl.strategy import build, user_strategies
-from mcl.tracking import provenance, trial_ledger, urls
+from mcl.tracking import provenance, repository, trial_ledger, urls
 from mcl.tracking.naming import NOTE
 from mcl.tracking.project import Project
 from mcl.tracking.store import Record, StoredRun
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from mcl.report.overlay import Overlay
 
 EQUITY_POINTS = 300
-MEASURED = ("sharpe", "sessions", "skew", "kurtosis")  # that a deflation needs
-DEFLATED = ("backtest", "trial", "walk_forward")  # kinds of runs
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def backtest(
     with access_recorder.recording() as reads:
         result = simulate(run, bars)
     progress.begin("measuring")
-    measured = metrics.summary(result)
+    measured = summary(result)
     tags = provenance.tags(run, bars) | access_recorder.tags(reads) | (extra_tags or {})
     luck = counted(run, bars, measured, project.root)
     described = {
@@ -129,50 +128,6 @@ def counted(run: schema.Config, bars: Bars, measured: Mapping[str, float], root:
     identity = provenance.trial_sha256(run, bars.fingerprint)
     own_row = {identity: perf.per_session(measured["sharpe"])}
     return trial_ledger.tally(root, trial_pool(run), own_row).luck(measured)
-
-
-def luck_of(stored: StoredRun, root: Path) -> Luck | None:
-    """The deflation of a stored run by what the trial ledger holds now; None of what is no backtest
-    with a Sharpe ratio.
-    """
-    measured = {name: stored.metrics.get(name, math.nan) for name in MEASURED}
-    if stored.tags.get("mcl.kind") not in DEFLATED or math.isnan(measured["sessions"]):
-        return None
-    where = trial_ledger.trial_pool(composition.flatten(json.loads(stored.file("config.json"))))
-    if where is None:
-        return None
-    # stitched of trials that were counted, it is none
-    itself = stored.tags["mcl.kind"] != "walk_forward"
-    own_row = (
-        {trial_ledger.stored_identity(stored.tags): perf.per_session(measured["sharpe"])}
-        if itself
-        else {}
-    )
-    return trial_ledger.tally(root, where, own_row).luck(measured)
-
-
-def today(stored: StoredRun, luck: Luck | None) -> dict[str, float]:
-    """The metrics of a stored run as they are shown: what it measured, and the deflation of today
-    in place of that of its own day.
-    """
-    measured = {
-        name: value
-        for name, value in stored.summary.items()
-        if name not in (*AT_RUN, *AT_RUN.values())
-    }
-    return measured | (luck.metrics if luck else {})
-
-
-def that_day(stored: StoredRun) -> dict[str, float]:
-    """The deflation that a run stored when it was made, under names that say so; version 0.1 stored
-    it under those of today's.
-    """
-    return {
-        new: stored.metrics[name]
-        for old, new in AT_RUN.items()
-        for name in (old, new)
-        if name in stored.metrics
-    }
 
 
 def halted_on(result: Result) -> str:
@@ -233,33 +188,22 @@ def replay(stored: StoredRun, root: Path) -> Replayed:
     bars = load(run.data, root)
     progress.begin("simulating")
     result = simulate(run, bars)
-    return Replayed(run, bars, result, metrics.summary(result))
+    return Replayed(run, bars, result, summary(result))
 
 
-def page_of_today(stored: StoredRun, luck: Luck | None, root: Path) -> Path | None:
-    """The report page of a stored run; None where it has none. Where the trial ledger has grown
-    since the page was drawn, it is drawn again in <root>/mlruns/reports, from the run simulated
-    again. The old one, which says when it counted, stands where that cannot be done or would not be
-    the same run.
+def page_again(stored: StoredRun, luck: Luck, root: Path) -> Path | None:
+    """Draw the page of a stored run with the deflation of now, in <root>/mlruns/reports, from the
+    run simulated again. None where that cannot be done or would not be the same run.
     """
-    stored_page = stored.artifacts / "report.html"
-    if not stored_page.is_file():
-        return None
-    if (
-        luck is None
-        or not differences(luck.at_run, that_day(stored))
-        or stored.tags.get("mcl.kind") == "walk_forward"
-    ):
-        return stored_page
     try:
         again = replay(stored, root)
     except MclError:
-        return stored_page
+        return None
     if differences(
         {name: value for name, value in stored.metrics.items() if name in again.metrics},
         again.metrics,
     ):
-        return stored_page
+        return None
     typed = json.loads(stored.file("overrides.json"))["overrides"]
     path = root / "mlruns" / "reports" / f"{stored.run_id}.html"
     write_whole(
@@ -296,8 +240,9 @@ def name(run: schema.Config, bars: Bars) -> str:
 
 
 def params(run: schema.Config) -> dict[str, Any]:
-    """Every leaf that decides the result, as MLflow params."""
-    return composition.flatten(run.model_dump(mode="json", include=set(composition.DECIDES)))
+    """Every leaf that decides the result, as MLflow params; what is None is left out."""
+    leaves = composition.flatten(run.model_dump(mode="json", include=set(composition.DECIDES)))
+    return {key: value for key, value in leaves.items() if value is not None}
 
 
 def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> dict[str, bytes]:
@@ -320,7 +265,7 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
         "config.yaml": yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).encode(),
         "config.json": json.dumps(raw, indent=1).encode(),
         "overrides.json": (
-            json.dumps({"overrides": list(overrides), "argv": provenance.argv()}).encode()
+            json.dumps({"overrides": list(overrides), "argv": repository.argv()}).encode()
         ),
         **provenance.inputs(run, bars),
         "trades.csv": result.trades_frame().to_csv(index=False, float_format="%.10g").encode(),

@@ -150,12 +150,7 @@ class StoreConnection:
     def put(self, uri: str, files: dict[str, bytes], send: Callable[[str], None]) -> None:
         own = self.own(uri)
         if own is not None:
-            try:
-                sqlite_writer.write(own, files)
-            except OSError:
-                for path in files:
-                    (own / path).unlink(missing_ok=True)
-                raise
+            sqlite_writer.write_all(own, files)
             return
         with filesystem.folder_with(files) as folder:
             send(str(folder))

@@ -1,29 +1,34 @@
-"""Names of values in the store, chosen so that MLflow's own pages are readable.
+"""Names of values in the store, and the view in which MLflow opens a study.
 
-MLflow draws the metrics of a run in groups by what stands before a slash. Everywhere else in mcl a
-metric has its flat name (`sharpe`, in constraints, gates and tables); in the store it is
-`result/sharpe`. Names that belong to no group stay flat, and runs that were written flat are read
-all the same.
+A metric has the same flat name everywhere: in constraints, gates, tables, and in MLflow's search,
+where `metrics.sharpe > 1` finds runs. Only a series of points has a group, `curve/equity_usd`.
+Version 0.1 and 0.2 stored `result/sharpe`; such runs are read all the same.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from functools import cache
-
-from mcl.report.format import BY_NAME, INTERVALS
 
 NOTE = "mlflow.note.content"  # the Markdown that MLflow shows as a run's description
 RUN, EXPERIMENT = "%RUN%", "%EXPERIMENT%"  # in a note: stand for the ids that the store gives
 PREFIXES = ("best", "leader", "validate")  # best_sharpe of a search is best/sharpe
-BOUNDS = {bound: name for name, bounds in INTERVALS.items() for bound in bounds}
-
-
-def _group(label: str) -> str:
-    return label.split(maxsplit=1)[0].lower()
-
-
-GROUPS = frozenset(_group(metric.group) for metric in BY_NAME.values())
+GROUPS = ("result", "risk", "trades", "costs")  # of names that earlier versions stored
+# what MLflow's "Share" stores with an experiment: the filter and the columns of its list of runs
+VIEW = "mcl"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+COLUMNS = (
+    *("metrics.`sharpe`", "metrics.`net_pnl_usd`", "metrics.`max_drawdown_frac`"),
+    *("metrics.`trades`", "metrics.`dsr_at_run`", "metrics.`best_sharpe`"),
+    *("tags.`mcl.kind`", "tags.`sessions`"),
+)
+# else MLflow shows its pages for language models
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    VIEW_TAG: json.dumps(
+        {"searchFilter": "tags.`mcl.kind` != 'trial'", "selectedColumns": COLUMNS}
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -40,17 +45,8 @@ class RunDataset:
     profile: str = "{}"
 
 
-@cache
-def stored_name(name: str) -> str:
-    """`sharpe` as the store knows it: `result/sharpe`."""
-    if metric := BY_NAME.get(BOUNDS.get(name, name)):
-        return f"{_group(metric.group)}/{name}"
-    head, _, rest = name.partition("_")
-    return f"{head}/{rest}" if head in PREFIXES and rest else name
-
-
 def flat_name(stored: str) -> str:
-    """The name that `filed` was given."""
+    """The name of a metric that an earlier version stored in a group."""
     head, _, rest = stored.partition("/")
     if head in GROUPS:
         return rest

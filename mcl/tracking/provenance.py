@@ -8,10 +8,7 @@ import hashlib
 import json
 import platform
 import shlex
-import subprocess
-import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +22,7 @@ from mcl.data.data_note import data_note
 from mcl.metrics.overfit import Luck
 from mcl.report.format import metric_rows, verdict
 from mcl.strategy import builtin, user_strategies
-from mcl.tracking import trial_ledger
+from mcl.tracking import repository, trial_ledger
 from mcl.tracking.naming import EXPERIMENT, RUN, RunDataset
 
 PACKAGES = (
@@ -81,7 +78,7 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
         "seed": str(run.seed),
         "synthetic": str(bars.synthetic).lower(),
         "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}",
-        **{f"git.{k}": v for k, v in repository(composition.root()).items()},
+        **{f"git.{k}": v for k, v in repository.state(composition.root()).items()},
         **{f"version.{k}": v for k, v in versions().items()},
     }
     sentence = data_note(bars)
@@ -268,58 +265,6 @@ def _package_digests() -> dict[str, str]:
         for p in paths
         if p.is_file()
     }
-
-
-@cache
-def repository(folder: Path) -> dict[str, str]:
-    """Commit and dirty flag of the repository around `folder`; `none` where there is no git."""
-    head = _git(folder, "rev-parse", "HEAD")
-    if not head:
-        return {"commit": "none", "dirty": "unknown"}
-    return {"commit": head, "dirty": str(bool(_git(folder, "status", "--porcelain"))).lower()}
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One commit of a file; `first_line` is that of the file in it, with its line end."""
-
-    short: str
-    at: str  # ISO, with the offset of its author
-    by: str
-    subject: str
-    first_line: str
-
-
-def commits(folder: Path, file: Path) -> list[Commit]:
-    """The commits that changed `file` (its path below `folder`), oldest first; none where there is
-    no git.
-    """
-    history = []
-    for line in _git(
-        folder, "log", "--reverse", "--format=%h%x09%aI%x09%an%x09%s", "--", str(file)
-    ).splitlines():
-        short, at, by, subject = line.split("\t", 3)
-        text = _git(folder, "show", f"{short}:./{file.as_posix()}")
-        history.append(Commit(short, at, by, subject, f"{text.partition(chr(10))[0]}\n"))
-    return history
-
-
-def argv() -> list[str]:
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
-
-
-def _git(folder: Path, *args: str) -> str:
-    try:
-        done = subprocess.run(  # noqa: S603
-            ["git", "-C", str(folder), *args],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _day(bars: Bars, row: int) -> str:

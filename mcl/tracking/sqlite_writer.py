@@ -1,5 +1,5 @@
-"""Finished runs in one transaction, straight into the tables of an MLflow store: of a local one
-here, of a server's in `postgres`.
+"""Runs in one transaction, straight into the tables of an MLflow store: of a local one here, of a
+server's in `postgres`.
 
 MLflow's client needs two seconds to import and open a store, and 20 ms for a run. A user waits
 for the one, a search writes thousands of the other. The tables are not a public interface, so this
@@ -17,12 +17,13 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from mcl.base.errors import StoreError
 from mcl.tracking import schema
 from mcl.tracking.naming import RunDataset, linked
 
@@ -48,9 +49,9 @@ POINTS = (
     "CREATE TEMP TABLE points (run_uuid TEXT, key TEXT, step INTEGER, value REAL, last INTEGER)"
 )
 INSERT_POINT = "INSERT INTO points VALUES (?, ?, ?, ?, ?)"
-INSERT_METRICS = """INSERT INTO metrics (run_uuid, key, value, is_nan, timestamp, step)
+INTO_METRICS = """INTO metrics (run_uuid, key, value, is_nan, timestamp, step)
 SELECT run_uuid, key, ifnull(value, 0), value IS NULL, 0, step FROM points"""
-INSERT_LATEST = """INSERT INTO latest_metrics (run_uuid, key, value, is_nan, timestamp, step)
+INTO_LATEST = """INTO latest_metrics (run_uuid, key, value, is_nan, timestamp, step)
 SELECT run_uuid, key, ifnull(value, 0), value IS NULL, 0, step FROM points WHERE last"""
 INSERT_DATASET = """INSERT OR IGNORE INTO datasets
 (dataset_uuid, experiment_id, name, digest,
@@ -58,6 +59,8 @@ INSERT_DATASET = """INSERT OR IGNORE INTO datasets
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 INPUT = "input_uuid, source_type, source_id, destination_type, destination_id, step"
 CONTEXT = "mlflow.data.context"
+RUN_NAME = "mlflow.runName"
+RUNNING = "RUNNING"
 _serial = itertools.count(secrets.randbits(20))
 
 
@@ -70,7 +73,7 @@ def _run_id() -> str:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One finished run, its values already as the store holds them: texts short enough, no infinite
+    """One run, its values already as the store holds them: texts short enough, no infinite
     metric.
     """
 
@@ -141,6 +144,26 @@ def artifact_uri(database: Path, run_id: str) -> str | None:
     return str(row[0]) if row else None
 
 
+def studies_with_runs(database: Path) -> list[tuple[str, int]]:
+    """Name and id of each active experiment that has a run, the last one that was begun first."""
+    query = """SELECT experiments.name, experiment_id
+    FROM experiments JOIN runs USING (experiment_id)
+    WHERE experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
+    GROUP BY experiment_id ORDER BY max(start_time) DESC"""
+    with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
+        return [(str(name), int(number)) for name, number in connection.execute(query)]
+
+
+def tag_experiments(database: Path, tags: Mapping[str, str]) -> None:
+    """Give every experiment these tags."""
+    with _writing(database) as connection:
+        connection.executemany(
+            "INSERT OR REPLACE INTO experiment_tags (key, value, experiment_id)"
+            " SELECT ?, ?, experiment_id FROM experiments",
+            tags.items(),
+        )
+
+
 def trials(database: Path, parent: str, kind: str) -> dict[int, str]:
     """Run ids of the finished runs of a kind below a parent run, by trial number."""
     query = """SELECT number.value, number.run_uuid FROM tags AS above
@@ -171,12 +194,63 @@ def insert(database: Path, experiment: Experiment, rows: Sequence[RunRow]) -> li
     with _whole(experiment.folder / run_id for run_id in ids):
         for row in rows:
             write(experiment.folder / row.run_id / "artifacts", row.files)
-        with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection, connection:
-            for pragma in PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
-            connection.execute("BEGIN IMMEDIATE")
+        with _writing(database) as connection:
             fill(SqliteTables(connection), experiment.experiment_id, experiment.location, rows)
     return ids
+
+
+def complete(database: Path, run_id: str, row: RunRow) -> None:
+    """Add the values of `row` to a run that was begun, in place of those that it has, and give it
+    its status and its end. StoreError for a run that the store does not have.
+    """
+    with _writing(database) as connection:
+        row_of_run = connection.execute(
+            "SELECT experiment_id FROM runs WHERE run_uuid = ?", (run_id,)
+        ).fetchone()
+        if row_of_run is None:
+            raise StoreError(f"the store has no run {run_id}", "mcl runs lists all runs")
+        tables = SqliteTables(connection, insert="INSERT OR REPLACE")
+        _put_values(tables, int(row_of_run[0]), [replace(row, run_id=run_id)])
+        _mark(connection, run_id, row.status)
+
+
+def fail(database: Path, run_id: str, tag: str, why: str) -> None:
+    """Mark a run that was begun as FAILED, and say why in a tag."""
+    with _writing(database) as connection:
+        SqliteTables(connection, insert="INSERT OR REPLACE").put_texts("tags", {run_id: {tag: why}})
+        _mark(connection, run_id, "FAILED")
+
+
+def reopen(database: Path, run_id: str, name: str) -> None:
+    """Mark a run as RUNNING again, under a new name."""
+    with _writing(database) as connection:
+        SqliteTables(connection, insert="INSERT OR REPLACE").put_texts(
+            "tags", {run_id: {RUN_NAME: name}}
+        )
+        connection.execute("UPDATE runs SET name = ? WHERE run_uuid = ?", (name, run_id))
+        _mark(connection, run_id, RUNNING)
+
+
+def _mark(connection: sqlite3.Connection, run_id: str, status: str) -> None:
+    connection.execute(
+        "UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ?",
+        (status, _end(status), run_id),
+    )
+
+
+def _end(status: str) -> int | None:
+    """The end of a run that is written now: none while it is RUNNING."""
+    return None if status == RUNNING else int(time.time() * 1000)
+
+
+@contextmanager
+def _writing(database: Path) -> Iterator[sqlite3.Connection]:
+    """A transaction."""
+    with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection, connection:
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
 
 
 class Tables(Protocol):
@@ -189,12 +263,12 @@ class Tables(Protocol):
 
 
 def fill(tables: Tables, experiment_id: int, location: str, rows: Sequence[RunRow]) -> None:
-    """Put finished runs into the tables, as MLflow's client would have left them."""
+    """Put runs into the tables, as MLflow's client would have left them."""
     now = int(time.time() * 1000)
     runs = []
     for row in rows:
         began, uri = now - round(1000 * row.seconds), f"{location}/{row.run_id}/artifacts"
-        origin = ("UNKNOWN", "", "", "unknown")
+        origin = ("UNKNOWN", "", "", row.tags.get("mlflow.user", "unknown"))
         runs.append(
             (
                 row.run_id,
@@ -202,7 +276,7 @@ def fill(tables: Tables, experiment_id: int, location: str, rows: Sequence[RunRo
                 *origin,
                 row.status,
                 began,
-                now,
+                _end(row.status),
                 "",
                 "active",
                 uri,
@@ -210,11 +284,13 @@ def fill(tables: Tables, experiment_id: int, location: str, rows: Sequence[RunRo
             )
         )
     tables.put("runs", RUN, runs)
-    named = {
-        row.run_id: linked(row.tags, row.run_id, str(experiment_id)) | {"mlflow.runName": row.name}
-        for row in rows
-    }
-    tables.put_texts("tags", named)
+    named = [replace(row, tags=row.tags | {RUN_NAME: row.name}) for row in rows]
+    _put_values(tables, experiment_id, named)
+
+
+def _put_values(tables: Tables, experiment_id: int, rows: Sequence[RunRow]) -> None:
+    tags = {row.run_id: linked(row.tags, row.run_id, str(experiment_id)) for row in rows}
+    tables.put_texts("tags", tags)
     tables.put_texts("params", {row.run_id: row.params for row in rows})
     tables.put_points(point for row in rows for point in _points(row))
     for dataset in dict.fromkeys(row.dataset for row in rows if row.dataset is not None):
@@ -239,10 +315,13 @@ class SqliteTables:
     """
 
     connection: sqlite3.Connection
+    insert: str = "INSERT"  # INSERT OR REPLACE into a run that has values
 
     def put(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
         places = ", ".join("?" * (columns.count(",") + 1))
-        self.connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", rows)  # noqa: S608 - names of the code
+        self.connection.executemany(
+            f"{self.insert} INTO {table} ({columns}) VALUES ({places})", rows
+        )
 
     def put_texts(self, table: str, texts: Texts) -> None:
         """All rows of a table in one statement and one bound text. JSON in SQLite ends a text at a
@@ -258,14 +337,14 @@ class SqliteTables:
             self.put(table, "run_uuid, key, value", entries)
         else:
             self.connection.execute(
-                f"INSERT INTO {table} (run_uuid, key, value) {TEXTS}", (encoded,)
+                f"{self.insert} INTO {table} (run_uuid, key, value) {TEXTS}", (encoded,)
             )
 
     def put_points(self, points: Iterable[Point]) -> None:
         self.connection.execute(POINTS)
         self.connection.executemany(INSERT_POINT, points)
-        self.connection.execute(INSERT_METRICS)
-        self.connection.execute(INSERT_LATEST)
+        self.connection.execute(f"{self.insert} {INTO_METRICS}")
+        self.connection.execute(f"{self.insert} {INTO_LATEST}")
 
     def dataset_id(self, experiment_id: int, dataset: RunDataset) -> str:
         """That of the data set in this experiment, which holds it once."""
@@ -305,6 +384,16 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
             folders.add(parent)
         with open(target, "wb") as file:  # noqa: PTH123
             file.write(content)
+
+
+def write_all(folder: Path, files: dict[str, bytes]) -> None:
+    """Write all files, or none of them."""
+    try:
+        write(folder, files)
+    except OSError:
+        for path in files:
+            (folder / path).unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +22,9 @@ from typing import Any
 from mcl.base.errors import StoreError, nearest
 from mcl.base.files import below
 from mcl.base.words import many
-from mcl.tracking import filesystem, postgres, sqlite_writer
+from mcl.tracking import filesystem, postgres, repository, sqlite_writer, urls
 from mcl.tracking.client import StoreConnection, cannot_write
-from mcl.tracking.naming import NOTE, RunDataset, flat_name, linked, stored_name
+from mcl.tracking.naming import EXPERIMENT_TAGS, NOTE, RunDataset, flat_name, linked
 from mcl.tracking.reader import PARENT, RunFacts
 from mcl.tracking.records import (
     CONFIG_FILE,
@@ -47,8 +48,7 @@ __all__ = [
     "short",
 ]
 
-# else MLflow shows its pages for language models
-KIND = {"mlflow.experimentKind": "custom_model_development"}
+ERROR = "mcl.error"  # the tag of a run that failed
 # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
 MAX_PARAM = 500
 LEAST_OF_ID = 4  # letters of a run id that may stand for it
@@ -84,7 +84,7 @@ class Store:
 
         `late` makes the files that must name the run, given its id.
         """
-        record, late = without_secrets([record])[0], late_files(late)
+        record, late = self._prepared([record])[0], late_files(late)
         experiment = self._local_experiment(record.study)
         if experiment is not None:
             return self._insert(experiment, [_row(record)], late)[0]
@@ -102,7 +102,7 @@ class Store:
         On a server a run costs three requests, and none where `MCL_STORE_URL` names its database:
         only runs with files go there one by one, and a configuration is a tag where it fits.
         """
-        records = without_secrets(records)
+        records = self._prepared(records)
         studies = {record.study for record in records}
         experiment = self._local_experiment(next(iter(studies))) if len(studies) == 1 else None
         if experiment is not None:
@@ -127,7 +127,11 @@ class Store:
 
     def start(self, record: Record) -> str:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
-        record = without_secrets([record])[0]
+        record = self._prepared([record])[0]
+        local = self._local_experiment(record.study)
+        if local is not None:
+            row = replace(_row(record), status=sqlite_writer.RUNNING)
+            return self._insert(local, [row])[0]
         with self.connection.refusals(record.name):
             tags = record.tags | ({PARENT: record.parent} if record.parent else {})
             experiment = self._experiment(record.study)
@@ -143,6 +147,9 @@ class Store:
     def finish(self, run_id: str, record: Record) -> None:
         """Add what `record` holds to a started run and set its final status."""
         record = without_secrets([record])[0]
+        if self.connection.takes_bulk:
+            self._complete(run_id, record)
+            return
         self._fill(run_id, record)
         with self.connection.refusals(run_id):
             experiment = str(self.connection.client.get_run(run_id).info.experiment_id)
@@ -153,7 +160,10 @@ class Store:
     def reopen(self, run_id: str, name: str) -> None:
         """Mark a parent as RUNNING again: a search that continues, under its new name."""
         with self.connection.refusals(run_id):
-            self.connection.client.update_run(run_id, status="RUNNING", name=name)
+            if self.connection.takes_bulk:
+                sqlite_writer.reopen(self.connection.database, run_id, name)
+                return
+            self.connection.client.update_run(run_id, status=sqlite_writer.RUNNING, name=name)
 
     def trials(self, parent: str, kind: str = "trial") -> dict[int, str]:
         """Run ids of the finished trials below a search by trial number; kind "backtest" names
@@ -174,6 +184,18 @@ class Store:
         for run_id in run_ids:
             with self.connection.refusals(run_id):
                 self.connection.client.delete_run(run_id)
+
+    def views(self, base: str) -> list[tuple[str, str]]:
+        """Each study of a local store with the address of its list of runs below `base`. Studies
+        of earlier versions get the view first.
+        """
+        if not self.connection.takes_bulk:
+            return []
+        database = self.connection.database
+        with self.connection.refusals(self.uri):
+            sqlite_writer.tag_experiments(database, EXPERIMENT_TAGS)
+            studies = sqlite_writer.studies_with_runs(database)
+        return [(study, urls.study_address(number, base)) for study, number in studies]
 
     def analyze(self) -> None:
         """After many runs were added: statistics that keep a local store's lists and sorts fast."""
@@ -294,6 +316,11 @@ class Store:
 
     # ------------------------------------------------------------------------------------ internals
 
+    def _prepared(self, records: list[Record]) -> list[Record]:
+        """The records without secrets, and with who made them of what."""
+        origin = repository.origin(self.root)
+        return [replace(r, tags=origin | r.tags) for r in without_secrets(records)]
+
     def _local_experiment(self, study: str) -> sqlite_writer.Experiment | None:
         """Return the local experiment of a study, which `sqlite_writer` writes into; None sends its
         runs through the client.
@@ -369,7 +396,9 @@ class Store:
             self._ids[study] = str(
                 experiment.experiment_id
                 if experiment
-                else client.create_experiment(study, artifact_location=location, tags=KIND)
+                else client.create_experiment(
+                    study, artifact_location=location, tags=EXPERIMENT_TAGS
+                )
             )
         return self._ids[study]
 
@@ -381,12 +410,12 @@ class Store:
             with self.connection.refusals(record.name):
                 params = [Param(k, short(v)) for k, v in record.params.items()]
                 metrics = [
-                    Metric(stored_name(k), float(v), 0, 0)
+                    Metric(k, float(v), 0, 0)
                     for k, v in record.metrics.items()
                     if not math.isinf(v)
                 ]
                 steps = [
-                    Metric(stored_name(k), v, 0, step)
+                    Metric(k, v, 0, step)
                     for k, points in record.series.items()
                     for step, v in points
                 ]
@@ -410,6 +439,18 @@ class Store:
                 error if isinstance(error, StoreError) else cannot_write(record.name, error)
             ) from None
 
+    def _complete(self, run_id: str, record: Record) -> None:
+        """Files first: a run whose status is final has them all."""
+        database = self.connection.database
+        try:
+            with self.connection.refusals(record.name):
+                sqlite_writer.write_all(self.artifacts(run_id), record.files)
+                sqlite_writer.complete(database, run_id, _row(record))
+        except StoreError as error:
+            with suppress(StoreError), self.connection.refusals(run_id):
+                sqlite_writer.fail(database, run_id, ERROR, str(error)[:1000])
+            raise
+
     def _late(self, run_id: str, make: Callable[[str], dict[str, bytes]]) -> dict[str, bytes]:
         try:
             return make(run_id)
@@ -422,7 +463,7 @@ class Store:
         RUNNING, which does not look whole either.
         """
         with self.connection.refusals(run_id):
-            self.connection.client.set_tag(run_id, "mcl.error", why[:1000])
+            self.connection.client.set_tag(run_id, ERROR, why[:1000])
             self._terminate(run_id, "FAILED")
 
     def _terminate(self, run_id: str, status: str) -> None:
@@ -482,11 +523,9 @@ def _row(record: Record) -> sqlite_writer.RunRow:
         tags=record.tags | ({PARENT: record.parent} if record.parent else {}),
         params={key: short(value) for key, value in record.params.items()},
         metrics={
-            stored_name(key): float(value)
-            for key, value in record.metrics.items()
-            if not math.isinf(value)
+            key: float(value) for key, value in record.metrics.items() if not math.isinf(value)
         },
-        series={stored_name(key): points for key, points in record.series.items()},
+        series=record.series,
         files=record.files,
         dataset=record.dataset,
         seconds=record.seconds,

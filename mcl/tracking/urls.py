@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from urllib.parse import quote, urlsplit
 
+from mcl.base import files
 from mcl.report.theme import Link
+from mcl.tracking.naming import VIEW
 
-PORT = 5000  # of `mcl ui`
+PORT = 5000  # of `mcl ui`, where it does not say another one
+PORT_FILE = "mlflow_port"  # in the cache: that of the `mcl ui` that runs
+QUERY = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
 UP = "opens while mcl ui runs"
 
 
@@ -17,8 +21,21 @@ def server() -> str:
     """
     parts = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if parts.scheme not in ("http", "https"):
-        return f"http://127.0.0.1:{PORT}"
+        return f"http://127.0.0.1:{_served_port()}"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+def _served_port() -> int:
+    path = files.cache_path(PORT_FILE)
+    text = path.read_text() if path is not None and path.is_file() else ""
+    return int(text) if text.isdecimal() else PORT
+
+
+def study_address(experiment_id: int | str, base: str = "") -> str:
+    """The list of the runs of a study, without the trials of searches, with the columns that help
+    to choose.
+    """
+    return f"{base or server()}/#/experiments/{experiment_id}/runs?{QUERY}"
 
 
 def run_address(run_id: str) -> str:

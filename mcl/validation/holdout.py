@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcl import metrics, strategy
+from mcl import strategy
 from mcl.base.errors import StoreError
 from mcl.base.files import private_file
 from mcl.base.words import many
@@ -29,6 +29,7 @@ from mcl.data.loader import load
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
 from mcl.metrics.performance import LEAST_ANNUAL_SESSIONS, Floats, sharpe_interval
+from mcl.metrics.summary import summary
 from mcl.tracking import backtest_run, trial_ledger
 
 # confidence of the two-sided interval whose upper end the hold-out is judged by: one-sided 90 %
@@ -98,7 +99,7 @@ def again(config: schema.Config, number: int, root: Path) -> Look:
 
 def _simulated_look(config: schema.Config, bars: Bars, number: int, seen_by: int) -> Look:
     result = simulated(config, bars)
-    measured = metrics.summary(result)
+    measured = summary(result)
     sessions = int(measured["sessions"])
     meaning = (
         f"{many(sessions, _kind(number, seen_by))} from {config.data.holdout_start}, look number"

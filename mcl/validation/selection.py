@@ -26,7 +26,7 @@ from mcl.metrics.overfit import Luck
 from mcl.report.format import number
 from mcl.search.plateau import plateaus
 from mcl.search.space import GROUPS
-from mcl.tracking import backtest_run, trial_ledger
+from mcl.tracking import deflation, trial_ledger
 from mcl.tracking.project import Project
 from mcl.tracking.records import right_verb
 from mcl.tracking.store import Store, StoredRun
@@ -77,9 +77,7 @@ class Chosen:
     @property
     def luck(self) -> Luck:
         """The deflation of the winner."""
-        return self.tally.luck(
-            {str(name): float(self.winner[name]) for name in backtest_run.MEASURED}
-        )
+        return self.tally.luck({str(name): float(self.winner[name]) for name in deflation.MEASURED})
 
     @property
     def peak(self) -> dict[str, Any]:
@@ -208,7 +206,7 @@ def choose(search_id: str, constraints: Sequence[str], *, project: Project) -> C
     progress.begin("counting the trials")
     tally = _tally(stored, eligible, project)
     progress.begin("deflating")
-    measured = eligible[list(backtest_run.MEASURED)].astype(float).to_dict("records")
+    measured = eligible[list(deflation.MEASURED)].astype(float).to_dict("records")
     deflated = [tally.deflated({str(key): row[key] for key in row}) for row in measured]
     ranked = eligible.assign(
         around=around[eligible.index], neighbours=counted[eligible.index], dsr=deflated
@@ -272,7 +270,9 @@ def _tally(stored: StoredRun, eligible: pd.DataFrame, project: Project) -> Tally
             f"search {stored.run_id} has no best run: nothing in it has a score",
             "mcl report shows why",
         )
-    where = backtest_run.trial_pool(backtest_run.stored_config(project.store.run(best)))
+    where = deflation.pool_of(project.store.run(best))
+    if where is None:
+        raise StoreError(f"run {best} names no strategy or no data source", "mcl report shows it")
     # the latter in searches of version 0.1
     identities = (
         eligible["trial_sha256"] if "trial_sha256" in eligible else eligible["config_sha256"]

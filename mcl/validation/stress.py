@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcl import composition, metrics
+from mcl import composition
 from mcl.base import progress
 from mcl.base.errors import MclError
 from mcl.base.words import many
@@ -24,6 +24,7 @@ from mcl.metrics import performance as perf
 from mcl.metrics.multiple import random_entry
 from mcl.metrics.performance import Floats
 from mcl.metrics.regime import THIRDS, market_volatility, terciles
+from mcl.metrics.summary import summary
 from mcl.validation.subject import Subject
 
 APRIL_2020 = (date(2020, 4, 1), date(2020, 5, 1))
@@ -193,7 +194,7 @@ def _case(name: str, run: Callable[[], Result]) -> Case:
         result = run()
     except MclError as error:
         return Case(name, math.nan, math.nan, math.nan, error.message)
-    measured = metrics.summary(result)
+    measured = summary(result)
     return Case(name, measured["sharpe"], measured["net_pnl_usd"], measured["trades"])
 
 

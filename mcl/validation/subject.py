@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mcl import composition, metrics
+from mcl import composition
 from mcl.base import progress
 from mcl.base.errors import ConfigError
 from mcl.config import schema
@@ -20,6 +20,7 @@ from mcl.data.bars import Bars
 from mcl.data.loader import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import Result
+from mcl.metrics.summary import summary
 from mcl.search import space as spaces
 from mcl.tracking import backtest_run
 from mcl.tracking.project import Project
@@ -52,7 +53,7 @@ class Subject:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        return metrics.summary(self.result)
+        return summary(self.result)
 
     @cached_property
     def point(self) -> dict[str, Any]:

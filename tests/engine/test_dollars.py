@@ -16,7 +16,7 @@ from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.metrics import summary
+from mcl.metrics.summary import summary
 from mcl.risk.limits import Block
 
 from .assumed import covers

@@ -15,7 +15,8 @@ from mcl.data.bars import Bars
 from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market.instruments import MCL, Contract
-from mcl.metrics import summary, trades
+from mcl.metrics import trades
+from mcl.metrics.summary import summary
 from mcl.metrics.undefined import UNDEFINED, reasons
 from mcl.report.format import metric_rows
 

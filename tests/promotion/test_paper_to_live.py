@@ -18,7 +18,7 @@ from deployments import Project, empty_store, project
 
 from mcl.cli.main import main
 from mcl.promotion.promote import promoted
-from mcl.tracking import provenance
+from mcl.tracking import repository
 
 DAYS = ("2025-11-06", "2025-11-07", "2025-11-10")
 RUN = (
@@ -82,7 +82,7 @@ def typed(capsys: pytest.CaptureFixture[str]) -> Type:
     """
 
     def typed_(*words: str) -> dict[str, Any]:
-        provenance.repository.cache_clear()
+        repository.state.cache_clear()
         capsys.readouterr()
         main(["--json", *words])
         answer: dict[str, Any] = json.loads(capsys.readouterr().out)

@@ -266,7 +266,7 @@ def test_altered_metrics_are_named(alone: Project) -> None:
     run_id = alone.run()
     with closing(sqlite3.connect(alone.root / "mlruns" / "mlflow.db")) as db, db:
         for table in ("metrics", "latest_metrics"):
-            db.execute(f"UPDATE {table} SET value = value + 1e-9 WHERE key = 'result/net_pnl_usd'")
+            db.execute(f"UPDATE {table} SET value = value + 1e-9 WHERE key = 'net_pnl_usd'")
     with pytest.raises(
         PromotionError,
         match=(

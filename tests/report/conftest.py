@@ -17,7 +17,7 @@ from mcl.data.bars import Bars
 from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market.instruments import MCL, Contract
-from mcl.metrics import summary
+from mcl.metrics.summary import summary
 from mcl.report.run import RunView
 
 SESSION_BARS = 1380

@@ -20,7 +20,7 @@ from mcl.engine.result import Result
 from mcl.report.run import run_page
 from mcl.tracking.naming import EXPERIMENT, NOTE, RUN
 from mcl.tracking.store import Record, Store
-from mcl.tracking.urls import run_address
+from mcl.tracking.urls import run_address, study_address, version
 from mcl.tracking.urls import server as links_server
 
 from .conftest import view_of
@@ -34,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, month: Result) -> tuple[Path,
         Record(
             study="mcl",
             name=f"ema_cross f{fast} s30 · 2024-01..2024-01",
-            metrics={"sharpe": fast / 10},
+            metrics={"sharpe": fast / 10, "trades": 7.0},
             tags={
                 "mcl.kind": "backtest",
                 NOTE: (
@@ -105,16 +105,21 @@ def test_runs_are_found_described_compared_and_their_report_is_drawn(
     experiment = Store(root).connection.client.get_experiment_by_name("mcl").experiment_id
     place = f"{server}/#/experiments/{experiment}"
     with browser.seen_at(1800, height=1200):
+        # the address that mcl ui prints: no page for language models, the columns that help
+        shows(browser, study_address(experiment, server), "trades")
+        browser.wait("return document.body.innerText.includes('Model registry')")
+        assert "Prompts" not in browser.run("return document.body.innerText")
+        browser.keep("mlflow-runs")
         shows(
             browser,
-            f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%201.5",
+            f"{place}/runs?searchFilter=metrics.sharpe%20%3E%201.5",
             "ema_cross f20 s30",
         )
         assert "ema_cross f10 s30" not in browser.run("return document.body.innerText")
 
         shows(
             browser,
-            f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%200",
+            f"{place}/runs?searchFilter=metrics.sharpe%20%3E%200",
             "ema_cross f10 s30",
         )
         for row in range(2):
@@ -143,3 +148,13 @@ def test_runs_are_found_described_compared_and_their_report_is_drawn(
         browser.driver.switch_to.frame(browser.driver.find_element("css selector", "iframe"))
         browser.wait("return document.documentElement.dataset.drawn === '5'")
         browser.driver.switch_to.default_content()
+
+        # from the run to its version, and back
+        Store(root).register("mcl", ids[0], {"config.yaml": b"a: 1\n"}, {"stage": "paper"})
+        shows(
+            browser, f"{server}{version('mcl', 1).href.removeprefix(links_server())}", "Version 1"
+        )
+        browser.keep("mlflow-version")
+        link = f"[...document.querySelectorAll('a')].find(a => a.href.includes('{ids[0]}'))"
+        browser.wait(f"const link = {link}; if (link) link.click(); return link !== undefined")
+        browser.wait("return document.body.innerText.includes('Beyond luck.')")

@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 
 from mcl.engine.result import Result, changes
-from mcl.metrics import summary
 from mcl.metrics.overfit import Luck, luck
 from mcl.metrics.performance import per_session
+from mcl.metrics.summary import summary
 from mcl.report.audit import session_page
 from mcl.report.compare import CompareView, PositionPath, compare_page, family
 from mcl.report.format import metric_rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,18 +81,65 @@ def test_bulk_and_client_write_the_same(store: Store, text: str) -> None:
     assert histories[0] == histories[1]
 
 
+def test_a_run_that_is_begun_and_finished_is_the_same_by_both(store: Store) -> None:
+    """A search: its parent is RUNNING until the last trial, and may be extended."""
+    by_client = Store(store.root)
+    by_client.connection.__dict__["takes_bulk"] = False
+    begin = Record("bulk", "search", tags={"target": "8"}, params={"a": 1})
+    end = Record(
+        "bulk",
+        "search",
+        tags={"target": "20", "mlflow.note.content": "RUN of EXPERIMENT"},
+        params={"b": 2},
+        metrics={"best_sharpe": 1.5, "worst": math.nan},
+        series={"value": [(0, 0.5), (1, 1.5)]},
+        files={"sweep.html": b"page"},
+    )
+    seen = []
+    for writer in (by_client, store):
+        run_id = writer.start(begin)
+        running = store.connection.client.get_run(run_id)
+        assert (running.info.status, running.info.end_time) == ("RUNNING", None)
+        writer.finish(run_id, end)
+        run = store.connection.client.get_run(run_id)
+        assert run.info.end_time >= run.info.start_time
+        assert store.run(run_id).file("sweep.html") == b"page"
+        values = {k: v.replace(run_id, "RUN") for k, v in run.data.tags.items()}
+        seen.append(
+            (run.info.status, values, run.data.params, repr(sorted(run.data.metrics.items())))
+        )
+        writer.reopen(run_id, "longer")
+        again = store.connection.client.get_run(run_id).info
+        assert (again.status, again.run_name) == ("RUNNING", "longer")
+        writer.finish(run_id, replace(end, metrics={"best_sharpe": 1.25}))
+        assert store.run(run_id).metrics["best_sharpe"] in (1.25, 1.5)
+    assert seen[0] == seen[1]
+    assert store.run(run_id).metrics["best_sharpe"] == 1.25  # the newest, by the tables
+
+
+def test_a_run_whose_files_cannot_be_written_is_failed(store: Store) -> None:
+    run_id = store.start(Record("bulk", "search"))
+    with pytest.raises(StoreError, match="cannot write"):
+        store.finish(run_id, Record("bulk", "search", files={"a": b"", "a/b": b""}))
+    run = store.run(run_id)
+    assert run.status == "FAILED"
+    assert run.tags["mcl.error"].startswith("cannot write search")
+    with pytest.raises(StoreError, match="no run"):
+        store.finish("0" * 32, Record("bulk", "search"))
+
+
 def test_a_run_from_bulk_goes_on_living(store: Store) -> None:
     run_id = store.record_many([RECORD])[0]
     client = store.connection.client
     client.set_tag(run_id, "note", "later")
-    client.log_metric(run_id, "result/sharpe", 2.0, step=1)
+    client.log_metric(run_id, "sharpe", 2.0, step=1)
     assert store.run(run_id).metrics["sharpe"] == 2.0
-    assert [m.value for m in client.get_metric_history(run_id, "result/sharpe")] == [1.25, 2.0]
+    assert [m.value for m in client.get_metric_history(run_id, "sharpe")] == [1.25, 2.0]
     study = client.get_experiment_by_name("bulk")
     assert study is not None
     matches = client.search_runs(
         [study.experiment_id],
-        "metrics.`result/sharpe` > 1.5 and tags.note = 'later'",
+        "metrics.sharpe > 1.5 and tags.note = 'later'",
     )
     assert [run.info.run_id for run in matches] == [run_id]
     client.delete_run(run_id)

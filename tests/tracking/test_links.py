@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcl.tracking import urls
+from mcl.tracking.naming import VIEW
 
 
 @pytest.mark.parametrize(
@@ -24,4 +25,7 @@ def test_they_lead_to_the_server_of_the_store_and_tell_no_password(
     else:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert urls.run("abc").href == f"{server}/#/runs/abc"
+    study = urls.study_address(3)
+    assert study.startswith(f"{server}/#/experiments/3/runs?")
+    assert f"viewStateShareKey={VIEW}" in study
     assert urls.version("my model", 3).href == f"{server}/#/models/my%20model/versions/3"

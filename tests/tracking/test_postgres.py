@@ -140,7 +140,7 @@ def test_a_run_from_bulk_goes_on_living(served: Served) -> None:
     [run_id] = store.record_many([RECORD])
     client = store.connection.client
     client.set_tag(run_id, "note", "later")
-    client.log_metric(run_id, "result/sharpe", 2.0, step=1)
+    client.log_metric(run_id, "sharpe", 2.0, step=1)
     assert store.run(run_id).metrics["sharpe"] == 2.0
     client.delete_run(run_id)
     client.restore_run(run_id)

@@ -186,13 +186,16 @@ def test_other_tables_go_through_the_client_and_a_sentence_says_so(
     assert "written through MLflow's client, since runs has a trigger count_runs" in finding.detail
 
 
-def test_a_store_of_a_newer_mlflow_is_read_but_takes_no_new_parent(project: Path) -> None:
+def test_a_store_of_a_newer_mlflow_takes_runs_and_refuses_the_client(project: Path) -> None:
     store = change(project, "UPDATE alembic_version SET version_num = 'ffff00001111'")
+    run_id = store.start(RECORD)  # its tables are as they were
+    store.finish(run_id, RECORD)
+    assert store.run(run_id).status == "FINISHED"
     with pytest.raises(
         StoreError, match=r"has schema ffff00001111, .* and MLflow [\d.]+ does not know it"
     ) as refused:
-        store.start(RECORD)  # by the client, which looks at the revision
-    assert store.connection.studies()  # its tables are as they were: they can be read
+        store.discard([run_id])  # by the client, which looks at the revision
+    assert store.connection.studies()
     assert "install the MLflow that made it" in (refused.value.hint or "")
 
 
@@ -203,5 +206,5 @@ def test_a_store_of_an_older_mlflow_says_how_to_upgrade_it(project: Path) -> Non
     with pytest.raises(
         StoreError, match=rf"has schema {older}, .* and MLflow [\d.]+ needs its own"
     ) as refused:
-        store.start(RECORD)
+        store.discard([store.start(RECORD)])
     assert refused.value.hint == f"mcl store backup --to FILE, then mlflow db upgrade {store.uri}"

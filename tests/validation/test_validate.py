@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 from chromium import DRAWN, Chromium
 
-from mcl import composition, metrics, search
+from mcl import composition, search
 from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
 from mcl.data.loader import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.market.instruments import MCL, Contract
+from mcl.metrics.summary import summary
 from mcl.tracking import backtest_run
 from mcl.validation import stress, validate, verdict
 from mcl.validation.checks import path_sharpes
@@ -133,7 +134,7 @@ def test_costs_and_delays_are_other_runs(case: Case) -> None:
     )
     assert (
         by_name["2 bars late"].sharpe
-        == metrics.summary(simulate(late, a.subject.bars))["sharpe"]
+        == summary(simulate(late, a.subject.bars))["sharpe"]
         != own["sharpe"]
     )
 
@@ -155,7 +156,7 @@ def test_the_neighbourhood_is_one_step_around(case: Case) -> None:
         assert abs(point["strategy.slow"] - own["strategy.slow"]) in (0, 12)
         result = about.at(point)
         assert result is not None
-        assert ratio == metrics.summary(result)["sharpe"]
+        assert ratio == summary(result)["sharpe"]
     for key in own:
         assert own[key] in around(about, key)
         ends = {"strategy.fast": (4, 24), "strategy.slow": (24, 96)}[key]

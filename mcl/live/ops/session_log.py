@@ -19,13 +19,14 @@ from typing import Any
 
 import structlog
 
+from mcl.base import terminal
 from mcl.base.files import private_file, private_folder
 from mcl.base.redact import redacted
 
 NAME = "log.jsonl"
 BYTES, BACKUPS = 10_000_000, 5  # of one file; so many older ones
 FOREIGN = ("mcl", "ib_async")  # loggers of Python's logging whose lines belong to a session
-log: Any = structlog.get_logger("mcl.live")
+log: Any = terminal.logger("mcl.live")
 about = structlog.contextvars.bound_contextvars  # with about(ref=…): …
 
 

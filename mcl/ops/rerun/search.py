@@ -18,12 +18,12 @@ from typing import Any
 
 import pandas as pd
 
-from mcl import metrics
 from mcl.base import progress
 from mcl.base.differences import Differences, differences
 from mcl.base.errors import StoreError
 from mcl.base.undefined import is_undefined
 from mcl.base.words import many
+from mcl.metrics.summary import summary
 from mcl.ops.rerun.result import Again
 from mcl.promotion.reproduce import moved
 from mcl.search import walk_forward as walking
@@ -124,7 +124,7 @@ def walk(stored: StoredRun, project: Project) -> Again:
         trials += len(again.outcomes)
         differing |= {f"part {part.number} {name}": pair for name, pair in again.differing.items()}
         done.append(replace(part, best={"params": again.winner}))
-    measured = metrics.summary(walking.stitched(snapshot, done))
+    measured = summary(walking.stitched(snapshot, done))
     differing |= differences(
         {name: value for name, value in stored.summary.items() if name in measured},
         _defined(measured, stored),

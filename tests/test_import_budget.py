@@ -1,0 +1,66 @@
+"""The import budget: each verb may import these large packages and no other.
+
+Most of what a person waits for is imports. A package that a verb does not need costs everybody its
+time, and nothing but a test notices it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcl.cli.main import main
+
+LARGE = frozenset(
+    {"numpy", "pandas", "pyarrow", "numba", "llvmlite", "scipy.stats", "scipy.optimize", "pydantic"}
+    | {"hydra", "omegaconf", "optuna", "cmaes", "mlflow", "sqlalchemy", "alembic", "fastapi"}
+    | {"plotly", "plotly.graph_objects", "structlog", "ib_async", "databento", "apprise", "ray"}
+    | {"pandas_market_calendars", "cryptography", "requests", "pygments"}
+)
+TABLES = frozenset({"numpy", "pandas", "pyarrow", "pydantic"})
+ENGINE = TABLES | {"numba", "llvmlite", "hydra", "omegaconf"}
+BUDGET = {
+    "--help": frozenset[str](),
+    "runs": TABLES | {"optuna"},  # whose distributions rank the plateaus of a search
+    "report last": TABLES,
+    "trials": TABLES,
+    "backtest": ENGINE | {"plotly"},
+    "backtest strategy=donchian risk=vol_target": ENGINE | {"plotly"},
+    "sweep search.trials=2 search.name=budget": ENGINE | {"plotly", "optuna"},
+    "select budget": TABLES | {"optuna", "numba", "llvmlite"},
+    "sweep status budget": ENGINE - {"hydra", "omegaconf"} | {"optuna"},
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one run and a store that MLflow has made."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MCL_HOME", str(folder))
+        assert main(["init", str(folder)]) == 0
+        assert main(["backtest"]) == 0
+        assert main(["sweep", "search.trials=2", "search.name=budget"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("line", BUDGET)
+def test_a_verb_imports_no_more_than_its_budget(project: Path, line: str) -> None:
+    code = (
+        "import sys; from mcl.cli.main import main; code = main(sys.argv[1:]); print();"
+        " print(*sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *line.replace("budget", "again").split()]
+        if line.startswith("sweep search")
+        else [sys.executable, "-c", code, *line.split()],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"MCL_HOME": str(project), "HOME": str(project), "PATH": ""},
+    )
+    imported = LARGE & set(done.stdout.splitlines()[-1].split())
+    assert imported - BUDGET[line] == set()
