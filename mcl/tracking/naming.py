@@ -48,9 +48,11 @@ class RunDataset:
 def flat_name(stored: str) -> str:
     """The name of a metric that an earlier version stored in a group."""
     head, _, rest = stored.partition("/")
+    if not rest:
+        return stored
     if head in GROUPS:
         return rest
-    return f"{head}_{rest}" if head in PREFIXES and rest else stored
+    return f"{head}_{rest}" if head in PREFIXES else stored
 
 
 def linked(tags: dict[str, str], run_id: str, experiment_id: str) -> dict[str, str]:

@@ -46,7 +46,11 @@ def test_names_of_earlier_versions_are_read() -> None:
         name: name for name in grouped.values()
     }
     assert flat_name("curve/equity_usd") == "curve/equity_usd"
-    assert flat_name("sharpe") == "sharpe"
+    assert [flat_name(name) for name in ("sharpe", "trades", "best")] == [
+        "sharpe",
+        "trades",
+        "best",
+    ]
 
 
 @pytest.fixture(scope="module")
