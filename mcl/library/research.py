@@ -387,11 +387,11 @@ def _winner(run: StoredRun, project: Project) -> str:
 
 def identified(named: str, store: Store) -> str:
     """The id of a run, or of the search that has this name."""
-    from mcl.search import runner, sweep_dir
-
     try:
         return store.run(named).run_id
     except StoreError as error:
+        from mcl.search import runner, sweep_dir
+
         with suppress(StoreError):
             return sweep_dir.find(runner.folder(store), named).sweep_id
         raise error from None
