@@ -209,6 +209,7 @@ ALLOWED = {  # joins of names that no person types: each with what the name is
     ),
     "data/synthetic/order_books.py": "days and schemas of a generated world",
     "data/synthetic/trade_tape.py": "days and schemas of a generated world",
+    "data/realism.py": "the two files of figures of the package, named in the code",
     "data/dataset.py": "files of a manifest that this code wrote and hashes",
     "data/depth.py": "files of a generated world",
     "data/synthetic/generator.py": "files of a generated world",
