@@ -289,7 +289,7 @@ TYPED = (
 DATA = (
     ("data.path=/dev/zero", r"is a pipe, a device or a socket"),
     ("data.path=pipe", r"is a pipe, a device or a socket"),
-    ("data.path=.", r"holds no CSV: it has"),
+    ("data.path=.", r"data\.path=\. is the folder of the project, not one of files"),
     ("data.path=''", r"data\.path is empty"),
     (f"data.path={'x' * 300}", r"has 300 characters: a name has at most 255 bytes"),
     ("data.timezone=null", r"carries no offset, and data\.timezone is not said"),

@@ -176,8 +176,8 @@ FAULTS: dict[str, tuple[Callable[[Frame], Frame], str, str]] = {
     "an hour late": (shifted(1), "clock", "closed|17:00 New York"),
     "New York as UTC": (new_york_as_utc, "clock", "hours in which the exchange is closed"),
     "closes": (closes, "stamp", "sessions have a bar that would begin at their close"),
-    "times 100": (scaled(100), "prices", "and the price beside it"),
-    "zero": (scaled(0), "prices", "is 0, and the price beside it"),
+    "times 100": (scaled(100), "prices", "and the price next to it"),
+    "zero": (scaled(0), "prices", "is 0, and the price next to it"),
     "holes": (without_sessions, "holes", "2024-01-24 to 2024-01-25"),
 }
 

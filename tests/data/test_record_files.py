@@ -173,7 +173,7 @@ def test_spreads_are_counted_out_and_the_provenance_is_said(
     (lambda f: f.assign(close=float("inf")), "close of row 1 is not finite"),
     (lambda f: f.assign(volume=0.5), "volume of row 1 is 0.5, not whole"),
     (lambda f: f.assign(open=f["open"] - 0.005), "off the tick"),
-    (lambda f: f.assign(open=f["open"] / 100), "open is 0.69.*, and the price beside it"),
+    (lambda f: f.assign(open=f["open"] / 100), "open is 0.69.*, and the price next to it"),
     (lambda f: f[::-1], "times run backwards"),
     (lambda f: f.tz_localize(None), "the times carry no time zone"),
     (lambda f: f[:0], "holds no bars at all"),

@@ -571,6 +571,11 @@ def _opens(day: Ints, sessions: Sessions) -> Ints:
 
 def _raw(data: CsvData, root: Path) -> Raw:
     path = existing_path(data.path, root)
+    if path.is_dir() and root.resolve().is_relative_to(path.resolve()):
+        raise DataError(
+            f"data.path={data.path} is the folder of the project, not one of files",
+            "set data.path to a file, or to a folder of files alone",
+        )
     paths = csv_folder.files(path, data.files) if path.is_dir() else [path]
     keys = {"source", "instrument", "columns", "format", "stamped_at", "timezone", "contract"}
     request: dict[str, Any] = data.model_dump(mode="json", include=keys, exclude_defaults=True)
