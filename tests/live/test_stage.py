@@ -125,12 +125,12 @@ def test_a_session_on_a_real_broker_has_its_own_prices(shop: Project) -> None:
 def test_a_real_session_needs_data_up_to_yesterday_and_an_open_market(shop: Project) -> None:
     run = shop.config()
 
-    def today(year: int, month: int, day: int, hour: int = 0) -> staging.Stage:
+    def today(year: int, month: int, day: int, hour: int, minute: int = 0) -> staging.Stage:
         return staging.today(
             run,
             build(run.strategy),
             shop.root,
-            int(datetime(year, month, day, hour, tzinfo=UTC).timestamp()) * NS,
+            int(datetime(year, month, day, hour, minute, tzinfo=UTC).timestamp()) * NS,
         )
 
     stage = today(2025, 11, 13, 15)
