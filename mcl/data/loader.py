@@ -217,7 +217,7 @@ def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
         "bars": len(series),
         "sessions": len(set(series.session.tolist())),
         "sessions_without_bars": _absent_sessions(stored, data, series, data.end),
-        "assumed_hours": _assumed_hours(stored),
+        "assumed_hours": _assumed_hours(stored, series),
         "first_close": str(series.times[0]),
         "last_close": str(series.times[-1]),
         "contracts": [series.contracts[i].symbol for i in dict.fromkeys(series.contract.tolist())],
@@ -228,11 +228,12 @@ def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
     }
 
 
-def _assumed_hours(stored: dataset.Dataset) -> list[str]:
-    """The short sessions of the data, up to the last trade of their contracts, whose hours the
-    exchange has not published yet.
+def _assumed_hours(stored: dataset.Dataset, series: Bars) -> list[str]:
+    """The short sessions of the data, up to the last trade of the contracts of the series, whose
+    hours the exchange has not published yet. Definitions list contracts of many years more.
     """
-    ends = [c.last_trade_date for c in stored.contracts if c.last_trade_date < date.max]
+    active = [series.contracts[i] for i in np.unique(series.contract)]
+    ends = [c.last_trade_date for c in active if c.last_trade_date < date.max]
     first, last = from_day(int(stored.sessions[0])), from_day(int(stored.sessions[-1]))
     days = calendar.assumed_hours(first, max([last, *ends]), stored.instrument.symbol)
     return [str(day) for day in days]
