@@ -56,7 +56,7 @@ from mcl.simulators.databento.protocol import ApiRequest, Reply
 from mcl.simulators.databento.server import serving
 from mcl.simulators.databento.tls import certificate
 from mcl.simulators.tws import SimulatedTWS, Tape
-from mcl.tracking.store import Store
+from mcl.tracking import project as project_record
 
 from .live_bench import QUICK
 from .real_time import OFF, RANDOM, RATE, STRIDE_SEC
@@ -522,9 +522,8 @@ def stay_to_fetch(root: Path, gateway: str) -> None:
     )
     operations = Operations(telemetry=schema.Telemetry(port=0))
     terms = DownloadTerms(gateway=gateway, workers=1)
-    service = Service(
-        "paper", broker, operations, Store(root), root, terms, MarketClock(lambda: now)
-    )
+    project = project_record.Project.at(root)
+    service = Service("paper", broker, operations, project, terms, MarketClock(lambda: now))
     with control_socket.alone(service.folder):
         asyncio.run(service.run())
 
