@@ -36,7 +36,7 @@ CANDIDATES = (
     "'1 quarter'",
 )
 GROUPS: dict[str, list[str]] = {  # under which a member of a union has its keys
-    "data": ["data=synthetic", "data=mcl_databento", "data=csv", "data=lean_gold"],
+    "data": ["data=synthetic", "data=mcl_databento", "data=parquet", "data=csv", "data=lean_gold"],
     "risk": [
         "risk=fixed",
         "risk=vol_target",

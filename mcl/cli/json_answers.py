@@ -383,6 +383,8 @@ def faults(verb: str, answer: Mapping[str, Any]) -> list[str]:
     `--estimate` answer otherwise.
     """
     wrong = []
+    if verb == "report" and "sweep_id" in answer:
+        verb = "sweep report"
     for key, promise in PROMISED[verb].items():
         kind = promise.partition(" · ")[0]
         if key not in answer:
@@ -426,7 +428,8 @@ others may be added. What is not a number (NaN, infinite) is `null`; times are I
 exit code is 0 when done, 1 when refused or failed, 2 for wrong usage. A refusal is
 `{"error": {"code", "message", "hint"}}`. The error of a run that does not repeat has
 `differences`, too, in the shape that `compare` and `promoted diff` have. That of a promotion has
-`gates` and `notes`, as a promotion that passes. A `?` says that the value may be `null`.
+`gates` and `notes`, as a promotion that passes. `report` of a search answers as
+`sweep report`. A `?` says that the value may be `null`.
 """
 
 

@@ -184,7 +184,7 @@ def test_a_continuous_future_is_the_contract_that_is_played() -> None:
             [same] = await qualified(ib, continuous)
             assert same.conId == front.conId
             bars = await ib.reqHistoricalDataAsync(
-                qualified, "", "600 S", "1 min", "TRADES", False, 2
+                same, "", "600 S", "1 min", "TRADES", False, 2
             )
             dated = await ib.reqHistoricalDataAsync(front, "", "600 S", "1 min", "TRADES", False, 2)
             assert [b.close for b in bars] == [b.close for b in dated] != []
