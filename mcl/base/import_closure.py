@@ -14,6 +14,8 @@ from pathlib import Path
 import mcl
 
 PACKAGE = Path(mcl.__file__).parent
+# a registry that imports each file of its folder
+LISTS_ITSELF = b"Path(__file__).parent.glob("
 INSTALLED = tuple(
     Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "purelib", "platlib")
 )
@@ -24,7 +26,7 @@ def needed(*modules: str) -> dict[str, bytes]:
     function, by path below the package.
 
     A package that is named in `modules` counts with all its modules, since it may find them by
-    listing its folder.
+    listing its folder; so does one whose source says that it does.
     """
     listed = [path for module in modules for path in _folder(module).glob("*.py")]
     return _followed(
@@ -52,6 +54,8 @@ def _followed(waiting: list[Path], left_out: set[Path]) -> dict[str, bytes]:
             if path == PACKAGE / "__init__.py":
                 continue
             waiting += [needed_path for name in imports(sources[path]) for needed_path in _of(name)]
+            if path.name == "__init__.py" and LISTS_ITSELF in sources[path]:
+                waiting += path.parent.glob("*.py")
     return {path.relative_to(PACKAGE).as_posix(): sources[path] for path in sorted(sources)}
 
 

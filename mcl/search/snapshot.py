@@ -108,7 +108,7 @@ class SearchSnapshot:
             memory = build(run.strategy).memory
         except MclError:
             return ""
-        if memory <= WAITS_FRAC * len(self.bars):
+        if not last or memory <= WAITS_FRAC * len(self.bars):
             return ""
         values = " ".join(f"{key}={value}" for key, value in last.items())
         return (

@@ -183,9 +183,7 @@ def test_a_continuous_future_is_the_contract_that_is_played() -> None:
             assert described.conId == front.conId
             [same] = await qualified(ib, continuous)
             assert same.conId == front.conId
-            bars = await ib.reqHistoricalDataAsync(
-                same, "", "600 S", "1 min", "TRADES", False, 2
-            )
+            bars = await ib.reqHistoricalDataAsync(same, "", "600 S", "1 min", "TRADES", False, 2)
             dated = await ib.reqHistoricalDataAsync(front, "", "600 S", "1 min", "TRADES", False, 2)
             assert [b.close for b in bars] == [b.close for b in dated] != []
             codes: list[int] = []

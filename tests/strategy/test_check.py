@@ -145,7 +145,7 @@ def test_the_table_has_a_row_per_indicator_and_freqtrades_cells() -> None:
     assert warm.lengths == (2, 9, 168, 400)
     rows = {row[0]: row[1:] for row in lookahead.cells(warm)}
     assert set(rows) == {"signal", "ema_3", "ema_8"}
-    assert rows["signal"][0] == "nan%"
+    assert rows["signal"][0] == "n/a"
     assert rows["ema_8"][1].endswith("%")
     assert rows["ema_8"][2:] == ["-", "-"]
     assert abs(warm.deviation_percent["ema_8"][1]) < 5
