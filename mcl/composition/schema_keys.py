@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from mcl import strategy
 from mcl.config import promotion_rules, schema
 from mcl.data import sources
+from mcl.risk import sizes
 
 RUN: Mapping[str, Any] = {
     name: field.annotation for name, field in schema.Config.model_fields.items()
-} | {"data": sources.DATA, "risk": schema.Risk}
+} | {"data": sources.DATA, "risk": sizes.RISK}
 SECTIONS: Mapping[str, Mapping[str, Any]] = {  # of each verb's configuration
     "backtest": RUN,
     "sweep": {**RUN, "search": schema.Search},

@@ -20,6 +20,7 @@ METHODS: tuple[SizeMethod[Any], ...] = tuple(
 BY_NAME = {method.name: method for method in METHODS}
 
 SIZE = schema.complete("Size", [method.model for method in METHODS])
+RISK = schema.Risk  # complete from here on
 
 
 def of(size: schema.SizeRule) -> SizeMethod[Any]:
