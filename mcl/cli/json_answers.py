@@ -371,6 +371,8 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "tws log": {"messages": "count", "shown": "list"},
 }
 SILENT = ("ui",)  # runs until it is stopped and answers nothing
+# the verbs that answer as another one where they make or show a search or a grid
+OF_A_SEARCH = {"report": "sweep report", "backtest": "sweep"}
 REFUSAL = {
     "code": "text",
     "message": "text · one sentence: value, rule, nearest valid choice",
@@ -383,8 +385,8 @@ def faults(verb: str, answer: Mapping[str, Any]) -> list[str]:
     `--estimate` answer otherwise.
     """
     wrong = []
-    if verb == "report" and "sweep_id" in answer:
-        verb = "sweep report"
+    if "sweep_id" in answer:
+        verb = OF_A_SEARCH.get(verb, verb)
     for key, promise in PROMISED[verb].items():
         kind = promise.partition(" · ")[0]
         if key not in answer:
@@ -429,7 +431,7 @@ exit code is 0 when done, 1 when refused or failed, 2 for wrong usage. A refusal
 `{"error": {"code", "message", "hint"}}`. The error of a run that does not repeat has
 `differences`, too, in the shape that `compare` and `promoted diff` have. That of a promotion has
 `gates` and `notes`, as a promotion that passes. `report` of a search answers as
-`sweep report`. A `?` says that the value may be `null`.
+`sweep report`, a grid (`backtest -m`) as `sweep`. A `?` says that the value may be `null`.
 """
 
 
