@@ -466,3 +466,11 @@ def test_a_key_below_a_group_that_was_left_out_is_a_sentence(
     error = json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
     assert error["code"] != "unexpected"
     assert "risk" in error["message"]
+
+
+def test_a_space_that_is_no_space_is_a_sentence(
+    mistaken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refusal(["sweep", "--estimate", "search.space=nowhere.csv"], capsys)
+    assert error["message"] == "search.space='nowhere.csv' is no space of axes"
+    assert "strategy.fast=range(10,100,10)" in error["hint"]

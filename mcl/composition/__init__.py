@@ -98,7 +98,13 @@ def _compose(verb: Verb, overrides: list[str]) -> Composed:
         resolved = plain(composed)
         multirun = str(composed.hydra.mode).endswith("MULTIRUN")
     if verb == "sweep":
-        resolved["search"]["space"] = axes.without(resolved["search"]["space"] or {}, fixed)
+        space = resolved["search"]["space"] or {}
+        if not isinstance(space, dict):
+            raise ConfigError(
+                f"search.space={str(space)[:60]!r} is no space of axes",
+                "type the axes themselves: strategy.fast=range(10,100,10)",
+            )
+        resolved["search"]["space"] = axes.without(space, fixed)
         resolved = axes.completed(resolved, [*flatten(resolved["search"]["space"])])
     return Composed(resolved, tuple(overrides), chosen, multirun, params)
 
