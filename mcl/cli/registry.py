@@ -478,7 +478,7 @@ def history(args: Namespace) -> int:
             "mcl registry lists the names",
         )
     names = sorted({event.name for event in entries})
-    stand = {name: standing(name, project) for name in names}
+    sentences = {name: standing(name, project) for name in names}
     rows = [
         [e.at, e.where, e.name, e.what, "" if e.version is None else f"v{e.version}", e.by, e.why]
         for e in entries
@@ -488,10 +488,10 @@ def history(args: Namespace) -> int:
         terminal.table(
             "history", ["when", "where", "name", "what", "version", "who", "why"], rows, left=7
         )
-        for sentence in stand.values():
+        for sentence in sentences.values():
             terminal.say(sentence)
 
-    terminal.answer({"events": [vars(event) for event in entries], "standing": stand}, render)
+    terminal.answer({"events": [vars(event) for event in entries], "standing": sentences}, render)
     return 0
 
 
