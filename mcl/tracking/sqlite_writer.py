@@ -234,13 +234,13 @@ def reopen(database: Path, run_id: str, name: str) -> None:
 def _mark(connection: sqlite3.Connection, run_id: str, status: str) -> None:
     connection.execute(
         "UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ?",
-        (status, _end(status), run_id),
+        (status, _end(status, int(time.time() * 1000)), run_id),
     )
 
 
-def _end(status: str) -> int | None:
-    """The end of a run that is written now: none while it is RUNNING."""
-    return None if status == RUNNING else int(time.time() * 1000)
+def _end(status: str, now_ms: int) -> int | None:
+    """The end of a run that is written at `now_ms`: none while it is RUNNING."""
+    return None if status == RUNNING else now_ms
 
 
 @contextmanager
@@ -276,7 +276,7 @@ def fill(tables: Tables, experiment_id: int, location: str, rows: Sequence[RunRo
                 *origin,
                 row.status,
                 began,
-                _end(row.status),
+                _end(row.status, now),
                 "",
                 "active",
                 uri,
