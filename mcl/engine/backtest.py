@@ -24,7 +24,15 @@ from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC, limits_record
 from mcl.strategy import build
 
-__all__ = ["Plan", "backtest", "kernel_variant", "plan", "simulate", "slippage_by_bar"]
+__all__ = [
+    "Plan",
+    "backtest",
+    "buy_and_hold",
+    "kernel_variant",
+    "plan",
+    "simulate",
+    "slippage_by_bar",
+]
 
 RARE = (
     *("max_orders_per_session", "max_loss_per_trade_usd", "max_consecutive_losses"),
@@ -113,6 +121,15 @@ def backtest(config: schema.Config, bars: Bars) -> Result:
     return simulate(
         bars, trading_plan, config.risk.limits, config.costs, config.capital_usd, config.execution
     )
+
+
+def buy_and_hold(bars: Bars, costs: schema.Costs, capital_usd: float) -> Result:
+    """One contract from the first open that can be traded to the last bar, with the rolls and the
+    costs of any other run and without a limit.
+    """
+    nothing = np.empty(0)
+    always = Plan(np.ones(len(bars)), nothing, nothing)
+    return simulate(bars, always, schema.Limits(), costs, capital_usd)
 
 
 def slippage_by_bar(bars: Bars, costs: schema.Costs) -> Floats:

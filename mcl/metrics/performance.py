@@ -97,6 +97,51 @@ def per_session(ratio: float) -> float:
     return ratio / math.sqrt(SESSIONS_PER_YEAR)
 
 
+def rolling_ratios(returns: npt.ArrayLike, sessions: int) -> tuple[Floats, Floats]:
+    """(annual Sharpe ratio, annual volatility) of the last `sessions` returns up to each of them,
+    as long as `returns`; NaN before there are so many, the ratio also where they do not vary.
+    """
+    values = np.asarray(returns, dtype=np.float64)
+    ratios, volatility = (np.full(len(values), np.nan) for _ in range(2))
+    if not 1 < sessions <= len(values):
+        return ratios, volatility
+    windows = np.lib.stride_tricks.sliding_window_view(values, sessions)
+    std = np.where(np.ptp(windows, axis=1) < SMALLEST, 0.0, windows.std(axis=1, ddof=1))
+    volatility[sessions - 1 :] = std * math.sqrt(SESSIONS_PER_YEAR)
+    np.divide(
+        windows.mean(axis=1) * math.sqrt(SESSIONS_PER_YEAR),
+        std,
+        out=ratios[sessions - 1 :],
+        where=std > 0,
+    )
+    return ratios, volatility
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Returns explained by those of a benchmark (ordinary least squares, Jensen 1968)."""
+
+    alpha_ann_frac: float  # what is left per year of 252 sessions
+    beta: float
+    correlation: float
+
+
+def regression(returns: npt.ArrayLike, benchmark: npt.ArrayLike) -> Regression:
+    """alpha, beta and correlation of two series over the same sessions; NaN where the benchmark
+    does not vary, the correlation also where the returns do not.
+    """
+    r, b = (np.asarray(values, dtype=np.float64) for values in (returns, benchmark))
+    if len(r) < 2 or np.ptp(b) < SMALLEST:
+        return Regression(math.nan, math.nan, math.nan)
+    dr, db = r - r.mean(), b - b.mean()
+    # no matrix product: a run must repeat bit by bit
+    shared, own, market = (float((x * y).sum()) for x, y in ((dr, db), (dr, dr), (db, db)))
+    beta = shared / market
+    alpha = (float(r.mean()) - beta * float(b.mean())) * SESSIONS_PER_YEAR
+    flat = np.ptp(r) < SMALLEST
+    return Regression(alpha, beta, math.nan if flat else shared / math.sqrt(own * market))
+
+
 LEAST_ANNUAL_SESSIONS = 63  # a quarter: figures per year of less are not shown as such
 
 

@@ -17,30 +17,9 @@ from mcl.report.format import number, scalar
 from mcl.report.theme import Cell, chart, columns, facts, headings, scroll, table, titled
 from mcl.risk.limits import Block
 
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 HOURS = (*range(18, 24), *range(17))  # of a session, New York
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri")
 STRESS = (0.0, 0.5, 1.0, 2.0, 3.0)  # times the slippage of the run
-
-
-def months(result: Result) -> str:
-    equity = result.session_equity
-    pnl = equity.diff().fillna(equity.iloc[0] - result.capital_usd)
-    days = pd.DatetimeIndex(equity.index)
-    by_month = pnl.groupby([days.year, days.month]).sum().unstack()
-    rows: list[list[Cell | str]] = []
-    for year, values in by_month.iterrows():
-        total = float(values.sum())
-        cells: list[Cell | str] = [_signed(values.get(month, np.nan)) for month in range(1, 13)]
-        rows.append(
-            [
-                Cell(str(year), head=True),
-                *cells,
-                _signed(total),
-                number(total / result.capital_usd, "percent"),
-            ]
-        )
-    return scroll(table(("", *MONTHS, "Year", "Of capital"), rows, css="months held"))
 
 
 def _signed(value: float) -> Cell:
@@ -204,7 +183,7 @@ def costs(result: Result, metrics: Mapping[str, float]) -> str:
         ("The same in ticks", number(each(commission + slippage) / ticks, "ratio")),
         ("Net P&L per contract and side", f"{number(each(net_usd), 'usd')} USD"),
         (
-            "Slippage at which nothing is left",
+            "Break-even slippage",
             f"{number(each(net_usd + slippage) / ticks, 'ratio')} ticks",
         ),
     ]

@@ -4,6 +4,7 @@ theme ("@blue").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,20 @@ def line(x: Floats, y: Floats, name: str, color: str, **more: Any) -> dict[str, 
     } | more
 
 
-def histogram(values: Floats, name: str) -> Figure:
-    """Counts of net results, losses and gains apart, mean (solid) and median (dotted) as lines; the
-    end bins hold all beyond.
+def histogram(
+    values: Floats,
+    name: str,
+    counts_of: str,
+    unit: str,
+    lines: Sequence[tuple[float, str, str, str]],
+) -> Figure:
+    """Counts of results, losses and gains apart; the end bins hold all beyond. `lines` are (value,
+    dash, its words, the side of the line that the words end at).
     """
     edges = _edges(values)
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
     middle = (edges[1:] + edges[:-1]) / 2
-    hover = "%{customdata[0]:,.2f} to %{customdata[1]:,.2f} USD: %{y:,}<extra></extra>"
+    hover = f"%{{customdata[0]:,.2f}} to %{{customdata[1]:,.2f}} {unit}: %{{y:,}}<extra></extra>"
     data = []
     for label, color, of in (("Loss", "@orange", middle < 0), ("Gain", "@blue", middle >= 0)):
         sides = np.column_stack([edges[:-1][of], edges[1:][of]])
@@ -52,7 +59,6 @@ def histogram(values: Floats, name: str) -> Figure:
                 "opacity": 0.85,
             }
         )
-    lines = ((float(values.mean()), "solid"), (float(np.median(values)), "dot"))
     shapes = [
         {
             "type": "line",
@@ -63,11 +69,20 @@ def histogram(values: Floats, name: str) -> Figure:
             "y1": 1,
             "line": {"color": "@ink", "width": 1, "dash": dash},
         }
-        for x, dash in lines
+        for x, dash, *_ in lines
+    ]
+    words = [
+        {
+            **{"x": x, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False},
+            **{"xanchor": side, "text": text, "font": {"size": 11, "color": "@muted"}},
+        }
+        for x, _, text, side in lines
+        if text
     ]
     layout = {
         "xaxis": {"title": {"text": name}},
-        "yaxis": {"title": {"text": "Trades"}},
+        "yaxis": {"title": {"text": counts_of}},
+        "annotations": words,
         "barmode": "overlay",
         "bargap": 0.02,
         "shapes": shapes,

@@ -90,8 +90,8 @@ class Family:
             return "No run has enough sessions for a joint test."
         names = ", ".join(run_id[:8] for run_id in self.superior) or "none of them"
         return (
-            f"Joint test of these {self.runs} runs: the best, {self.best[:8]}, comes from nothing"
-            f" with a p-value of {self.p:.4f} (Hansen's SPA). Better than nothing at a family-wise"
+            f"Joint test of these {self.runs} runs: the best, {self.best[:8]}, has a p-value of"
+            f" {self.p:.4f} (Hansen's SPA). Profit that luck does not explain, at a family-wise"
             f" error of {FAMILY_ERROR:.0%} (StepM): {names}."
         )
 

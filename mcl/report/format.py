@@ -54,7 +54,7 @@ class MetricFormat:
 METRICS = (
     MetricFormat("net_pnl_usd", "Net P&L", "Result", "usd", 1),
     MetricFormat("return_frac", "Return on capital", "Result", "percent", 1),
-    MetricFormat("cagr_frac", "Annual growth", "Result", "percent", 1),
+    MetricFormat("cagr_frac", "CAGR", "Result", "percent", 1),
     MetricFormat("sharpe", "Sharpe (annual) [95 % bootstrap]", "Result", "ratio", 1),
     MetricFormat("psr", "Probability Sharpe > 0", "Result", "percent", 1),
     MetricFormat("dsr", "Deflated Sharpe (probability)", "Result", "percent", 1),
@@ -71,13 +71,13 @@ METRICS = (
     MetricFormat("stability_r2", "Stability (R² of cumulative return)", "Result", "ratio"),
     MetricFormat("calmar", "Calmar", "Result", "ratio"),
     MetricFormat("martin", "Martin (growth / Ulcer)", "Result", "ratio"),
-    MetricFormat("recovery_factor", "Net P&L / max drawdown", "Result", "ratio"),
+    MetricFormat("recovery_factor", "Recovery factor", "Result", "ratio"),
     MetricFormat("max_drawdown_usd", "Max drawdown", "Risk", "usd", 1),
     MetricFormat("max_drawdown_frac", "Max drawdown of peak", "Risk", "percent", 1),
     MetricFormat("vol_ann_frac", "Annual volatility", "Risk", "percent"),
     MetricFormat("ulcer_frac", "Ulcer index", "Risk", "percent", -1),
-    MetricFormat("var95_frac", "5 % worst session", "Risk", "percent", 1),
-    MetricFormat("cvar95_frac", "Mean beyond it", "Risk", "percent", 1),
+    MetricFormat("var95_frac", "VaR 95 %", "Risk", "percent", 1),
+    MetricFormat("cvar95_frac", "CVaR 95 %", "Risk", "percent", 1),
     MetricFormat("tail_ratio", "Tail ratio (95 % / 5 %)", "Risk", "ratio"),
     MetricFormat("skew", "Skew", "Risk", "ratio"),
     MetricFormat("kurtosis", "Kurtosis (normal 3)", "Risk", "ratio"),
@@ -90,11 +90,11 @@ METRICS = (
     MetricFormat("win_rate_frac", "Win rate", "Trades", "percent"),
     MetricFormat("profit_factor", "Profit factor", "Trades", "ratio", 1),
     MetricFormat("avg_trade_usd", "Average trade", "Trades", "usd", 1),
-    MetricFormat("expectancy_r", "Expectancy, multiples of the risk", "Trades", "ratio", 1),
-    MetricFormat("payoff", "Average win / loss", "Trades", "ratio"),
+    MetricFormat("expectancy_r", "Expectancy (R)", "Trades", "ratio", 1),
+    MetricFormat("payoff", "Payoff ratio", "Trades", "ratio"),
     MetricFormat("avg_win_usd", "Average win", "Trades", "usd"),
     MetricFormat("avg_loss_usd", "Average loss", "Trades", "usd"),
-    MetricFormat("longest_losing_run", "Most losses in a row", "Trades", "count", -1),
+    MetricFormat("longest_losing_run", "Max consecutive losses", "Trades", "count", -1),
     MetricFormat("best_trade_usd", "Best trade", "Trades", "usd"),
     MetricFormat("worst_trade_usd", "Worst trade", "Trades", "usd"),
     MetricFormat("sqn", "SQN", "Trades", "ratio", 1),
@@ -105,12 +105,15 @@ METRICS = (
     MetricFormat("slippage_usd", "Slippage (in gross P&L)", "Costs and activity", "usd", -1),
     MetricFormat("fills", "Fills", "Costs and activity", "count"),
     MetricFormat(
-        "turnover_contracts_per_session", "Contracts per session", "Costs and activity", "ratio"
+        "turnover_contracts_per_session",
+        "Turnover, contracts per session",
+        "Costs and activity",
+        "ratio",
     ),
     MetricFormat(
-        "turnover_ann", "Notional traded / equity, per year", "Costs and activity", "ratio"
+        "turnover_ann", "Turnover, times the equity per year", "Costs and activity", "ratio"
     ),
-    MetricFormat("exposure_frac", "Bars with a position", "Costs and activity", "percent"),
+    MetricFormat("exposure_frac", "Exposure", "Costs and activity", "percent"),
     MetricFormat("rolls_traded", "Rolls traded", "Costs and activity", "count"),
     MetricFormat("sessions", "Sessions", "Costs and activity", "count"),
     MetricFormat("bars", "Bars", "Costs and activity", "count"),
@@ -224,6 +227,19 @@ def scalar(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+# why a fill happened, as a trader calls it; a reason that is not here is its own word
+REASON_WORDS = {
+    "target": "signal",
+    "risk": "limit",
+    "take_profit": "take-profit",
+    "end": "open at the end",
+}
+
+
+def reason_words(reason: str) -> str:
+    return REASON_WORDS.get(reason, reason)
+
+
 CREDIBLE = 0.95  # probability from which a deflated Sharpe ratio counts as more than luck
 
 
@@ -246,11 +262,7 @@ def verdict(metrics: Mapping[str, float]) -> Verdict:
         return Verdict("unclear", "Too short", short)
     low, high = (metrics.get(name, math.nan) for name in INTERVALS["sharpe"])
     if not (math.isfinite(low) and math.isfinite(high)):
-        return Verdict(
-            "unclear",
-            "Undefined",
-            "No Sharpe ratio can be estimated: too few sessions, or nothing was traded.",
-        )
+        return _without_interval(metrics)
     ratio = f"Sharpe {value_text('sharpe', metrics)}"
     if lost := _lost(metrics, ratio, high):
         return lost
@@ -258,6 +270,17 @@ def verdict(metrics: Mapping[str, float]) -> Verdict:
         text = f"{ratio}: the interval includes zero, so chance alone can explain this result."
         return Verdict("unclear", "Not distinguishable from luck", text)
     return _among_all(metrics, ratio)
+
+
+def _without_interval(metrics: Mapping[str, float]) -> Verdict:
+    if math.isfinite(metrics.get("sharpe", math.nan)):
+        text = (
+            f"Sharpe {value_text('sharpe', metrics)}: the sessions vary too little for an interval,"
+            " so nothing can be said of luck."
+        )
+        return Verdict("unclear", "No interval", text)
+    text = "No Sharpe ratio can be estimated: too few sessions, or nothing was traded."
+    return Verdict("unclear", "Undefined", text)
 
 
 def _lost(metrics: Mapping[str, float], ratio: str, high: float) -> Verdict | None:

@@ -16,6 +16,7 @@ from mcl.metrics.regime import THIRDS, market_volatility, terciles
 from mcl.report.charts import line
 from mcl.report.downsampling import Floats, Ints, broken, extremes
 from mcl.report.overlay import Overlay
+from mcl.report.tear_sheet import drawdown_shades
 from mcl.report.theme import Figure, milliseconds, packed
 from mcl.report.zoom_data import detail
 
@@ -120,7 +121,7 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
             "range": [float(times[0]), float(times[-1])],
             **SPIKES,
         },
-        "shapes": _roll_lines(times[result.bars.roll]),
+        "shapes": _roll_lines(times[result.bars.roll]) + drawdown_shades(result, "y2"),
         "hovermode": "closest",
         "dragmode": "zoom",
         "margin": {"l": 8, "r": 8, "t": 60, "b": 8},  # the buttons stand above the legend

@@ -15,7 +15,7 @@ from mcl.base.differences import differences, flatten
 from mcl.base.words import many
 from mcl.data.data_note import data_note
 from mcl.engine.result import Result
-from mcl.report.activity import costs, exposure, hours, limits, months, rolls, waterfall
+from mcl.report.activity import costs, exposure, hours, limits, rolls, waterfall
 from mcl.report.format import (
     GROUPS,
     Verdict,
@@ -30,6 +30,7 @@ from mcl.report.main_chart import BUCKETS, strip
 from mcl.report.named_days import NOTE as NAMED_DAYS_NOTE
 from mcl.report.named_days import named_days
 from mcl.report.overlay import Overlay
+from mcl.report.tear_sheet import tear_sheet
 from mcl.report.theme import (
     Cell,
     Link,
@@ -71,6 +72,7 @@ class RunView:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     links: Sequence[Link] = ()
     luck: str = ""  # how and when `dsr` was deflated
+    benchmark: Result | None = None  # buy-and-hold of the same bars
 
     @property
     def changed(self) -> list[tuple[str, Any, Any]]:
@@ -114,7 +116,7 @@ def run_page(view: RunView) -> str:
             _sampling(view),
         ),
         Section("Metrics", _metrics(view.metrics), _metrics_note(view)),
-        Section("Months", months(view.result), "Net P&L in USD by the month of the trade date."),
+        *tear_sheet(view.result, view.benchmark),
         Section(
             "Hours",
             hours(view.result),
@@ -344,13 +346,13 @@ def _assumptions(view: RunView) -> str:
             " term, each with a test."
         ),
         (
-            f"Returns stand on the fixed capital of {capital} USD; gains are not reinvested. A year"
+            f"Returns are on the fixed capital of {capital} USD; gains are not reinvested. A year"
             " has 252 sessions."
         ),
         _size(view.config),
         (
-            "The Sharpe interval assumes independent sessions; it covers skew and fat tails, not"
-            " the number of other runs tried."
+            "The Sharpe interval resamples blocks of sessions (stationary bootstrap, BCa). It covers"
+            " skew, fat tails and short dependence, not the number of other runs tried."
         ),
     )
     return f'<ul class="plain">{"".join(f"<li>{escape(text)}</li>" for text in texts if text)}</ul>'

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from mcl.base.words import many
 from mcl.engine.result import Result
 from mcl.engine.trades import Table
 from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, expectancy, net, profit_factor, win_rate
 from mcl.report import charts
-from mcl.report.format import number
+from mcl.report.format import number, reason_words
 from mcl.report.theme import Cell, Figure, chart, columns, packed, scroll, table, titled
 
 MOST_ROWS = 500
@@ -27,8 +28,8 @@ NAMES = (
     "Gross USD",
     "Commission USD",
     "Net USD",
-    "Worst open USD",
-    "Best open USD",
+    "MAE USD",
+    "MFE USD",
     "Bars",
     "Exit by",
 )
@@ -45,10 +46,13 @@ def trades(result: Result) -> str:
 
 
 def _spread(pnl: Floats) -> str:
-    middle = [number(float(f(pnl)), "usd") for f in (np.mean, np.median)]
-    lines = f"The solid line is the mean {middle[0]}, the dotted one the median {middle[1]}"
-    sentence = f"{len(pnl):,} closed trades. {lines}; the end bins hold all beyond."
-    figure = charts.histogram(pnl, "Net USD per closed trade")
+    mean, median = float(np.mean(pnl)), float(np.median(pnl))
+    sentence = (
+        f"{many(len(pnl), 'closed trade')}. The solid line is the mean {number(mean, 'usd')}, the"
+        f" dotted one the median {number(median, 'usd')}. The end bins hold all beyond."
+    )
+    lines = ((mean, "solid", "", "left"), (median, "dot", "", "left"))
+    figure = charts.histogram(pnl, "Net USD per closed trade", "Trades", "USD", lines)
     return f'<p class="empty">{sentence}</p>' + chart(
         "chart-trades", figure, 300, "Distribution of trade results"
     )
@@ -63,8 +67,8 @@ def _excursions(done: Table, pnl: Floats) -> str:
         else f" {len(rows):,} of {len(pnl):,} trades are drawn, the largest results among them."
     )
     parts = (
-        ("mae_usd", "Worst open result (MAE), USD"),
-        ("mfe_usd", "Best open result (MFE), USD"),
+        ("mae_usd", "Maximum adverse excursion (MAE), USD"),
+        ("mfe_usd", "Maximum favourable excursion (MFE), USD"),
     )
     figures = [_scatter(done[name][rows], pnl[rows], label) for name, label in parts]
     charts = [
@@ -113,7 +117,7 @@ def _sides(result: Result, done: Table, pnl: Floats) -> str:
     frame = result.trades_frame().iloc[: len(done)]
     groups = [(name, done["quantity"] * side > 0) for name, side in (("Long", 1), ("Short", -1))]
     ends = [
-        (str(reason).replace("_", " "), (frame["exit_reason"] == reason).to_numpy())
+        (reason_words(str(reason)), (frame["exit_reason"] == reason).to_numpy())
         for reason in sorted(set(frame["exit_reason"]))
     ]
     head = ("Trades", "Win rate", "Profit factor", "Average USD", "Net USD")
@@ -176,7 +180,7 @@ def _row(t: Any) -> str:
         f"{t.exit_price:,.2f}",
         *money,
         f"{t.bars:,}",
-        str(t.exit_reason).replace("_", " "),
+        reason_words(str(t.exit_reason)),
     )
     cells = "".join(
         f'<td class="n">{x}</td>' if 2 <= i < 11 else f"<td>{escape(x)}</td>"

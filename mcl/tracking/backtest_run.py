@@ -25,7 +25,7 @@ from mcl.data import file_mark
 from mcl.data.bars import Bars
 from mcl.data.loader import load
 from mcl.engine.backtest import backtest as simulate
-from mcl.engine.backtest import plan
+from mcl.engine.backtest import buy_and_hold, plan
 from mcl.engine.diagnostics import why
 from mcl.engine.level_lines import levels
 from mcl.engine.result import Result
@@ -308,6 +308,7 @@ def page(
         overlays=overlays(run, result),
         intervals=intervals(result),
         links=[urls.run(run_id)],
+        benchmark=buy_and_hold(result.bars, run.costs, run.capital_usd),
     )
     return run_page(view).encode()
 

@@ -216,8 +216,8 @@ def _choosing(a: Answers) -> dict[str, Number]:
         ),
         "spa": Number(
             a.superior.consistent,
-            f"{a.beaters} of {many(len(a.sample.points), 'configuration')}"
-            f" {'beats' if a.beaters == 1 else 'beat'} doing nothing by StepM",
+            f"{a.beaters} of {many(len(a.sample.points), 'configuration')} with a profit that luck"
+            " does not explain (StepM)",
         ),
     }
 

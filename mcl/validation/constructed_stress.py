@@ -22,13 +22,13 @@ from mcl.data.bars import COLUMNS, Bars
 from mcl.data.table import PRICES
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import FILL_REASONS, Result
+from mcl.report.format import reason_words
 
 Rows = npt.NDArray[np.int64]
 GAP_FRAC = 0.246  # of the price
 OUTAGE_SEC, OUTAGE_FRAC = 643 * 60, 0.09
 LOCKED_SESSIONS, LIMIT_FRAC = 2, 0.10
 MOST_MOMENTS = 2000  # that are tried at one size of the position
-REASON_WORDS = {"target": "signal", "risk": "limit", "take_profit": "take-profit"}
 LEAST_PRICE = 10.0  # a share of less is no size of a move
 
 
@@ -161,4 +161,4 @@ def _exit(stressed: Result, row: int) -> str:
         return "none until the end of the session"
     first, tick = later[0], stressed.bars.instrument.tick_size
     reason = FILL_REASONS[first["reason"]]
-    return f"{REASON_WORDS.get(reason, reason)} at {first['price_ticks'] * tick:,.2f}"
+    return f"{reason_words(reason)} at {first['price_ticks'] * tick:,.2f}"

@@ -330,10 +330,11 @@ def test_trade_list_says_when_it_is_cut(month: Result, pages: dict[str, str]) ->
 
 
 def test_months_sum_to_the_net_result(month: Result, pages: dict[str, str]) -> None:
-    table = pages["run"].partition('<table class="months held"')[2].partition("</table>")[0]
-    titles = [float(t.replace(",", "")) for t in re.findall(r'title="([^"]+)"', table)]
-    assert titles[-1] == round(month.net_pnl_usd, 2)
-    assert sum(titles[:-1]) == pytest.approx(month.net_pnl_usd, abs=0.01)
+    table = pages["run"].partition('<table class="months heat held"')[2].partition("</table>")[0]
+    usd = [float(t.replace(",", "")) for t in re.findall(r'title="([-\d,.]+)(?: USD)?"', table)]
+    *months, year, total = usd
+    assert year == total == round(month.net_pnl_usd, 2)
+    assert sum(months) == pytest.approx(month.net_pnl_usd, abs=0.01)
 
 
 def test_a_halt_is_said_in_the_header_and_every_rule_is_counted(
