@@ -351,8 +351,8 @@ def _assumptions(view: RunView) -> str:
         ),
         _size(view.config),
         (
-            "The Sharpe interval resamples blocks of sessions (stationary bootstrap, BCa). It covers"
-            " skew, fat tails and short dependence, not the number of other runs tried."
+            "The Sharpe interval resamples blocks of sessions (stationary bootstrap, BCa). It"
+            " covers skew, fat tails and short dependence, not the number of other runs tried."
         ),
     )
     return f'<ul class="plain">{"".join(f"<li>{escape(text)}</li>" for text in texts if text)}</ul>'

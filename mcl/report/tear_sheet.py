@@ -155,8 +155,8 @@ def distribution(result: Result) -> str:
         ("Worst session", _on(result, worst, returns[worst])),
         ("Sessions with a gain", number(float(np.mean(returns > 0)), "percent")),
     ]
-    held = chart("chart-sessions", figure, 280, "Distribution of the returns per session")
-    return columns(held, facts(rows), css="wide")
+    drawing = chart("chart-sessions", figure, 280, "Distribution of the returns per session")
+    return columns(drawing, facts(rows), css="wide")
 
 
 # --------------------------------------------------------------------------------------------- risk
@@ -167,21 +167,21 @@ def worst_drawdowns(result: Result, most: int = DEEPEST) -> list[Drawdown]:
     equity = result.session_equity.to_numpy(np.float64)
     money, part = perf.drawdown(equity, result.capital_usd)
     spells = perf.episodes(money)
-    found = []
+    deepest = []
     for start, stop in zip(spells.start.tolist(), spells.stop.tolist(), strict=True):
         trough = start + int(np.argmin(money[start:stop]))
-        found.append(Drawdown(start - 1, trough, stop, float(money[trough]), float(part[trough])))
-    return sorted(found, key=lambda d: (d.depth_usd, d.peak))[:most]
+        deepest.append(Drawdown(start - 1, trough, stop, float(money[trough]), float(part[trough])))
+    return sorted(deepest, key=lambda d: (d.depth_usd, d.peak))[:most]
 
 
 def drawdowns(result: Result) -> str:
-    found = worst_drawdowns(result)
-    if not found:
+    deepest = worst_drawdowns(result)
+    if not deepest:
         return _empty("The equity never closed a session below an earlier one.")
     sessions = len(result.session_equity)
     names = ("Peak", "Trough", "Recovered", "Depth USD", "Of the peak", "To the trough")
     rows: list[list[Cell | str]] = []
-    for number_of, d in enumerate(found, 1):
+    for number_of, d in enumerate(deepest, 1):
         back = d.recovery < sessions
         rows.append(
             [
@@ -259,10 +259,10 @@ def exposure_over_time(result: Result) -> str:
         leverage = np.maximum.reduceat(notional, first) / result.session_equity.to_numpy()
     leverage[~np.isfinite(leverage) | (result.session_equity.to_numpy() <= 0)] = np.nan
     days = pd.DatetimeIndex(result.session_equity.index)
-    held = pd.Series(result.position[last].astype(np.float64), days)
+    contracts = pd.Series(result.position[last].astype(np.float64), days)
     step = {"line": {"shape": "hv"}}
     data = [
-        charts.session_line(held, "Contracts", "@grey", **step),
+        charts.session_line(contracts, "Contracts", "@grey", **step),
         charts.session_line(pd.Series(leverage, days), "Leverage", "@teal", yaxis="y2", **step),
     ]
     data[0]["hovertemplate"] = "%{x|%Y-%m-%d}: %{y:+d}<extra>Contracts</extra>"
@@ -299,11 +299,11 @@ def buy_and_hold(result: Result, benchmark: Result) -> str:
         "data": lines,
         "layout": {"xaxis": {"type": "date"}, "yaxis": {"title": {"text": "Net P&L USD"}}},
     }
-    drawn = chart("chart-hold", figure, 300, "Net P&L of the run and of buy-and-hold")
-    own, held = _figures(result), _figures(benchmark)
-    rows = [[Cell(label, head=True), own[label], held[label]] for label in own]
-    beside = table(("", "This run", "Buy and hold"), rows, numeric=(1, 2))
-    return columns(drawn, beside + _explained(result, benchmark), css="wide")
+    drawing = chart("chart-hold", figure, 300, "Net P&L of the run and of buy-and-hold")
+    own, market = _figures(result), _figures(benchmark)
+    rows = [[Cell(label, head=True), own[label], market[label]] for label in own]
+    compared = table(("", "This run", "Buy and hold"), rows, numeric=(1, 2))
+    return columns(drawing, compared + _explained(result, benchmark), css="wide")
 
 
 def _figures(of: Result) -> dict[str, str]:
@@ -322,11 +322,11 @@ def _figures(of: Result) -> dict[str, str]:
 def _explained(result: Result, benchmark: Result) -> str:
     """alpha, beta and correlation of the returns per session."""
     returns = result.session_returns.to_numpy()
-    found = perf.regression(returns, benchmark.session_returns.to_numpy())
+    fit = perf.regression(returns, benchmark.session_returns.to_numpy())
     rows = [
-        ("Alpha, annual", _annual(found.alpha_ann_frac, "percent", len(returns))),
-        ("Beta to one contract", number(found.beta, "ratio")),
-        ("Correlation of session returns", number(found.correlation, "ratio")),
+        ("Alpha, annual", _annual(fit.alpha_ann_frac, "percent", len(returns))),
+        ("Beta to one contract", number(fit.beta, "ratio")),
+        ("Correlation of session returns", number(fit.correlation, "ratio")),
     ]
     return facts(rows)
 

@@ -104,7 +104,8 @@ VERDICTS = [
     ({"dsr": 0.99, "trials_counted": 12.0}, "good", "Beyond luck"),
     ({"dsr": 0.5, "trials_counted": 12.0}, "unclear", "Best of many"),
     ({"sessions": 62.0}, "unclear", "Too short"),
-    ({"sharpe_low": math.nan}, "unclear", "Undefined"),
+    ({"sharpe_low": math.nan}, "unclear", "No interval"),
+    ({"sharpe": math.nan, "sharpe_low": math.nan}, "unclear", "Undefined"),
 ]
 
 
