@@ -301,7 +301,9 @@ def buy_and_hold(result: Result, benchmark: Result) -> str:
     }
     drawing = chart("chart-hold", figure, 300, "Net P&L of the run and of buy-and-hold")
     own, market = _figures(result), _figures(benchmark)
-    rows = [[Cell(label, head=True), own[label], market[label]] for label in own]
+    rows: list[list[Cell | str]] = [
+        [Cell(label, head=True), own[label], market[label]] for label in own
+    ]
     compared = table(("", "This run", "Buy and hold"), rows, numeric=(1, 2))
     return columns(drawing, compared + _explained(result, benchmark), css="wide")
 
