@@ -315,8 +315,8 @@ def _figures(of: Result) -> dict[str, str]:
     return {
         "Net P&L USD": number(of.net_pnl_usd, "usd"),
         "Return on capital": number(of.net_pnl_usd / of.capital_usd, "percent"),
-        "Sharpe": _annual(perf.sharpe(returns), "ratio", len(returns)),
-        "Annual volatility": _annual(perf.annual_volatility(returns), "percent", len(returns)),
+        "Sharpe": _per_year(perf.sharpe(returns), "ratio", len(returns)),
+        "Annual volatility": _per_year(perf.annual_volatility(returns), "percent", len(returns)),
         "Max drawdown USD, session closes": number(float(money.min(initial=0.0)), "usd"),
     }
 
@@ -326,7 +326,7 @@ def _explained(result: Result, benchmark: Result) -> str:
     returns = result.session_returns.to_numpy()
     fit = perf.regression(returns, benchmark.session_returns.to_numpy())
     rows = [
-        ("Alpha, annual", _annual(fit.alpha_ann_frac, "percent", len(returns))),
+        ("Alpha, annual", _per_year(fit.alpha_ann_frac, "percent", len(returns))),
         ("Beta to one contract", number(fit.beta, "ratio")),
         ("Correlation of session returns", number(fit.correlation, "ratio")),
     ]
@@ -340,7 +340,7 @@ def _days(result: Result) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(result.session_returns.index)
 
 
-def _annual(value: float, style: str, sessions: int) -> str:
+def _per_year(value: float, style: str, sessions: int) -> str:
     """A figure per year, or that the sessions are too few for one."""
     return SHORT if math.isfinite(value) and too_short(sessions) else number(value, style)
 
