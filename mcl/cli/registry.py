@@ -265,10 +265,11 @@ def report(args: Namespace) -> int:
     from mcl.promotion.registry import registered
     from mcl.report.registry import registry_page
 
-    entry = registered(args.name, Store())
+    store = Store()
+    entry = registered(args.name, store)
     if entry.wrong:
         raise LiveError(entry.wrong, "promote the run again")
-    view = _view(args.name, entry)
+    view = _view(args.name, entry, store.experiment_of(entry.stored.run_id))
     page = below(
         composition.root() / "mlruns" / "registry",
         f"{args.name}-v{entry.stored.version}",
@@ -363,7 +364,7 @@ def _cost_cells(row: Any) -> list[str]:
     ]
 
 
-def _view(name: str, entry: Any) -> Any:
+def _view(name: str, entry: Any, experiment_id: str) -> Any:
     from mcl.promotion.promoted_file import MODEL
     from mcl.report.registry import RegistryView
     from mcl.tracking import urls
@@ -391,7 +392,7 @@ def _view(name: str, entry: Any) -> Any:
         facts=facts,
         links=[
             urls.version(MODEL, entry.stored.version),
-            urls.run(entry.stored.run_id, "The promoted run"),
+            urls.run(entry.stored.run_id, "The promoted run", experiment_id),
         ],
     )
 
@@ -406,7 +407,7 @@ def _page_session(session: Any) -> Any:
         backtest_net_pnl_usd=session.backtest_net_pnl_usd,
         slippage_ticks=session.slippage_ticks,
         assumed_slippage_ticks=session.assumed_slippage_ticks,
-        address=urls.run_address(session.run_id),
+        address=urls.run_address(session.run_id, session.experiment_id),
         audit=session.audit,
         broker="simulated TWS" if session.simulated else "TWS",
         run_id=session.run_id,

@@ -242,7 +242,7 @@ def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
         notes=run.tags.get("watermark", ""),
         positions=PositionPath(times, bars["position"].to_numpy()),
         links=[
-            urls.run(run.run_id, "MLflow"),
+            urls.run(run.run_id, "MLflow", run.experiment_id),
             *_page_of(run),
             *(urls.version(v.name, v.version, _called(v)) for v in versions),
         ],

@@ -28,7 +28,7 @@ from mcl.base.errors import PromotionError, StoreError
 from mcl.base.files import locked, write_whole
 from mcl.promotion import bundle
 from mcl.promotion.promoted_file import MODEL, PREVIOUS, first_line, path_of
-from mcl.tracking.naming import EXPERIMENT, RUN
+from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, RUN
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredVersion
 
@@ -89,7 +89,7 @@ def _described(tags: dict[str, str]) -> str:
         f" {tags.get('by', 'somebody')}, {tags.get('gates', 'no')} gates passed."
         f" {tags.get('why', '')}".strip(),
         *(["**SYNTHETIC DATA**, not a market result."] if tags.get("synthetic") == "true" else []),
-        f"[Report]({here}/artifacts/report.html) · [the run]({here})",
+        f"[Report]({here}/artifacts/report.html?{MODEL_VIEW}) · [the run]({here}?{MODEL_VIEW})",
     ]
     return "\n\n".join(parts)
 

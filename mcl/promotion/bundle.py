@@ -169,7 +169,14 @@ def _report(stored: StoredRun, repeated: backtest_run.Replayed) -> bytes:
         repeated.config, repeated.bars, repeated.metrics, composition.root()
     )
     return backtest_run.page(
-        repeated.config, repeated.result, repeated.metrics, stored.tags, [], stored.run_id, luck
+        repeated.config,
+        repeated.result,
+        repeated.metrics,
+        stored.tags,
+        [],
+        stored.run_id,
+        luck,
+        stored.experiment_id,
     )
 
 

@@ -26,6 +26,7 @@ class SessionRecord:
 
     session: str  # trade date, ISO
     run_id: str
+    experiment_id: str
     net_pnl_usd: float
     backtest_net_pnl_usd: float  # of the same bars
     fills: float
@@ -148,6 +149,7 @@ def _session_record(run: StoredRun) -> SessionRecord:
     return SessionRecord(
         session=run.tags["session"],
         run_id=run.run_id,
+        experiment_id=run.experiment_id,
         net_pnl_usd=run.metrics["net_pnl_usd"],
         fills=run.metrics.get("fills", 0.0),
         differences=differences,

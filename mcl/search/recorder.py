@@ -22,6 +22,7 @@ from mcl.search.space import GROUPS
 from mcl.search.trial import Outcome
 from mcl.strategy import user_strategies
 from mcl.tracking import provenance, trial_ledger
+from mcl.tracking.naming import RunDataset
 from mcl.tracking.store import Record, Store
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ class TrialRecorder:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
         *,
+        dataset: RunDataset | None = None,
         rows: bool = True,
     ) -> None:
         self._store, self._study, self._parent, self._rows = store, study, parent, rows
-        self._params, self._tags = dict(params), dict(tags)
+        self._params, self._tags, self._dataset = dict(params), dict(tags), dataset
         self._waiting: list[Outcome] = []
         self._flushed = time.perf_counter()
         self._outcomes: list[Outcome] = []
@@ -334,6 +336,8 @@ class TrialRecorder:
             tags=self._tags | {"mcl.kind": "trial", "trial": str(outcome.number)} | facts,
             files=files,
             parent=self._parent,
+            # that of the search, where the trial has no bars of its own
+            dataset=None if outcome.data_fingerprint else self._dataset,
             status="FAILED" if outcome.state == "FAILED" else "FINISHED",
             seconds=outcome.seconds,
         )

@@ -18,7 +18,7 @@ from mcl.search.progress import SweepStatistics, cell_text
 from mcl.search.recorder import TrialRecorder
 from mcl.search.space import Space
 from mcl.tracking import urls
-from mcl.tracking.naming import EXPERIMENT, NOTE, RUN
+from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, NOTE, RUN
 from mcl.tracking.store import Record, Status, Store
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def description(sweep_result: SweepResult) -> str:
     rows = [
         " | ".join(
             [
-                f"| [{row['trial']}]({here}/{row['run_id']})",
+                f"| [{row['trial']}]({here}/{row['run_id']}?{MODEL_VIEW})",
                 *(cell_text(row[key]) for key in sweep_result.keys),
                 f"{cell_text(row['value'])} |",
             ]

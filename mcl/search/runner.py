@@ -227,6 +227,7 @@ class _Search:
             sweep_id,
             backtest_run.params(snapshot.run),
             shared,
+            dataset=provenance.dataset(snapshot.run, snapshot.bars),
             rows=search.track == "all",
         )
         try:

@@ -37,7 +37,7 @@ from mcl.report.format import verdict
 from mcl.risk.limits import Block
 from mcl.strategy import build, user_strategies
 from mcl.tracking import provenance, repository, trial_ledger, urls
-from mcl.tracking.naming import NOTE
+from mcl.tracking.naming import EXPERIMENT, NOTE
 from mcl.tracking.project import Project
 from mcl.tracking.store import Record, StoredRun
 
@@ -208,7 +208,16 @@ def page_again(stored: StoredRun, luck: Luck, root: Path) -> Path | None:
     path = root / "mlruns" / "reports" / f"{stored.run_id}.html"
     write_whole(
         path,
-        page(again.config, again.result, again.metrics, stored.tags, typed, stored.run_id, luck),
+        page(
+            again.config,
+            again.result,
+            again.metrics,
+            stored.tags,
+            typed,
+            stored.run_id,
+            luck,
+            stored.experiment_id,
+        ),
     )
     return path
 
@@ -291,6 +300,7 @@ def page(
     overrides: Sequence[str],
     run_id: str,
     luck: Luck,
+    experiment_id: str = EXPERIMENT,
 ) -> bytes:
     progress.begin("drawing the page")
     from mcl.report.run import RunView, run_page
@@ -307,7 +317,7 @@ def page(
         defaults=defaults(),
         overlays=overlays(run, result),
         intervals=intervals(result),
-        links=[urls.run(run_id)],
+        links=[urls.run(run_id, experiment_id=experiment_id)],
         benchmark=buy_and_hold(result.bars, run.costs, run.capital_usd),
     )
     return run_page(view).encode()

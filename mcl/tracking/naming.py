@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 
 NOTE = "mlflow.note.content"  # the Markdown that MLflow shows as a run's description
+# in an address of MLflow: its view of models, not that of language models
+MODEL_VIEW = "workflowType=machine_learning"
 RUN, EXPERIMENT = "%RUN%", "%EXPERIMENT%"  # in a note: stand for the ids that the store gives
 PREFIXES = ("best", "leader", "validate")  # best_sharpe of a search is best/sharpe
 GROUPS = ("result", "risk", "trades", "costs")  # of names that earlier versions stored
@@ -60,3 +62,12 @@ def linked(tags: dict[str, str], run_id: str, experiment_id: str) -> dict[str, s
     if NOTE not in tags:
         return tags
     return tags | {NOTE: tags[NOTE].replace(RUN, run_id).replace(EXPERIMENT, experiment_id)}
+
+
+def linked_pages(files: dict[str, bytes], experiment_id: str) -> dict[str, bytes]:
+    """The files with the experiment put into the addresses of the pages among them."""
+    placeholder, number = EXPERIMENT.encode(), experiment_id.encode()
+    return {
+        path: content.replace(placeholder, number) if path.endswith(".html") else content
+        for path, content in files.items()
+    }

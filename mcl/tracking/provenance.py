@@ -23,7 +23,7 @@ from mcl.metrics.overfit import Luck
 from mcl.report.format import metric_rows, verdict
 from mcl.strategy import builtin, user_strategies
 from mcl.tracking import repository, trial_ledger
-from mcl.tracking.naming import EXPERIMENT, RUN, RunDataset
+from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, RUN, RunDataset
 
 PACKAGES = (
     *("numpy", "pandas", "scipy", "numba", "llvmlite", "pyarrow", "hydra-core"),
@@ -168,14 +168,14 @@ def note(
     rows = [
         f"| {label} | {text} |" for label, text, name in metric_rows(metrics) if name in HEADLINES
     ]
-    search = f" · [the search it came from]({here}/{search_id})" if search_id else ""
+    search = f" · [the search it came from]({here}/{search_id}?{MODEL_VIEW})" if search_id else ""
     parts = [
         f"**{judgement.word}.** {judgement.text}",
         f"As of this run: {luck.sentence}. `mcl report` counts again.",
         *([f"**{run_tags['watermark']}**"] if "watermark" in run_tags else []),
         *([run.notes] if run.notes else []),
         "\n".join(["| | |", "|---|---:|", *rows]),
-        f"[Report]({here}/{RUN}/artifacts/report.html){search}",
+        f"[Report]({here}/{RUN}/artifacts/report.html?{MODEL_VIEW}){search}",
         f"`{shlex.join(['mcl', 'backtest', *overrides])}`",
     ]
     return "\n\n".join(parts)

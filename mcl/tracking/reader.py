@@ -23,6 +23,7 @@ class RunFacts(NamedTuple):
 
     run_id: str
     study: str
+    experiment_id: str
     status: str
     artifact_uri: str
     params: dict[str, str]
@@ -166,6 +167,7 @@ class ClientReader:
         return RunFacts(
             run_id=str(run.info.run_id),
             study=self._studies[experiment_id],
+            experiment_id=experiment_id,
             status=str(run.info.status),
             artifact_uri=str(run.info.artifact_uri),
             params=dict(run.data.params),

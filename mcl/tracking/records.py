@@ -43,6 +43,7 @@ class Record:
 class StoredRun:
     run_id: str
     study: str
+    experiment_id: str  # MLflow's number of the study
     name: str
     status: str
     params: dict[str, str]

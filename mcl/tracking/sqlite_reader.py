@@ -131,7 +131,9 @@ class SqliteReader:
     def _runs(self, where: str, value: str) -> Iterator[RunFacts]:
         if not _is_text(value):
             return
-        columns = "runs.run_uuid, experiments.name, runs.status, runs.artifact_uri"
+        columns = (
+            "runs.run_uuid, experiments.name, runs.experiment_id, runs.status, runs.artifact_uri"
+        )
         chosen = f"(SELECT runs.run_uuid {FROM} WHERE {where})"
         with self._snapshot() as db:
             rows = db.execute(f"SELECT {columns} {FROM} WHERE {where} {NEWEST}", (value,))
@@ -140,10 +142,11 @@ class SqliteReader:
             metrics: dict[str, dict[str, float]] = defaultdict(dict)
             for run_id, key, number, is_nan in db.execute(METRICS + chosen, (value,)):
                 metrics[run_id][key] = math.nan if is_nan else float(number)
-        for run_id, study, status, uri in runs:
+        for run_id, study, experiment_id, status, uri in runs:
             yield RunFacts(
                 run_id=run_id,
                 study=study,
+                experiment_id=str(experiment_id),
                 status=status,
                 artifact_uri=uri,
                 params=params[run_id],

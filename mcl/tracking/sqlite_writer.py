@@ -136,6 +136,17 @@ def experiment(database: Path, name: str) -> tuple[int, str] | None:
     return (int(row[0]), str(row[1])) if row else None
 
 
+def experiment_of(database: Path, run_id: str) -> str:
+    """The number of the experiment that a run is in; empty for a run that the store does not
+    have.
+    """
+    with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
+        row = connection.execute(
+            "SELECT experiment_id FROM runs WHERE run_uuid = ?", (run_id,)
+        ).fetchone()
+    return str(row[0]) if row else ""
+
+
 def artifact_uri(database: Path, run_id: str) -> str | None:
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
         row = connection.execute(

@@ -24,7 +24,14 @@ from mcl.base.files import below
 from mcl.base.words import many
 from mcl.tracking import filesystem, postgres, repository, sqlite_writer, urls
 from mcl.tracking.client import StoreConnection, cannot_write
-from mcl.tracking.naming import EXPERIMENT_TAGS, NOTE, RunDataset, flat_name, linked
+from mcl.tracking.naming import (
+    EXPERIMENT_TAGS,
+    NOTE,
+    RunDataset,
+    flat_name,
+    linked,
+    linked_pages,
+)
 from mcl.tracking.reader import PARENT, RunFacts
 from mcl.tracking.records import (
     CONFIG_FILE,
@@ -124,6 +131,12 @@ class Store:
             else None
         )
         return self.connection.local(uri) if uri else self.run(run_id).artifacts
+
+    def experiment_of(self, run_id: str) -> str:
+        """MLflow's number of the study that a run is in; empty where the store has no such run."""
+        with self.connection.refusals(run_id):
+            facts = self.connection.reader.run(run_id)
+        return facts.experiment_id if facts else ""
 
     def start(self, record: Record) -> str:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
@@ -346,6 +359,8 @@ class Store:
     ) -> list[str]:
         if late is not None:
             rows = [replace(row, files=row.files | late(row.run_id)) for row in rows]
+        number = str(experiment.experiment_id)
+        rows = [replace(row, files=linked_pages(row.files, number)) for row in rows]
         with self.connection.refusals(rows[0].name if len(rows) == 1 else f"{len(rows)} runs"):
             return sqlite_writer.insert(self.connection.database, experiment, rows)
 
@@ -429,9 +444,11 @@ class Store:
                 if record.dataset is not None:
                     client.log_inputs(run_id, datasets=[_input(record.dataset)])
                 if record.files:
-                    uri = str(client.get_run(run_id).info.artifact_uri)
+                    info = client.get_run(run_id).info
                     self.connection.put(
-                        uri, record.files, lambda folder: client.log_artifacts(run_id, folder)
+                        str(info.artifact_uri),
+                        linked_pages(record.files, str(info.experiment_id)),
+                        lambda folder: client.log_artifacts(run_id, folder),
                     )
         except (StoreError, OSError) as error:
             self._abandon(run_id, str(error))
@@ -444,7 +461,9 @@ class Store:
         database = self.connection.database
         try:
             with self.connection.refusals(record.name):
-                sqlite_writer.write_all(self.artifacts(run_id), record.files)
+                number = sqlite_writer.experiment_of(database, run_id)
+                files = linked_pages(record.files, number)
+                sqlite_writer.write_all(self.artifacts(run_id), files)
                 sqlite_writer.complete(database, run_id, _row(record))
         except StoreError as error:
             with suppress(StoreError), self.connection.refusals(run_id):
@@ -506,6 +525,7 @@ class Store:
         return StoredRun(
             run_id=run.run_id,
             study=run.study,
+            experiment_id=run.experiment_id,
             name=run.tags.get("mlflow.runName", ""),
             status=run.status,
             params=run.params,

@@ -7,11 +7,11 @@ from urllib.parse import quote, urlsplit
 
 from mcl.base import files
 from mcl.report.theme import Link
-from mcl.tracking.naming import VIEW
+from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, VIEW
 
 PORT = 5000  # of `mcl ui`, where it does not say another one
 PORT_FILE = "mlflow_port"  # in the cache: that of the `mcl ui` that runs
-QUERY = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
+QUERY = f"{MODEL_VIEW}&viewStateShareKey={VIEW}"
 UP = "opens while mcl ui runs"
 
 
@@ -38,12 +38,17 @@ def study_address(experiment_id: int | str, base: str = "") -> str:
     return f"{base or server()}/#/experiments/{experiment_id}/runs?{QUERY}"
 
 
-def run_address(run_id: str) -> str:
-    return f"{server()}/#/runs/{quote(run_id)}"
+def run_address(run_id: str, experiment_id: str = EXPERIMENT) -> str:
+    """The page of a run. The experiment is that of the page that has the address, which the store
+    puts in, or the one that is given. Where it is not known (empty), MLflow finds the run.
+    """
+    if not experiment_id:
+        return f"{server()}/#/runs/{quote(run_id)}"
+    return f"{server()}/#/experiments/{experiment_id}/runs/{quote(run_id)}?{MODEL_VIEW}"
 
 
-def run(run_id: str, text: str = "Run in MLflow") -> Link:
-    return Link(text, run_address(run_id), UP)
+def run(run_id: str, text: str = "Run in MLflow", experiment_id: str = EXPERIMENT) -> Link:
+    return Link(text, run_address(run_id, experiment_id), UP)
 
 
 def version(model: str, number: int, text: str = "Version in the registry") -> Link:

@@ -97,7 +97,9 @@ def view(a: Answers, rows: list[Row], run_id: str, choice: str = "") -> Validati
         facts=_facts(a),
         links=[
             urls.run(run_id, "Validation in MLflow"),
-            urls.run(about.stored.run_id, "The run that was questioned"),
+            urls.run(
+                about.stored.run_id, "The run that was questioned", about.stored.experiment_id
+            ),
         ],
     )
 

@@ -27,10 +27,11 @@ from mcl.live.status_json import spread
 from mcl.promotion.load import Deployable, of_version
 from mcl.promotion.promoted_file import MODEL
 from mcl.report.format import number
+from mcl.report.theme import Link
 from mcl.strategy import Strategy, build
 from mcl.tracking import provenance, urls
 from mcl.tracking.backtest_run import parquet
-from mcl.tracking.naming import EXPERIMENT, NOTE, RUN
+from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, NOTE, RUN
 from mcl.tracking.project import Project
 from mcl.tracking.store import Record, Store
 
@@ -80,11 +81,14 @@ def track_audit(
     facts = session_facts(
         deployed, stage, f"{where} ({SERVED})" if served else where, audited, seconds
     )
-    record = _record(deployed, stage, audited, facts, journal)
+    promoted = urls.run(deployed.run_id, "The promoted run", store.experiment_of(deployed.run_id))
+    record = _record(deployed, stage, audited, facts, journal, promoted)
     run_id = store.record(
         record,
         lambda new_run_id: {
-            "report.html": _page(deployed, stage, audited, facts, journal, new_run_id)
+            "report.html": _page(
+                deployed, stage, audited, facts, journal, [urls.run(new_run_id), promoted]
+            )
         },
     )
     page = store.run(run_id).artifacts / "report.html"
@@ -267,7 +271,7 @@ def _page(
     audited: Audit,
     facts: dict[str, Any],
     journal: Path,
-    run_id: str,
+    runs: list[Link],
 ) -> bytes:
     from mcl.report.audit import BasisTable, session_page
 
@@ -284,11 +288,7 @@ def _page(
         data_note=data_note(stage.warmup),
         slippage=audited.slippage,
         basis=BasisTable(audited.basis.note, audited.basis.table, _basis_facts(audited.basis)),
-        links=[
-            urls.run(run_id),
-            urls.version(MODEL, deployed.version),
-            urls.run(deployed.run_id, "The promoted run"),
-        ],
+        links=[*runs, urls.version(MODEL, deployed.version)],
     ).encode()
 
 
@@ -296,7 +296,7 @@ def _title(deployed: Deployable, stage: Stage) -> str:
     return f"{deployed.alias} v{deployed.version} · {stage.date}"
 
 
-def _note(deployed: Deployable, facts: dict[str, Any]) -> str:
+def _note(deployed: Deployable, facts: dict[str, Any], promoted: Link) -> str:
     """The session's description in MLflow, in Markdown."""
     here, data = f"#/experiments/{EXPERIMENT}/runs", facts.get("data")
     version = f"[version {deployed.version}](#/models/{MODEL}/versions/{deployed.version})"
@@ -309,15 +309,20 @@ def _note(deployed: Deployable, facts: dict[str, Any]) -> str:
         ),
         *([f"**{data}**"] if data else []),
         (
-            f"[Page of the session]({here}/{RUN}/artifacts/report.html) · {version} · [the promoted"
-            f" run](#/runs/{deployed.run_id})"
+            f"[Page of the session]({here}/{RUN}/artifacts/report.html?{MODEL_VIEW}) · {version} ·"
+            f" [the promoted run](#{promoted.href.partition('#')[2]})"
         ),
     ]
     return "\n\n".join(parts)
 
 
 def _record(
-    deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path
+    deployed: Deployable,
+    stage: Stage,
+    audited: Audit,
+    facts: dict[str, Any],
+    journal: Path,
+    promoted: Link,
 ) -> Record:
     title, mark = _title(deployed, stage), data_note(stage.warmup)
     frames = {name: getattr(audited, name) for name in FRAMES} | {"basis": audited.basis.table}
@@ -329,7 +334,7 @@ def _record(
             key: float(value) for key, value in facts.items() if isinstance(value, int | float)
         },
         tags=_tags(deployed, stage, facts)
-        | {NOTE: _note(deployed, facts)}
+        | {NOTE: _note(deployed, facts, promoted)}
         | ({"watermark": mark} if mark else {}),
         files={f"data/{name}.parquet": parquet(frame) for name, frame in frames.items()}
         | {"journal.sqlite": snapshot(journal)},
