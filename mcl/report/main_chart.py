@@ -5,6 +5,7 @@ behind it for the zoomed window.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from itertools import cycle
 from typing import Any
 
@@ -18,20 +19,21 @@ from mcl.report.downsampling import Floats, Ints, broken, extremes
 from mcl.report.overlay import Overlay
 from mcl.report.tear_sheet import drawdown_shades
 from mcl.report.theme import Figure, milliseconds, packed
-from mcl.report.zoom_data import detail
+from mcl.report.zoom_data import dated_exits, detail
 
+NAME = "chart-strip"
 BUCKETS = 1500  # more than a screen has columns for
-MANY_ROLLS = 100
-SPIKES = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"}
+CANDLES = 300  # fewer bars than this are drawn as candles with their volume
+CONNECTORS = 400  # of more trades than this the lines from entry to exit would hide the price
 # opacity of marks that would hide the price: where there are many, and all of them are shown
-CROWDED = 0.35
+CROWDED = 0.55
 SPARSE = 800  # fewer markers than this are drawn large
 GL_FROM = 3000  # more markers than this are drawn by WebGL
 MARKS = {  # fill reason -> legend, marker symbol
     "stop": ("Stop", "x"),
     "take_profit": ("Take-profit", "star"),
-    "roll": ("Roll", "diamond-open"),
-    "risk": ("Risk limit", "square-open"),
+    "roll": ("Roll", "diamond"),
+    "risk": ("Risk limit", "square"),
 }
 INKS = ("@teal", "@plum", "@blue", "@orange", "@ink", "@grey")  # of indicators, in order
 PROTECTIVE = {"Stop level": "@orange", "Take-profit level": "@blue"}
@@ -43,9 +45,11 @@ PANELS = {
         "yaxis2": [0.28, 0.49],
         "yaxis3": [0.11, 0.25],
         "yaxis4": [0, 0.08],
+        "yaxis7": [0.53, 0.62],
     },
     True: {
         **{"yaxis": [0.6, 1], "yaxis6": [0.46, 0.575], "yaxis5": [0.43, 0.443]},
+        "yaxis7": [0.6, 0.68],
         **{"yaxis2": [0.25, 0.415], "yaxis3": [0.1, 0.22], "yaxis4": [0, 0.07]},
     },
 }
@@ -83,6 +87,8 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
             showlegend=False,
         ),
         *_overlay_traces(times, overlays),
+        *_connectors(result, times),
+        *_candles(),
     ]
     groups = _groups(result)
     trace_of = np.zeros(len(result.fills), np.int64)
@@ -91,12 +97,52 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
     commission = result.commission_usd / max(1, int(np.abs(result.fills["quantity"]).sum()))
     behind = detail(result, trace_of, commission, overlays)
     data = [
-        *lines,
+        *(trace | {"hoverinfo": "skip"} for trace in lines),  # the hover line says their values
         *(_marks(result, times, look, chosen) for look, chosen in groups),
         _ribbon(result, times),
     ]
     layout = _layout(result, times, any(not o.on_price for o in overlays))
-    return {"data": data, "layout": layout, "keepsZoom": True, "buckets": BUCKETS, "detail": behind}
+    rolls = times[result.bars.roll]
+    return {
+        "data": data,
+        "layout": layout,
+        "keepsZoom": True,
+        "buckets": BUCKETS,
+        "candles": CANDLES,
+        "connectors": CONNECTORS,
+        "rollLines": [_roll_line(x) for x in rolls],
+        "detail": behind,
+    }
+
+
+def controls(result: Result, overlays: Sequence[Overlay] = ()) -> str:
+    """Buttons that go from trade to trade, switches of what is hidden at first, and the place of
+    the sentence about the trade in view.
+    """
+    parts = []
+    if len(result.trades):
+        moves = (("previous", "Previous trade", "p"), ("next", "Next trade", "n"))
+        parts += [
+            f'<button type="button" data-move="{move}">{label} <kbd>{key}</kbd></button>'
+            for move, label, key in moves
+        ]
+        parts.append('<button type="button" data-move="whole">Whole run</button>')
+    hidden = {
+        "indicator": ("Indicators", any(not o.protective for o in overlays)),
+        "roll": ("Rolls", bool(result.bars.roll.any())),
+    }
+    parts += [
+        f'<label><input type="checkbox" data-part="{part}"> {escape(label)}</label>'
+        for part, (label, present) in hidden.items()
+        if present
+    ]
+    if not parts:
+        return ""
+    return (
+        f'<div class="controls" role="group" aria-label="Trades and lines of the chart"'
+        f' data-controls="{NAME}">{"".join(parts)}</div>'
+        f'<p class="trade" role="status" id="{NAME}-trade"></p>'
+    )
 
 
 def _layout(result: Result, times: Floats, apart: bool) -> Figure:
@@ -112,20 +158,29 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
     }
     axes["yaxis2"] |= {"tickformat": ",.2~f"}  # 24,950 and not 24.95k
     axes["yaxis3"] |= {"tickformat": ",.2~f"}
-    axes["yaxis4"] |= {"nticks": 3}
-    axes["yaxis5"] |= {"visible": False}
+    most = int(np.abs(result.position).max(initial=0))
+    axes["yaxis4"] |= {"dtick": 1} if most <= 2 else {"nticks": 3}
+    axes["yaxis"] |= {"tickformat": f",.{_decimals(result)}f"}
+    for axis in ("yaxis5", "yaxis7"):
+        axes[axis] |= {"visible": False}
+    axes["yaxis7"] |= {"rangemode": "tozero"}
     return axes | {
         "xaxis": {
             "type": "date",
             "anchor": "y4",
             "range": [float(times[0]), float(times[-1])],
-            **SPIKES,
+            "rangeslider": {"visible": False},
         },
-        "shapes": _roll_lines(times[result.bars.roll]) + drawdown_shades(result, "y2"),
+        "shapes": drawdown_shades(result, "y2"),
         "hovermode": "closest",
         "dragmode": "zoom",
         "margin": {"l": 8, "r": 8, "t": 60, "b": 8},  # the buttons stand above the legend
     }
+
+
+def _decimals(result: Result) -> int:
+    """Decimals of a price."""
+    return max(0, round(-np.log10(result.bars.instrument.tick_size) + 0.49))
 
 
 def _span(times: Floats, values: Floats, name: str, color: str, **more: Any) -> dict[str, Any]:
@@ -159,8 +214,44 @@ def _overlay(times: Floats, overlay: Overlay, color: str) -> dict[str, Any]:
         return line(
             np.empty(0), np.empty(0), overlay.name, color, line=style, connectgaps=False, width=1.5
         )
-    axis = {} if overlay.on_price else {"yaxis": "y6"}
-    return _span(times[finite], overlay.values[finite], overlay.name, color, width=1, **axis)
+    # a price is hidden until it is wanted; what has a panel of its own hides nothing
+    more: dict[str, Any] = (
+        {"visible": False, "meta": "indicator"} if overlay.on_price else {"yaxis": "y6"}
+    )
+    return _span(times[finite], overlay.values[finite], overlay.name, color, width=1, **more)
+
+
+def _connectors(result: Result, times: Floats) -> list[dict[str, Any]]:
+    """Lines from the entry to the exit of each trade, gains and losses apart."""
+    trades, tick = result.trades, result.bars.instrument.tick_size
+    net = trades["gross_usd"] - trades["commission_usd"]
+    few = len(trades) <= CONNECTORS
+    traces = []
+    for name, color, of in (("Gain", "@blue", net > 0), ("Loss", "@orange", net <= 0)):
+        rows = np.flatnonzero(of) if few else np.empty(0, np.int64)
+        gaps = np.full(len(rows), np.nan)
+        ends = [times[trades[row][rows]] for row in ("entry_bar", "exit_bar")]
+        prices = [trades["entry_ticks"][rows] * tick, dated_exits(result)[rows] * tick]
+        x, y = (np.column_stack([*pair, gaps]).ravel() for pair in (ends, prices))
+        style = {"dash": "dash"}
+        traces.append(line(x, y, f"{name} ({of.sum():,})", color, width=2, line=style))
+    return traces
+
+
+def _candles() -> list[dict[str, Any]]:
+    """The candles and the volume of a short window, empty until there is one."""
+    rising, falling = (
+        {"line": {"color": "@ink", "width": 1}, "fillcolor": fill} for fill in ("@panel", "@grey")
+    )
+    candles = {"type": "candlestick", "name": "Candles", "whiskerwidth": 0, "visible": False}
+    volume = {"type": "bar", "name": "Volume", "yaxis": "y7", "visible": False, "x": [], "y": []}
+    none: dict[str, list[float]] = {key: [] for key in ("x", "open", "high", "low", "close")}
+    return [
+        candles | none | {"increasing": rising, "decreasing": falling, "showlegend": False},
+        volume
+        | {"marker": {"color": "@grey", "line": {"width": 0}}, "opacity": 0.45}
+        | {"showlegend": False},
+    ]
 
 
 def _ribbon(result: Result, times: Floats) -> dict[str, Any]:
@@ -186,13 +277,6 @@ def _ribbon(result: Result, times: Floats) -> dict[str, Any]:
         "showscale": False,
         "yaxis": "y5",
     }
-
-
-def _roll_lines(rolled: Floats) -> list[dict[str, Any]]:
-    """None where they would be a curtain: the diamonds of the rolls that were traded say the
-    same.
-    """
-    return [_roll_line(x) for x in rolled] if len(rolled) <= MANY_ROLLS else []
 
 
 def _roll_line(x: float) -> dict[str, Any]:
@@ -221,8 +305,7 @@ def _marks(
 ) -> dict[str, Any]:
     name, symbol, color = look
     f, tick = result.fills[chosen], result.bars.instrument.tick_size
-    many = len(result.fills) > GL_FROM
-    decimals = max(0, round(-np.log10(tick) + 0.49))
+    many, decimals = len(result.fills) > GL_FROM, _decimals(result)
     return {
         "type": "scattergl" if many else "scatter",
         "mode": "markers",
@@ -236,8 +319,10 @@ def _marks(
         ),
         "marker": {
             "symbol": symbol,
-            "size": 8 if len(result.fills) < SPARSE else 5,
+            "size": 9 if len(result.fills) < SPARSE else 6,
             "color": color,
-            "opacity": 0.9 if len(result.fills) < SPARSE else CROWDED,
+            "opacity": 1 if len(result.fills) < SPARSE else CROWDED,
+            # an edge in the colour of the ground: marks are seen on lines and candles of any colour
+            "line": {"color": "@panel", "width": 1},
         },
-    }
+    } | ({"visible": False, "meta": "roll"} if name == MARKS["roll"][0] else {})

@@ -40,48 +40,19 @@
     if (known && figure.keepsZoom && holder.layout.xaxis.range) layout.xaxis.range = holder.layout.xaxis.range.slice();
     if ("print" in document.documentElement.dataset) Object.assign(layout, { width: holder.clientWidth, height: Math.min(holder.clientHeight, 620) }); // Plotly itself would look a moment later
     await Plotly.react(holder, resolve(figure.data, style), layout, shown(figure));
-    if (known) return known.refine();
-    charts.set(holder.id, { figure, refine: figure.detail ? zoomable(holder, figure) : () => {} });
+    if (known) return known.main && known.main.again();
+    charts.set(holder.id, { figure, main: figure.detail ? mainChart({ holder, figure, shown, resolve }) : null });
   };
 
-  // After each change of the time range: draw the window again from all bars.
-  const zoomable = (holder, figure) => {
-    const run = Windows.load(figure.detail);
-    const refine = async () => {
-      const columns = await run, range = holder.layout.xaxis.range.map((value) => (typeof value === "number" ? value : Date.parse(value.replace(" ", "T") + "Z")));
-      const { found, bars, big } = Windows.traces(columns, range, figure.buckets, figure.data.filter((trace) => trace.mode === "markers").length);
-      const size = (trace, k) => (trace.mode === "markers" ? { marker: { ...trace.marker, size: big ? 10 : figure.data[k].marker.size, opacity: big ? 0.9 : figure.data[k].marker.opacity } } : {});
-      const data = holder.data.map((trace, k) => ({ ...trace, ...found[k], ...size(trace, k) }));
-      await Plotly.react(holder, data, holder.layout, shown(figure)); // restyle would forget that x is a date
-      holder.dataset.bars = String(bars);
-    };
-    // In a task of its own: the window moves at once, and of several moves in a row only the last is drawn anew.
-    let waiting = 0;
-    const soon = () => { clearTimeout(waiting); waiting = setTimeout(refine); };
-    holder.on("plotly_relayout", (change) => { if (Object.keys(change).some((key) => key.startsWith("xaxis."))) soon(); });
-    return refine;
-  };
-
-  // A row of the trade table: its bars in the chart, the trade itself shaded.
-  const zoom = (row) => {
-    const holder = document.getElementById(row.closest("[data-zooms]").dataset.zooms), { figure } = charts.get(holder.id);
-    const from = Number(row.dataset.from), to = Number(row.dataset.to), room = Math.max(to - from, 3600000);
-    const shade = { type: "rect", xref: "x", yref: "paper", x0: from, x1: to, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: "@blue-soft" };
-    const shapes = resolve([...figure.layout.shapes, shade], getComputedStyle(document.documentElement));
-    Plotly.relayout(holder, { "xaxis.range": [from - room, to + room], shapes });
-    for (const other of document.querySelectorAll("tr[aria-current]")) other.removeAttribute("aria-current");
-    row.setAttribute("aria-current", "true");
-    holder.scrollIntoView({ block: "center" });
-  };
+  const mainOf = (row) => charts.get(row.closest("[data-zooms]").dataset.zooms).main;
 
   // Enter or Space shows a trade, the arrows, Home and End go on to another one and show it too, Escape shows the whole run again.
   const typed = (row, key) => {
     const all = row.parentElement.children;
     const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling, Home: all[0], End: all[all.length - 1], Enter: row, " ": row, Escape: row }[key];
     if (!next) return false;
-    const holder = document.getElementById(row.closest("[data-zooms]").dataset.zooms), { figure } = charts.get(holder.id);
-    if (key === "Escape") Plotly.relayout(holder, { "xaxis.range": figure.layout.xaxis.range.slice(), shapes: resolve(figure.layout.shapes, getComputedStyle(document.documentElement)) });
-    else { next.focus({ preventScroll: true }); zoom(next); }
+    if (key === "Escape") mainOf(row).whole();
+    else { next.focus({ preventScroll: true }); mainOf(row).show(Number(next.dataset.trade)); }
     return true;
   };
 
@@ -141,7 +112,7 @@
   for (const row of document.querySelectorAll("tr[data-from]")) {
     row.tabIndex = row.previousElementSibling ? -1 : 0;
     row.addEventListener("focus", () => reachable(row));
-    row.addEventListener("click", () => zoom(row));
+    row.addEventListener("click", () => mainOf(row).show(Number(row.dataset.trade)));
     row.addEventListener("keydown", (event) => { if (typed(row, event.key)) event.preventDefault(); });
   }
 

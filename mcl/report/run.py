@@ -26,7 +26,7 @@ from mcl.report.format import (
     verdict,
     yaml_lines,
 )
-from mcl.report.main_chart import BUCKETS, strip
+from mcl.report.main_chart import BUCKETS, CANDLES, NAME, controls, strip
 from mcl.report.named_days import NOTE as NAMED_DAYS_NOTE
 from mcl.report.named_days import named_days
 from mcl.report.overlay import Overlay
@@ -112,7 +112,8 @@ def run_page(view: RunView) -> str:
     sections = [
         Section(
             "Price, equity, drawdown",
-            chart("chart-strip", strip(view.result, view.overlays), _height(view), label),
+            controls(view.result, view.overlays)
+            + chart(NAME, strip(view.result, view.overlays), _height(view), label),
             _sampling(view),
         ),
         Section("Metrics", _metrics(view.metrics), _metrics_note(view)),
@@ -221,8 +222,8 @@ def _sampling(view: RunView) -> str:
             " zoomed in, every bar."
         )
     marks = (
-        "Every fill is marked; prices are those of the dated contract; dotted lines are rolls"
-        " (beyond 100 their diamonds alone)."
+        "Every fill is marked; prices are those of the dated contract. Fewer than"
+        f" {CANDLES} bars are drawn as candles with their volume."
     )
     ribbon = "The ribbon is darker in the third of the sessions in which the market moved most."
     levels = (

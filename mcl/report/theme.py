@@ -299,7 +299,8 @@ def page(
         f' tabindex="-1">{cards}{body}</main>'
         f"<footer>{escape(foot)}</footer>"
         f'<script type="application/zlib" id="plotly">{_plotly()}</script>'
-        f"<script>{_asset('packed.js')}{_asset('zoom.js')}{_asset('page.js')}</script></body></html>\n"
+        f"<script>{_asset('packed.js')}{_asset('zoom.js')}{_asset('main_chart.js')}"
+        f"{_asset('page.js')}</script></body></html>\n"
     )
 
 

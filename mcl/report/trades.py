@@ -156,10 +156,10 @@ def _listed(result: Result) -> str:
     )
     note += " The last one is open, marked at the last close." if still_open else ""
     note += (
-        " A click, or Enter, shows one in the chart; the arrow keys go on from it, Escape shows the"
-        " whole run."
+        " A click, or Enter, shows one in the chart. The arrow keys go on from it, and the keys n"
+        " and p from anywhere. Escape shows the whole run."
     )
-    rows = "".join(_row(trade) for trade in frame.itertuples(index=False))
+    rows = "".join(_row(trade) for trade in frame.itertuples())
     head = table(NAMES, [], numeric=range(2, 11)).replace(
         "<tbody></tbody>", f"<tbody>{rows}</tbody>"
     )
@@ -188,5 +188,5 @@ def _row(t: Any) -> str:
     )
     return (
         f'<tr data-from="{t.entry_time.value // 10**6}"'
-        f' data-to="{t.exit_time.value // 10**6}">{cells}</tr>'
+        f' data-to="{t.exit_time.value // 10**6}" data-trade="{t.Index}">{cells}</tr>'
     )

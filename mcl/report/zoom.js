@@ -5,11 +5,14 @@ const Windows = (() => {
   const BIG_MARKS = 400;
   const STEPS = 50000; // beyond so many bars the levels of orders would be a carpet
 
-  // Whole numbers from the four byte planes of little-endian int32.
+  // Whole numbers from the four byte planes of little-endian uint32.
   const inflate = async (text) => {
     const planes = await inflated(text);
     const n = planes.length / 4, out = new Int32Array(n);
-    for (let i = 0; i < n; i++) out[i] = planes[i] | (planes[n + i] << 8) | (planes[2 * n + i] << 16) | (planes[3 * n + i] << 24);
+    for (let i = 0; i < n; i++) {
+      const folded = planes[i] | (planes[n + i] << 8) | (planes[2 * n + i] << 16) | (planes[3 * n + i] << 24);
+      out[i] = (folded >>> 1) ^ -(folded & 1); // the sign is the lowest bit
+    }
     return out;
   };
 
@@ -20,20 +23,37 @@ const Windows = (() => {
     const [steps, edges] = await Promise.all([inflate(line.steps), inflate(line.holes)]);
     const values = running(steps).map((value) => value * line.step), holes = running(edges);
     for (let k = 0; k < holes.length; k += 2) values.fill(NaN, holes[k], k + 1 < holes.length ? holes[k + 1] : values.length);
-    return { values, protective: line.protective };
+    return { values, name: line.name, onPrice: line.onPrice, protective: line.protective };
+  };
+
+  const inflateAll = async (holder, names) => Object.fromEntries(await Promise.all(names.map(async (name) => [name, await inflate(holder[name])])));
+
+  // The trades, prices in ticks, money in USD. `dated` is the exit in the contract that it happened in.
+  const tradesOf = async (detail) => {
+    const names = ["entry", "bars", "quantity", "entryCenti", "exitCenti", "gapCenti", "net", "commission", "worst", "best", "reason"];
+    const t = await inflateAll(detail, names), entry = running(t.entry), price = running(t.entryCenti);
+    return Array.from(entry, (bar, k) => ({
+      entry: bar, exit: bar + t.bars[k], bars: t.bars[k], quantity: t.quantity[k],
+      entryPrice: price[k] / 100, exitPrice: (price[k] + t.exitCenti[k]) / 100, datedExit: (price[k] + t.exitCenti[k] + t.gapCenti[k]) / 100,
+      net: t.net[k] / 100, commission: t.commission[k] / 100, worst: t.worst[k] / 100, best: t.best[k] / 100, reason: detail.reasons[t.reason[k]],
+    }));
   };
 
   // Columns of the run, from the streams of its `detail`; equity by the books: cash + position · close · tick value.
   const load = async (detail) => {
-    const names = ["seconds", "close", "above", "below", "fillBar", "fillQuantity", "fillCenti", "fillTrace"];
-    const [seconds, closes, above, below, fillBar, quantity, centi, trace] = await Promise.all(names.map((name) => inflate(detail[name])));
-    const close = running(closes), bar = running(fillBar), n = close.length;
-    const time = running(seconds).map((s) => (s + detail.start) * 1000);
-    const price = Float64Array.from(centi, (c, k) => close[bar[k]] + c / 100);
+    const names = ["seconds", "close", "open", "upper", "lower", "volume", "fillBar", "fillQuantity", "fillCenti", "fillTrace"];
+    const columns = await inflateAll(detail, names), { upper, lower, volume, fillQuantity: quantity, fillTrace: trace } = columns;
+    const close = running(columns.close), bar = running(columns.fillBar), n = close.length;
+    const time = running(columns.seconds).map((s) => (s + detail.start) * 1000);
+    const price = Float64Array.from(columns.fillCenti, (c, k) => close[bar[k]] + c / 100);
+    const open = new Float64Array(n), high = new Float64Array(n), low = new Float64Array(n);
     const position = new Float64Array(n), equity = new Float64Array(n), money = new Float64Array(n);
     const rolls = new Set(detail.rolls), era = new Int32Array(n); // era: how many rolls came before or on the bar
     let k = 0, held = 0, cash = detail.capital, peak = detail.capital;
     for (let i = 0; i < n; i++) {
+      open[i] = columns.open[i] + (i ? close[i - 1] : detail.firstOpen);
+      high[i] = Math.max(open[i], close[i]) + upper[i];
+      low[i] = Math.min(open[i], close[i]) - lower[i];
       for (; k < bar.length && bar[k] === i; k++) {
         cash -= quantity[k] * price[k] * detail.tickValue + Math.abs(quantity[k]) * detail.commission;
         held += quantity[k];
@@ -45,8 +65,8 @@ const Windows = (() => {
       money[i] = equity[i] - peak;
     }
     const dated = (ticks) => Number((ticks * detail.tick).toPrecision(12));
-    const lines = await Promise.all(detail.lines.map(overlay));
-    return { lines, time, close, above, below, position, equity, money, bar, quantity, price, trace, dated, era };
+    const [lines, trades] = await Promise.all([Promise.all(detail.lines.map(overlay)), tradesOf(detail.trades)]);
+    return { lines, trades, time, open, high, low, close, volume, position, equity, money, bar, quantity, price, trace, dated, era, rolls };
   };
 
   const first = (times, wanted) => {
@@ -78,7 +98,7 @@ const Windows = (() => {
   // Price points: the low-to-high range of each bar where there is room, its close where there is less, else extremes.
   // In ticks throughout: only what is drawn becomes a price.
   const priced = (run, from, to, buckets) => {
-    const low = (i) => run.close[i] - run.below[i], high = (i) => run.close[i] + run.above[i];
+    const low = (i) => run.low[i], high = (i) => run.high[i];
     const count = to - from, whiskers = count <= WHISKERS;
     const rows = count > 2 * buckets ? extremes(from, to, buckets, low, high) : every(from, to, (i) => run.close[i]);
     const points = [];
@@ -110,11 +130,32 @@ const Windows = (() => {
     return split(extremes(from, to, buckets, low, high).filter(([, value]) => Number.isFinite(value)), run.time);
   };
 
-  // The traces of a window: four lines, the overlays, then one trace per kind of fill.
-  const traces = (run, range, buckets, kinds) => {
+  // Lines from entry to exit of the trades that touch the window, gains and losses apart.
+  const connected = (run, from, to, most) => {
+    const seen = run.trades.filter((trade) => trade.entry < to && trade.exit >= from), few = seen.length <= most ? seen : [];
+    return [few.filter((trade) => trade.net > 0), few.filter((trade) => trade.net <= 0)].map((trades) => ({
+      x: trades.flatMap((trade) => [run.time[trade.entry], run.time[trade.exit], null]),
+      y: trades.flatMap((trade) => [run.dated(trade.entryPrice), run.dated(trade.datedExit), null]),
+    }));
+  };
+
+  // Candles and volume of [from, to), or neither.
+  const candled = (run, from, to, visible) => {
+    const rows = visible ? Array.from({ length: to - from }, (_, i) => from + i) : [], x = rows.map((i) => run.time[i]);
+    const column = (ticks) => rows.map((i) => run.dated(ticks[i]));
+    return [
+      { visible, x, open: column(run.open), high: column(run.high), low: column(run.low), close: column(run.close) },
+      { visible, x, y: rows.map((i) => run.volume[i]) },
+    ];
+  };
+
+  // The traces of a window: four lines, the overlays, the connectors, candles and volume, then one trace per kind of fill.
+  const traces = (run, range, { buckets, candles, connectors }, kinds) => {
     const from = Math.max(0, first(run.time, range[0]) - 1), to = Math.min(run.time.length, first(run.time, range[1]) + 1);
-    const found = [priced(run, from, to, buckets), ...[run.equity, run.money, run.position].map((values) => lined(run, values, from, to, buckets))];
+    const near = to - from < candles, price = near ? { x: [], y: [] } : priced(run, from, to, buckets);
+    const found = [price, ...[run.equity, run.money, run.position].map((values) => lined(run, values, from, to, buckets))];
     for (const line of run.lines) found.push(laid(run, line, from, to, buckets));
+    found.push(...connected(run, from, to, connectors), ...candled(run, from, to, near));
     const begin = first(run.bar, from), end = first(run.bar, to);
     for (let t = found.length, last = t + kinds; t < last; t++) {
       const mine = Array.from({ length: end - begin }, (_, i) => begin + i).filter((k) => run.trace[k] === t);
@@ -123,5 +164,11 @@ const Windows = (() => {
     return { found, bars: to - from, big: end - begin < BIG_MARKS };
   };
 
-  return { load, traces };
+  // The row of the bar that is nearest to a time.
+  const nearest = (run, time) => {
+    const after = Math.min(first(run.time, time), run.time.length - 1), before = Math.max(after - 1, 0);
+    return time - run.time[before] < run.time[after] - time ? before : after;
+  };
+
+  return { load, traces, first, nearest };
 })();

@@ -275,7 +275,8 @@ def test_runs_are_tested_together_as_well_as_alone(month: Result) -> None:
 
 def test_the_chart_keeps_every_fill_and_the_extremes(month: Result, pages: dict[str, str]) -> None:
     figure = Document(pages["run"]).figures["chart-strip"]
-    price, equity, drawdown, _, *marks, ribbon = figure["data"]
+    price, equity, drawdown, *_, ribbon = figure["data"]
+    marks = [trace for trace in figure["data"] if trace.get("mode") == "markers"]
     assert [len(ribbon["z"][0]), len(unpacked(ribbon["x"]))] == [20, 21]
     drawn = np.concatenate([unpacked(mark["y"]) for mark in marks])
     assert np.allclose(np.sort(drawn), np.sort(month.fills["price_ticks"] * 0.01))
@@ -296,8 +297,12 @@ def test_the_detail_holds_every_bar_and_the_books_close(
     bars, ticks = month.bars, month.bars.ticks
     close = np.cumsum(opened(detail["close"]))
     assert np.array_equal(close, ticks["close"])
-    assert np.array_equal(close + opened(detail["above"]), ticks["high"])
-    assert np.array_equal(close - opened(detail["below"]), ticks["low"])
+    before = np.append(detail["firstOpen"], close[:-1])
+    opens = before + opened(detail["open"])
+    assert np.array_equal(opens, ticks["open"])
+    assert np.array_equal(np.maximum(opens, close) + opened(detail["upper"]), ticks["high"])
+    assert np.array_equal(np.minimum(opens, close) - opened(detail["lower"]), ticks["low"])
+    assert np.array_equal(opened(detail["volume"]), bars.volume)
     assert np.array_equal(
         (np.cumsum(opened(detail["seconds"])) + detail["start"]) * 10**9, bars.close_time
     )
