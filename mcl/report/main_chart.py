@@ -180,7 +180,7 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
 
 def _decimals(result: Result) -> int:
     """Decimals of a price."""
-    return max(0, round(-np.log10(result.bars.instrument.tick_size) + 0.49))
+    return int(max(0, round(-np.log10(result.bars.instrument.tick_size) + 0.49)))
 
 
 def _span(times: Floats, values: Floats, name: str, color: str, **more: Any) -> dict[str, Any]:
