@@ -5,7 +5,12 @@ const visible = (node) => node.checkVisibility({ opacityProperty: true, visibili
 const short = (node) => `${node.tagName.toLowerCase()}${node.id ? "#" + node.id : ""} "${node.textContent.trim().slice(0, 40)}"`;
 
 // ------------------------------------------------------------------------------------------------------------------ contrast
-const rgba = (text) => { const found = text.match(/[\d.]+/g); return found ? [...found.slice(0, 3).map(Number), found[3] === undefined ? 1 : Number(found[3])] : [0, 0, 0, 0]; };
+const rgba = (text) => {
+  const found = text.match(/[\d.]+/g);
+  if (!found) return [0, 0, 0, 0];
+  const scale = text.startsWith("color(srgb") ? 255 : 1; // a mixed colour has parts of 1
+  return [...found.slice(0, 3).map((part) => scale * Number(part)), found[3] === undefined ? 1 : Number(found[3])];
+};
 const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3])).concat(1);
 const luminance = ([r, g, b]) => { const part = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b); };
 const grounds = new Map();

@@ -23,7 +23,7 @@ from mcl.report.theme import Cell, Figure, Section, chart, columns, facts, scrol
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 DEEPEST = 5
 ROLLING = 126  # sessions: half a year
-STRONGEST = 60  # % of the colour that the largest cell of a heat map gets
+STRONGEST = 45  # % of the colour that the largest cell of a heat map gets: text stays legible
 FEWEST = 20  # sessions of which a distribution says something
 
 

@@ -24,7 +24,8 @@ RANGE = f"document.getElementById('chart-strip').layout.xaxis.range.map({MS})"
 
 def test_run_page_draws_all_charts(browser: Chromium, month: Result, tmp_path: Path) -> None:
     browser.show(tmp_path, run_page(view_of(month)))
-    assert browser.run("return document.querySelectorAll('.js-plotly-plot').length") == 5
+    # five of the run, and the distribution of its sessions and their exposure
+    assert browser.run("return document.querySelectorAll('.js-plotly-plot').length") == 7
     assert browser.run("return document.querySelectorAll('tr[data-from]').length") == 500
     fetched = (
         "return performance.getEntriesByType('resource').map(e => e.name).filter(name =>"
