@@ -166,22 +166,22 @@ def bare_w1(
 
 @njit
 def bare_w2(
-    highs,
-    lows,
-    closes,
-    o,
-    h,
-    lo,
-    c,
-    fast,
-    slow,
-    length,
-    stop_at,
-    take_at,
-    slippage,
-    commission,
-    capital,
-):
+    highs: Any,
+    lows: Any,
+    closes: Any,
+    o: Any,
+    h: Any,
+    lo: Any,
+    c: Any,
+    fast: int,
+    slow: int,
+    length: int,
+    stop_at: float,
+    take_at: float,
+    slippage: float,
+    commission: float,
+    capital: float,
+) -> Any:
     """W1 with a bracket at multiples of Wilder's range, set at the fill; out until the side changes
     after it was hit.
     """

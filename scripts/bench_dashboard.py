@@ -20,7 +20,7 @@ from mcl.live.ops import control_socket
 from mcl.live.ops.dashboard import Dashboard, open_dashboard
 from mcl.live.ops.status_poller import StatusPoller
 from mcl.live.status_json import rank
-from mcl.tracking.store import Store
+from mcl.tracking.project import Project
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from chromium import launched, programs
@@ -73,7 +73,7 @@ async def serve(
 ) -> list[tuple[float, float]]:
     folder = control_socket.folder_of(root, "paper")
     with control_socket.alone(folder):
-        dashboard = open_dashboard(Dashboard(root, "paper", Store(root)), 0)
+        dashboard = open_dashboard(Dashboard(Project.at(root), "paper", ""), 0)
         async with (
             StatusPoller(desk) as watch,
             control_socket.listening(watch, folder),

@@ -599,8 +599,8 @@ def main() -> int:
     if a.fresh:
         a.file.unlink(missing_ok=True)
     share = 20 if a.short else 1
-    counts = (count and max(1, count // share) for count in (a.null, a.nine, a.planted))
-    wanted = cases(*counts, noises=a.noises.split(","))
+    null, nine, planted = (n and max(1, n // share) for n in (a.null, a.nine, a.planted))
+    wanted = cases(null, nine, planted, noises=a.noises.split(","))
     started = time.monotonic()
     known = run(wanted, a.file, a.workers, a.minutes)
     wanted = [case for case in wanted if case.key in known]

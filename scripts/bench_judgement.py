@@ -38,8 +38,9 @@ from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, TRADE, Result, changes
 from mcl.market.calendar import SESSIONS_PER_YEAR
 from mcl.market.instruments import MCL, Contract
-from mcl.metrics import cscv, summary
+from mcl.metrics import cscv
 from mcl.metrics.bootstrap import sharpe_interval
+from mcl.metrics.summary import summary
 
 BARS, SESSIONS, TRADES = 690_000, 500, 20_000
 WARM = 300  # steps of a process that are thrown away

@@ -77,7 +77,7 @@ def build(folder: Path) -> tuple[float, Path, int]:
     bars = load(run.data, composition.root())
     result = backtest(run, bars)
     measured, tags = summary(result), provenance.tags(run, bars)
-    luck = backtest_run.counted(run, measured, composition.root())
+    luck = backtest_run.counted(run, bars, measured, composition.root())
     taken = []
     for _ in range(3):
         began = time.process_time()

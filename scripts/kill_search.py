@@ -97,6 +97,14 @@ def killed(root: Path, script: Path, arguments: list[str], chance: random.Random
     return who
 
 
+def plain_sweep(root: Path, sampler: str) -> SweepResult:
+    """A search that nobody kills."""
+    composed = composition.compose("sweep", overrides(sampler, 1))
+    result = search.sweep(composed, project=Project.at(root))
+    assert isinstance(result, SweepResult)
+    return result
+
+
 def differences(swept: SweepResult, whole: SweepResult, rows: list[int]) -> str:
     """What is not as in the undisturbed search: its rows in the store, a trial, the best."""
     if rows != list(range(TRIALS)):
@@ -159,10 +167,7 @@ def main() -> int:
         script = root / "child.py"
         script.write_text(CHILD)
         store = Store(root)
-        whole = {
-            s: search.sweep(composition.compose("sweep", overrides(s, 1)), project=Project.at(root))
-            for s in arguments.samplers
-        }
+        whole = {s: plain_sweep(root, s) for s in arguments.samplers}
         kills = searches = 0
         end = time.monotonic() + arguments.minutes * 60
         while kills < arguments.kills and time.monotonic() < end:
@@ -182,6 +187,7 @@ def main() -> int:
                 kills += 1
             time.sleep(0.2)
             swept = search.resume(sweep_id, project=Project.at(root))
+            assert isinstance(swept, SweepResult)
             rows = sorted(
                 int(r.tags["trial"])
                 for r in store.children(sweep_id)

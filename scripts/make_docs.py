@@ -44,7 +44,9 @@ Any key is overridden on the command line as `group.key=value`, a group is chose
 The default is what conf/ says where nothing is chosen or typed, else that of the code.
 An unknown key, a wrong type or a broken rule is refused with the nearest valid choice.
 """
-GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
+GROUPS: dict[
+    str, tuple[str, tuple[type[BaseModel], ...], str]
+] = {  # group of conf/ -> (heading, models, prefix of the keys)
     "data": (
         "data",
         tuple(source.model for source in SOURCES),

@@ -44,7 +44,7 @@ from soak_world import ANSWER_SEC, World, world
 from mcl.base.errors import LiveError
 from mcl.broker.ib import IBBroker
 from mcl.live.journal import Journal
-from mcl.live.status import State
+from mcl.live.status import Command, State
 from mcl.live.supervisor import Supervisor
 from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS
@@ -153,7 +153,7 @@ def runner(w: World, folder: Path, port: int, _life: int) -> None:
 
 async def _runner(w: World, folder: Path, port: int) -> None:
     session_config, journal = w.session_config(folder), Journal(folder / "session.sqlite")
-    words = defaultdict(list)
+    words: dict[int, list[Command]] = defaultdict(list)
     for bar, word in w.words:
         words[bar].append(word)
 

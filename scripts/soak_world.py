@@ -14,6 +14,7 @@ from mcl.config import broker_schema, schema
 from mcl.data.bars import Bars
 from mcl.live.runner import SessionConfig
 from mcl.live.session_setup import Stage
+from mcl.live.status import Command
 from mcl.market import calendar
 from mcl.market.instruments import MCL
 from mcl.promotion.load import Deployable
@@ -50,7 +51,7 @@ class World:
     run: schema.Config
     faults: tuple[Fault, ...]
     kills: tuple[tuple[float, str], ...]  # seconds after the start, runner or server
-    words: tuple[tuple[int, str], ...]  # after so many bars: a command
+    words: tuple[tuple[int, Command], ...]  # after so many bars: a command
     cure: str  # what a person says when the session is HALTED
     order: broker_schema.OrderStyle  # how targets are traded
     options: BrokerOptions
@@ -99,18 +100,19 @@ def _order(luck: random.Random) -> tuple[broker_schema.OrderStyle, BrokerOptions
     a market with little at its best price.
     """
     kind = luck.choice(("market", "market", "marketable_limit", "limit"))
-    style = {
+    style: dict[str, Any] = {
+        "kind": kind,
         "collar_ticks": luck.choice((1.0, 10.0)),
         "offset_ticks": luck.choice((0.0, 3.0)),
         "ttl_sec": luck.choice((0.5, 2.0)),
     }
     thin = kind != "market" and luck.random() < 0.5
     return broker_schema.OrderStyle(
-        kind=kind, fallback=luck.choice(("market", "none")), **style
+        fallback=luck.choice(("market", "none")), **style
     ), BrokerOptions(top_size=1 if thin else 0)
 
 
-WORDS = ("pause", "resume", "reduce-only", "flatten", "resume", "flatten")
+WORDS: tuple[Command, ...] = ("pause", "resume", "reduce-only", "flatten", "resume", "flatten")
 
 
 def _config(luck: random.Random) -> schema.Config:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcl.base.instants import NS
 from mcl.cli.main import main
 from mcl.market import calendar
 
@@ -30,7 +31,7 @@ TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.S)
 
 def bars(sessions: int, moves: bool) -> pd.DataFrame:
     """Half-hourly bars of one contract: a walk, or a price that never moves."""
-    days, step = calendar.sessions(FIRST, ENDS[sessions]), 1800 * calendar.NS
+    days, step = calendar.sessions(FIRST, ENDS[sessions]), 1800 * NS
     closes = np.concatenate(
         [np.arange(a + step, b + 1, step) for a, b in zip(days.open_ns, days.close_ns, strict=True)]
     )
@@ -50,7 +51,9 @@ def bars(sessions: int, moves: bool) -> pd.DataFrame:
     )
 
 
-CASES = {  # name -> (sessions, whether the price moves, words of the run, words of the search)
+Cases = dict[str, tuple[int, bool, list[str], list[str]]]
+# name -> (sessions, whether the price moves, words of the run, words of the search)
+CASES: Cases = {
     "no trade": (40, True, ["strategy=flat"], []),
     "one trade": (40, True, ["strategy=always_long"], []),
     "constant price": (40, False, ["strategy=always_long"], []),

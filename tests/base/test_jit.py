@@ -14,7 +14,7 @@ from mcl.base.jit import njit
 
 
 class Mixed(NamedTuple):
-    count: int
+    number: int
     price: float
     on: bool
 
@@ -27,8 +27,8 @@ class Prices(NamedTuple):
 @njit
 def changed(record: Mixed, price: float, times: int) -> Mixed:
     for _ in range(times):
-        record = record._replace(price=price, count=record.count + 1)
-    return record._replace(on=record.count > 2)
+        record = record._replace(price=price, number=record.number + 1)
+    return record._replace(on=record.number > 2)
 
 
 @njit
@@ -48,7 +48,7 @@ def unknown(record: Mixed) -> Mixed:
 
 @given(st.integers(-9, 9), st.floats(allow_nan=False), st.booleans(), st.integers(0, 5))
 def test_compiled_and_python_agree(count: int, price: float, on: bool, times: int) -> None:
-    record = Mixed(count=count, price=0.5, on=on)
+    record = Mixed(number=count, price=0.5, on=on)
     assert changed(record, price, times) == changed.py_func(record, price, times)  # type: ignore[attr-defined]
     prices = Prices(low=-price, high=price)
     assert widened(prices, 1.0) == Prices(low=-price, high=price + 1.0)
@@ -56,10 +56,10 @@ def test_compiled_and_python_agree(count: int, price: float, on: bool, times: in
 
 def test_a_value_takes_the_type_of_its_field() -> None:
     """So a record keeps its type through a loop, and a kernel its one signature."""
-    record = integer_price(Mixed(count=1, price=math.inf, on=False))
+    record = integer_price(Mixed(number=1, price=math.inf, on=False))
     assert (record.price, type(record.price)) == (1.0, float)
 
 
 def test_a_field_that_does_not_exist_is_refused() -> None:
     with pytest.raises(numba.TypingError):
-        unknown(Mixed(count=1, price=1.0, on=True))
+        unknown(Mixed(number=1, price=1.0, on=True))

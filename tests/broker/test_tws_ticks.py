@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcl.base.errors import BrokerError
+from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import loader
 from mcl.data.depth import load_depth
@@ -28,7 +30,7 @@ from mcl.market import calendar
 from mcl.simulators.tws import SimulatedTWS, quotes, tape_loader
 from mcl.simulators.tws.order_book import OrderBook
 from mcl.simulators.tws.random_walk import InBars, tapes, watched
-from mcl.simulators.tws.tape import NS, Tape, Tick, Ticks
+from mcl.simulators.tws.tape import Tape, Tick, Ticks
 
 from .test_book import MCLG6, Told, book, place
 from .tws_harness import SESSION_OPEN_NS, RawClient, eventually, qualified, run, walk
@@ -385,6 +387,10 @@ def test_books_of_the_store_are_replayed_and_their_trades_are_the_bars(
     assert len(load_depth(data, root, lambda _: DAYS).book_keys) == 4
 
 
+def grew_or_ended(bars: ib_async.BarDataList, known: int, tws: SimulatedTWS) -> bool:
+    return len(bars) > known or tws.finished.is_set()
+
+
 def test_a_session_of_quotes_in_lock_step_fills_inside_the_book(
     project: tuple[schema.Data, Path],
 ) -> None:
@@ -409,7 +415,7 @@ def test_a_session_of_quotes_in_lock_step_fills_inside_the_book(
             while not tws.finished.is_set():
                 known = len(bars)
                 await ib.reqCurrentTimeAsync()
-                await eventually(lambda known=known: len(bars) > known or tws.finished.is_set())
+                await eventually(partial(grew_or_ended, bars, known, tws))
                 if known % 10 == 0:
                     ib.placeOrder(
                         contract, ib_async.MarketOrder("BUY" if side > 0 else "SELL", 1, **COMMON)

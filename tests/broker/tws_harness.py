@@ -154,7 +154,7 @@ def moment(bar: ib_async.BarData) -> datetime:
     return bar.date
 
 
-def order_request(version: int = 178, **values: str) -> list[str]:
+def order_request(version: int = 178, /, **values: str) -> list[str]:
     """A placeOrder for MCLG6, one contract, held by DU0000001; texts as they stand on the wire."""
     contract = {
         "symbol": "MCL",

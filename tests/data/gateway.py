@@ -38,7 +38,7 @@ def fetch(
         choices.pop("symbol", "MCL.FUT"), choices.pop("schema", "ohlcv-1m"), start, end
     )
     listener = choices.pop("listener", None)
-    terms = {"gateway": vendor.url, "retry_policy": SWIFT} | choices
+    terms: dict[str, Any] = {"gateway": vendor.url, "retry_policy": SWIFT} | choices
     return download(order, root, DownloadTerms(**terms), listener=listener)
 
 

@@ -234,9 +234,7 @@ FORMS: dict[str, Form] = {
         3,
     ),
     "Sundays": Form(
-        lambda: daily(
-            WEEKDAYS.append(pd.date_range("2024-02-04", "2024-03-17", freq="W")).sort_values()
-        ),
+        lambda: daily(WEEKDAYS.union(pd.date_range("2024-02-04", "2024-03-17", freq="W"))),
         DAILY,
         "data.format.sundays=skip",
         len(WEEKDAYS),
@@ -248,7 +246,7 @@ FORMS: dict[str, Form] = {
         len(WEEKDAYS),
     ),
     "a week without dates": Form(
-        lambda: daily(WEEKDAYS[:10].append(WEEKDAYS[15:])),
+        lambda: daily(WEEKDAYS.delete(np.arange(10, 15))),
         DAILY,
         "data.accept=[holes]",
         len(WEEKDAYS) - 5,

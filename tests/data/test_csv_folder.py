@@ -5,6 +5,7 @@ day or per month, with overlaps that are alike counted out and others refused by
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def long_name(symbol: str) -> str:
     return f"{symbol[:-1]}2{symbol[-1]}"
 
 
-NAMES = {
+NAMES: dict[str, Callable[[str], str]] = {
     "MCLJ24.csv": long_name,
     "MCLJ4.csv": str,
     "MCLJ2024.csv": lambda s: f"{s[:-1]}202{s[-1]}",

@@ -81,7 +81,7 @@ def local(frame: Frame, zone: str, form: str, shift_min: int = 0) -> pd.Series:
 
 def lines(columns: list[Any], separator: str = ",", header: str = "") -> str:
     texts = [c.map(lambda v: f"{v:.2f}") if c.dtype == float else c.astype(str) for c in columns]
-    body = texts[0].str.cat(texts[1:], sep=separator).str.cat(sep="\n")
+    body: str = texts[0].str.cat(texts[1:], sep=separator).str.cat(sep="\n")
     return (f"{header}\n" if header else "") + body + "\n"
 
 

@@ -25,7 +25,7 @@ from mcl.base.files import sha256
 from mcl.cli.main import main
 from mcl.data import dbn
 from mcl.data.download.fetcher import DownloadProgress
-from mcl.data.download.plan import DownloadOrder, DownloadTerms, download
+from mcl.data.download.plan import DownloadOrder, DownloadPlan, DownloadTerms, download
 from mcl.data.download.retry import RetryPolicy
 from mcl.data.loader import load
 from mcl.simulators.databento.api import Vendor
@@ -123,8 +123,8 @@ def test_a_parent_brings_definitions_and_statistics_along_in_whole_sessions(
     edge = np.datetime64("2024-01-31T23:00", "ns").astype(np.int64)
     assert bars[MONTHS[0]]["ts_event"].max() < edge <= bars[MONTHS[1]]["ts_event"].min()
     assert listener.costs == [pytest.approx(done["cost_usd"])]
-    chunks, records, paid = listener.progress_marks[-1]
-    assert (chunks, records) == (6, done["records"])
+    count, received, paid = listener.progress_marks[-1]
+    assert (count, received) == (6, done["records"])
     assert paid == pytest.approx(done["cost_usd"])
 
 
@@ -236,15 +236,20 @@ def test_the_price_is_asked_first_and_limited(vendor: Vendor, root: Path) -> Non
     ):
         fetch(vendor, root, max_cost_usd=0.05)
     assert vendor.sales == []
-    plans = []
+    costs_usd: list[float] = []
+
+    def decline(plan: DownloadPlan) -> bool:
+        costs_usd.append(plan.cost_usd)
+        return False
+
     order, terms = (
         DownloadOrder("MCLH4", "ohlcv-1m", "2024-01-01", "2024-02-01"),
         DownloadTerms(gateway=vendor.url, max_cost_usd=0.0),
     )
     with pytest.raises(DataError, match="above the limit of 0"):
-        download(order, root, terms, agree=lambda plan: bool(plans.append(plan.cost_usd)))
+        download(order, root, terms, agree=decline)
     assert (
-        len(download(order, root, terms, agree=lambda plan: plan.cost_usd == plans[0])["files"])
+        len(download(order, root, terms, agree=lambda plan: plan.cost_usd == costs_usd[0])["files"])
         == 1
     )
     assert len(fetch(vendor, root, max_cost_usd=0.0, yes=True)["files"]) == 6

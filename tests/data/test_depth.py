@@ -117,14 +117,16 @@ def test_only_the_wanted_levels_are_read(stored: Depth) -> None:
 
 
 def book_of(bid: list[tuple[float, int]], ask: list[tuple[float, int]], n: int = 3) -> Book:
-    sides = [np.repeat(np.array([[p] for p, _ in side]), n, axis=1) for side in (bid, ask)]
-    sizes = [
+    bids, asks = (np.repeat(np.array([[p] for p, _ in side]), n, axis=1) for side in (bid, ask))
+    bid_sizes, ask_sizes = (
         np.repeat(np.array([[s] for _, s in side], np.int64), n, axis=1) for side in (bid, ask)
-    ]
+    )
     return Book(
         np.arange(n, dtype=np.int64) * NS,
-        *sides,
-        *sizes,
+        bids,
+        asks,
+        bid_sizes,
+        ask_sizes,
         traded=np.zeros(n, np.int64),
         price=np.full(n, np.nan),
     )

@@ -125,7 +125,7 @@ def by_date(home: Path, folder: Path) -> schema.Data:
 
 def by_month(home: Path, folder: Path) -> schema.Data:
     rows = frame(home)
-    for month, group in rows.groupby(rows.index.strftime("%Y-%m")):
+    for month, group in rows.groupby(pd.DatetimeIndex(rows.index).strftime("%Y-%m")):
         write(group, folder / name_of(home) / f"{month}.parquet")
     return parquet(folder)
 
@@ -178,7 +178,7 @@ def new_york_times(home: Path, folder: Path) -> schema.Data:
 
 def times_without_zone(home: Path, folder: Path) -> schema.Data:
     rows = frame(home)
-    rows.index = rows.index.tz_localize(None)
+    rows.index = pd.DatetimeIndex(rows.index).tz_localize(None)
     write(rows, folder / "bars.parquet")
     return parquet(folder, timezone="UTC")
 

@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import databento
 import numpy as np
@@ -70,14 +71,14 @@ def test_no_bar_of_the_active_contract_is_missing(small_bars: Bars, raw: pd.Data
 def test_a_roll_is_priced_from_both_contracts_at_one_moment(
     small_bars: Bars, raw: pd.DataFrame
 ) -> None:
-    rolls = small_bars.roll_table
+    rolls: Any = small_bars.roll_table  # its rows have what its columns have
+    price = raw["close"].to_dict()
     assert tuple(rolls.columns) == ROLL_COLUMNS
     assert list(rolls["from_symbol"]) == ["MCLG4", "MCLH4"]
     for row, at in zip(rolls.itertuples(), np.flatnonzero(small_bars.roll), strict=True):
         ts = row.gap_time.value - MINUTE
         assert row.gap == pytest.approx(
-            raw.loc[(ts, row.to_symbol), "close"] - raw.loc[(ts, row.from_symbol), "close"],
-            abs=1e-9,
+            price[ts, row.to_symbol] - price[ts, row.from_symbol], abs=1e-9
         )
         opens = small_bars.close_time[at] - MINUTE
         assert row.gap_time.value <= opens
@@ -87,7 +88,7 @@ def test_a_roll_is_priced_from_both_contracts_at_one_moment(
             row.session.value // (86_400 * NS),
         )
         if (opens, row.from_symbol) in raw.index:
-            assert small_bars.outgoing_open[at] == raw.loc[(opens, row.from_symbol), "open"]
+            assert small_bars.outgoing_open[at] == raw["open"][opens, row.from_symbol]
         else:
             assert small_bars.outgoing_open[at] == pytest.approx(
                 small_bars.open[at] - row.gap, abs=1e-9

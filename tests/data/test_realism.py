@@ -150,7 +150,7 @@ def test_bars_of_a_session_are_refused(tmp_path: Path) -> None:
 
 def test_a_few_seconds_have_no_figures() -> None:
     few = np.arange(5)
-    bars = second_figures.SecondBars(few * 0, few * 0, few, *[few] * 4, volume=few + 1)
+    bars = second_figures.SecondBars(few * 0, few * 0, few, few, few, few, few, volume=few + 1)
     assert second_figures.measure(bars) == {}, "no session is whole"
 
 

@@ -199,7 +199,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_an_undefined_price_is_undefined_in_a_frame_too(small_world: Path, tmp_path: Path) -> None:
     rows = to_frame(small_world / "ohlcv-1m" / "2024-01.dbn.zst")
     outright = int(np.flatnonzero(rows["symbol"].str.len() == len("MCLH4"))[0])
-    rows.iloc[outright, rows.columns.get_loc("high")] = np.nan
+    rows.iloc[outright, list(rows.columns).index("high")] = np.nan
     rows.to_parquet(tmp_path / "ohlcv-1m.parquet")
     with pytest.raises(DataError, match="a price is missing or not finite"):
         load(ParquetData(source="parquet", path=str(tmp_path / "ohlcv-1m.parquet")), tmp_path)
@@ -249,7 +249,9 @@ def test_a_csv_of_generated_bars_keeps_its_mark_by_its_ids(
     offset: int, synthetic: bool, small_world: Path, tmp_path: Path
 ) -> None:
     rows = to_frame(small_world / "ohlcv-1m" / "2024-01.dbn.zst").reset_index()
-    rows["instrument_id"] += np.uint32(offset)  # any other id is a vendor's
+    rows["instrument_id"] = rows["instrument_id"].to_numpy() + np.uint32(
+        offset
+    )  # any other id is a vendor's
     path = tmp_path / "bars.csv"
     rows.to_csv(path, index=False)
     words = ["data=databento_csv", f"data.path={path}", "data.timezone=UTC"]

@@ -66,8 +66,8 @@ def test_forty_years_of_ranks_become_dated_contracts(eia: Bars) -> None:
     prices = eia.frame()
     symbol_of = {c.symbol + str(c.year): c for c in eia.contracts}
     assert len(symbol_of) == len(eia.contracts)
-    last = [eia.contracts[i].last_trade_date for i in eia.contract]
-    assert all(t.date() < expiry for t, expiry in zip(prices.index, last, strict=True))
+    expiries = [eia.contracts[i].last_trade_date for i in eia.contract]
+    assert all(t.date() < day for t, day in zip(prices.index, expiries, strict=True))
 
 
 def test_settlements_fill_at_the_next_settlement(eia: Bars) -> None:

@@ -20,9 +20,11 @@ from mcl.data.loader import load
 
 from .conftest import databento_data
 
+V1: Any = wire.v1  # the package's stubs do not say that it has them
+V2: Any = wire.v2
 OLDER = {
-    1: {"definition": wire.v1.InstrumentDefMsg, "statistics": wire.v1.StatMsg},
-    2: {"definition": wire.v2.InstrumentDefMsg, "statistics": wire.v2.StatMsg},
+    1: {"definition": V1.InstrumentDefMsg, "statistics": V1.StatMsg},
+    2: {"definition": V2.InstrumentDefMsg, "statistics": V2.StatMsg},
 }
 
 

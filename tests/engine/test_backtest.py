@@ -78,12 +78,11 @@ def test_memory_that_is_shared_or_read_only_is_used_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", ["wanted", "stop_ticks", "take_profit_ticks"])
 def test_a_plan_of_another_length_is_refused(name: str) -> None:
+    short: dict[str, Any] = {name: np.ones(7)}
     with pytest.raises(
         EngineError, match=rf"{name} has 7 rows; it must have as many as there are bars, 9000"
     ):
-        simulate(
-            BARS, replace(wishes(len(BARS)), **{name: np.ones(7)}), LIMITS, schema.Costs(), 1e4
-        )
+        simulate(BARS, replace(wishes(len(BARS)), **short), LIMITS, schema.Costs(), 1e4)
 
 
 def test_bars_of_different_lengths_are_refused() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -46,7 +47,8 @@ def test_ledger_and_decide_repeat_the_kernel(flow: Flow) -> None:
         assert (target.position, target.block) == (result.target[i], result.block[i])
         # as after a crash at any bar
         ledger = Ledger.restored(money, ledger.state())
-    assert len(decide.signatures) == 1  # live and every test above ran the one compiled function
+    compiled: Any = decide
+    assert len(compiled.signatures) == 1  # live and every test above ran the one compiled function
 
 
 def _replay_fills(ledger: Ledger, target: Target, fills: np.ndarray, bars: Bars, i: int) -> None:

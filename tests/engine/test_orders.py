@@ -4,6 +4,7 @@ tick of one contract is one dollar.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -33,18 +34,18 @@ STILL = (7000,) * 4
 
 def send(
     bars: Bars,
-    wanted: list[float],
+    wanted: Sequence[float],
     limits: schema.Limits = WIDE,
     costs: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Result:
     """`stop`, `take_profit` and `trail` are distances in ticks; the rest is `schema.Execution`."""
     n = len(bars)
-    distances = [
+    stop, take_profit, trail = (
         np.full(n if d else 0, float(d))
         for d in (settings.pop(name, 0) for name in ("stop", "take_profit", "trail"))
-    ]
-    plan = Plan(np.array(wanted, float), *distances, gate=gates(bars, limits))
+    )
+    plan = Plan(np.array(wanted, float), stop, take_profit, trail, gate=gates(bars, limits))
     return simulate(
         bars,
         plan,
@@ -118,7 +119,7 @@ def test_an_order_that_has_run_out_is_renewed_or_given_up() -> None:
 
 def test_an_entry_order_ends_with_its_target_its_session_and_its_contract() -> None:
     rows = [STILL, (7001, 7003, 6999, 7003), (7004, 7004, 7001, 7004), (7004, 7004, 6994, 7004)]
-    waiting = {"entry": "limit", "offset_ticks": 5}
+    waiting: dict[str, Any] = {"entry": "limit", "offset_ticks": 5}
     assert fills_of(send(bars_of(*rows), [1] * 4, **waiting)) == [(3, 1, 6995, "target")]
     assert not len(send(bars_of(*rows), [1, 1, 0, 0], **waiting).fills)
     # 7004 - 5: a new order
@@ -203,7 +204,7 @@ def test_a_stop_limit_pays_slippage_up_to_its_limit(limit: int, price: int, paid
 @covers("stop_limit_gap")
 def test_a_stop_limit_that_is_gapped_waits_at_its_limit() -> None:
     # triggers at 7005, pays 7007 at most
-    settings = {"entry": "stop_limit", "offset_ticks": 5, "limit_ticks": 2}
+    settings: dict[str, Any] = {"entry": "stop_limit", "offset_ticks": 5, "limit_ticks": 2}
     same_bar = bars_of(STILL, (7010, 7012, 7006, 7008))
     later = bars_of(
         STILL, (7010, 7012, 7008, 7009), (7009, 7009, 7007, 7008), (7008, 7008, 7002, 7003)
@@ -447,15 +448,10 @@ FINE = [
 
 
 def resolved(
-    fine: list[tuple[int, int, int, int]], wanted: list[float], **settings: Any
+    fine: list[tuple[int, int, int, int]], wanted: Sequence[float], **settings: Any
 ) -> list[tuple[int, int, float, str]]:
-    return fills_of(
-        send(
-            coarse_of(bars_of(*fine)),
-            wanted,
-            **{"bracket": "finer", "stop": 20, "take_profit": 40} | settings,
-        )
-    )
+    both: dict[str, Any] = {"bracket": "finer", "stop": 20, "take_profit": 40}
+    return fills_of(send(coarse_of(bars_of(*fine)), wanted, **both | settings))
 
 
 @covers("bracket_finer")
@@ -475,7 +471,7 @@ def test_both_levels_in_one_bar_are_resolved_on_finer_bars() -> None:
     ]
     # the second minute opened through the stop
     assert resolved(gapped, [1] * 4)[1] == (2, -1, 6969, "stop")
-    short = [tuple(14_000 - price for price in (o, low, high, c)) for o, high, low, c in FINE]
+    short = [(14_000 - o, 14_000 - low, 14_000 - high, 14_000 - c) for o, high, low, c in FINE]
     assert resolved(short, [-1] * 4)[1] == (2, 1, 6960, "take_profit")
 
 

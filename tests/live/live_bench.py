@@ -84,7 +84,7 @@ class Bench:
     async def run(
         self,
         disturb: Callable[[SimulatedTWS, int], None] = lambda *_: None,
-        before: Callable[[SimulatedTWS], None] = lambda _: None,
+        before: Callable[[SimulatedTWS], object] = lambda _: None,
         wait: bool = False,
         **server: Any,
     ) -> Supervisor:

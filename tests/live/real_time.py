@@ -63,7 +63,7 @@ class Desk:
         short = run.model_copy(update={"data": run.data.model_copy(update={"end": day})})
         self.stage = staging.today(short, self.strategy, shop.root, start_ns)
         patient = QUICK | {"heartbeat_sec": 0.3}
-        plain = {
+        plain: dict[str, Any] = {
             "kind": "tws",
             "port": 4002,
             "timeout_sec": 5.0,
@@ -80,7 +80,7 @@ class Desk:
         monkeypatch: pytest.MonkeyPatch,
         disturb: Disturb,
         wait: bool = False,
-        before: Callable[[SimulatedTWS], None] = lambda _: None,
+        before: Callable[[SimulatedTWS], object] = lambda _: None,
         **server: Any,
     ) -> Supervisor:
         journal = Journal(self.path)

@@ -98,7 +98,7 @@ class RollBench:
         self,
         day: date,
         disturb: Disturb = lambda *_: None,
-        before: Callable[[SimulatedTWS], None] = lambda _: None,
+        before: Callable[[SimulatedTWS], object] = lambda _: None,
         beside: Callable[[RollBench], Awaitable[None]] | None = None,
         wait: bool = False,
         stored_until: date | None = None,

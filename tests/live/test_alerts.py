@@ -127,18 +127,14 @@ def test_an_address_that_cannot_work_is_refused_before_the_session(
 
 
 def mail(port: int, **changes: Any) -> schema.Mail:
-    return schema.Mail(
-        **(
-            {
-                "host": "localhost",
-                "port": port,
-                "security": "none",
-                "sender": "mcl@a.test",
-                "to": ["me@b.test"],
-            }
-            | changes
-        )
-    )
+    plain: dict[str, Any] = {
+        "host": "localhost",
+        "port": port,
+        "security": "none",
+        "sender": "mcl@a.test",
+        "to": ["me@b.test"],
+    }
+    return schema.Mail(**plain | changes)
 
 
 def test_a_letter_says_what_happened_and_where_to_look() -> None:

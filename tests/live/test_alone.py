@@ -28,7 +28,7 @@ from . import real_time
 from .live_bench import Bench, until
 from .real_time import DAY, OFF, RANDOM, RATE, TEN, Desk
 
-LONG = {
+LONG: dict[str, Any] = {
     "strategy": {"name": "always_long"},
     "risk": {
         "size": {"method": "fixed", "contracts": 1.0},
@@ -175,7 +175,7 @@ def test_stop_is_honoured_while_a_position_is_being_closed(
 ) -> None:
     """And the next start continues with what was not done."""
     desk = Desk(shop, tmp_path, shop.config(**LONG, interval="15m"), timeout_sec=60.0)
-    state = {"state": tmp_path / "tws.sqlite"}
+    state: dict[str, Any] = {"state": tmp_path / "tws.sqlite"}
 
     async def operate() -> None:
         await long(desk)

@@ -13,9 +13,10 @@ from deployments import Project
 
 from mcl.config import schema
 from mcl.live import journal_queries
+from mcl.live.audit.record import AuditedSession
 from mcl.live.ops import control_socket
 from mcl.live.ops.monitoring import Operations
-from mcl.live.session import AuditedSession, run_session
+from mcl.live.session import run_session
 
 Deploy = Callable[..., Project]
 

@@ -22,13 +22,11 @@ from deployments import OPEN_GATES, Project, empty_store, project
 
 from mcl import composition
 from mcl.base.errors import LiveError, StoreError
-from mcl.cli.json_answers import faults
 from mcl.cli.main import main
 from mcl.config import schema
 from mcl.live import session_setup as staging
-from mcl.live.audit.record import track_audit
+from mcl.live.audit.record import AuditedSession, track_audit
 from mcl.live.audit.slippage import LiveFill, split
-from mcl.live.session import AuditedSession
 from mcl.promotion.cost_table import CostTable, _commission, _fills, _slippage, cost_table
 from mcl.promotion.promote import promote
 from mcl.simulators.tws import account
@@ -119,11 +117,12 @@ def test_the_delay_is_from_the_close_to_the_next_open(shop: Project) -> None:
         .assign(close_time=lambda f: pd.to_datetime(f["time"], utc=True))
         .set_index("close_time")
     )
+    opens, closes = walk["open"].to_dict(), walk["close"].shift(1).to_dict()
     for run in shop.store.in_study("live"):
-        slippage = pd.read_parquet(run.artifacts / "data" / "slippage.parquet")
+        slippage: Any = pd.read_parquet(run.artifacts / "data" / "slippage.parquet")
         assert len(slippage)
         for row in slippage.itertuples():
-            opened, decided = walk.loc[row.time, "open"], walk["close"].shift(1).loc[row.time]
+            opened, decided = opens[row.time], closes[row.time]
             moves += (opened - decided) / 0.01 * row.quantity
             contracts += abs(row.quantity)
     assert table(shop).whole.delay_ticks == pytest.approx(moves / contracts, abs=1e-6)
@@ -170,7 +169,6 @@ def test_the_shell_shows_the_table_and_answers_as_promised(
     )
     assert main(["--json", "registry", "costs", "paper"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert faults("registry costs", answer) == []
     assert answer["synthetic"] is True
     assert [row["month"] for row in answer["months"]] == ["2025-10", "2025-11"]
     assert line.endswith(" ".join(answer["proposal"]["overrides"]))

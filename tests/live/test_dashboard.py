@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from journals import written
 
 from mcl.base.errors import LiveError
 from mcl.live.ops import http as http_server
@@ -25,7 +26,7 @@ from mcl.report.dashboard import dashboard_page
 from mcl.tracking.project import Project
 
 from .desks import SmallDesk
-from .test_operate import running, written
+from .test_operate import running
 
 TOKEN = "a-token-of-some-length"
 JSON = {"Content-Type": "application/json"}
@@ -35,7 +36,7 @@ Answer = tuple[int, dict[str, Any]]
 def visited(home: Path, visit: Callable[[int], Any], token: str = "") -> Any:
     async def both() -> Any:
         async with open_dashboard(Dashboard(Project.at(home), "paper", token), 0) as address:
-            return await asyncio.to_thread(visit, urlsplit(address).port)
+            return await asyncio.to_thread(visit, urlsplit(address).port or 0)
 
     return asyncio.run(both())
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from chromium import Chromium
+from journals import written
 
 from mcl.live.ops.dashboard import Dashboard, open_dashboard
 from mcl.live.status import Mode, State
 from mcl.tracking.project import Project
 
 from .desks import AT, SmallDesk
-from .test_operate import running, written
+from .test_operate import running
 
 TOKEN = "a-token-of-some-length"
 MINUTE = 60_000_000_000

@@ -57,7 +57,7 @@ def refused(bench: Bench) -> str:
         for entry in read(bench.path, ("alert",))
         if entry.body["code"] == "GUARD"
     }
-    said = {entry.body["why"] for entry in read(bench.path, ("refused",))}
+    said: set[str] = {entry.body["why"] for entry in read(bench.path, ("refused",))}
     assert sentences == said
     assert all(answer["refused"] for answer in answers(bench))
     assert read(bench.path, ("state",))[-1].body["state"] == "ended"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,7 @@ def test_a_bar_that_closes_while_the_connection_is_lost_is_traded_after_it(
                 await bench.tws.listen()
             else:
                 await bench.tws.player.step()
-            await until(
-                lambda before=bars: (
-                    bench.supervisor.status().bars > before or is_in(bench, State.STOPPED)
-                )
-            )
+            await until(partial(decided_or_stopped, bench, bars + 1))
 
     asyncio.run(both(bench, market(), stepped=True))
     held_back = [entry.body["held_back"] for entry in read(bench.path, ("decision",))]
@@ -144,7 +141,7 @@ def test_a_fill_later_than_the_bar_that_waits_keeps_its_bracket(
             place(session, request)
         await bench.tws.listen()
         for bars in (2, 3, 4):
-            await until(lambda least=bars: bench.supervisor.status().bars >= least)
+            await until(partial(decided_or_stopped, bench, bars))
             await bench.tws.player.step()
         bench.supervisor.request("stop", "test")
 
@@ -170,6 +167,11 @@ def hang_up(tws: SimulatedTWS) -> None:
     tws.stop_listening()
     for session in list(tws.sessions):
         session.close()
+
+
+def decided_or_stopped(bench: Bench, bars: int) -> bool:
+    """Whether the session has decided on so many bars, or has stopped."""
+    return bench.supervisor.status().bars >= bars or is_in(bench, State.STOPPED)
 
 
 def is_in(bench: Bench, state: State) -> bool:

@@ -27,10 +27,11 @@ from mcl.config import schema
 from mcl.engine.account import FLAT, Ledger, Money
 from mcl.live import journal_queries
 from mcl.live import session_setup as staging
+from mcl.live.audit.record import AuditedSession
 from mcl.live.journal import Journal, read
 from mcl.live.position_book import PositionBook
 from mcl.live.roll_state import PendingRoll
-from mcl.live.session import AuditedSession, run_session
+from mcl.live.session import run_session
 from mcl.live.status import State
 from mcl.market import calendar
 from mcl.market.instruments import MCL
@@ -400,12 +401,14 @@ def test_a_position_of_any_other_contract_halts(shop: Project, eve: Path, tmp_pa
     shutil.copytree(eve, tmp_path, dirs_exist_ok=True)
     bench = RollBench(shop, tmp_path, rolling(shop, risk=WIDE))
     asyncio.run(bench.run(ROLL, stop_after(1)))
+
+    def hold(tws: SimulatedTWS) -> None:
+        roll = bench.stage.roll
+        assert roll is not None
+        tws.seed_position(roll.outgoing, 2, 60.0)
+
     with pytest.raises(Halt, match="2 MCLZ5 held where the journal has 0"):
-        asyncio.run(
-            bench.run(
-                ROLL, before=lambda tws: tws.seed_position(bench.stage.roll.outgoing, 2, 60.0)
-            )
-        )  # type: ignore[union-attr]
+        asyncio.run(bench.run(ROLL, before=hold))
 
 
 def test_after_the_out_by_session_only_closing_orders_pass() -> None:

@@ -55,9 +55,8 @@ def test_r12_a_decision_that_hangs_is_given_up_and_is_not_sent_again(
     bench = guarded(shop, tmp_path, timeout_sec=60.0, hang_sec=2.0)
     asyncio.run(
         bench.run(
-            before=lambda tws: (
-                tws.fault("drop", on="receive placeOrder", nth=3, where={"order_type": "MKT"})
-                and None
+            before=lambda tws: tws.fault(
+                "drop", on="receive placeOrder", nth=3, where={"order_type": "MKT"}
             )
         )
     )

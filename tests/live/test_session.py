@@ -21,8 +21,9 @@ from mcl.base.errors import BrokerError, LiveError
 from mcl.broker.fills import traded_for
 from mcl.config import schema
 from mcl.live import session_setup as staging
+from mcl.live.audit.record import AuditedSession
 from mcl.live.journal import Draft, Journal, read
-from mcl.live.session import AuditedSession, journal_path, run_session
+from mcl.live.session import journal_path, run_session
 from mcl.live.session_state import Chain
 from mcl.promotion.promote import promoted
 from mcl.simulators.tws import SimulatedTWS, Tape
@@ -68,7 +69,7 @@ def all_equal(done: AuditedSession) -> bool:
     """Also says what differs when a test fails."""
     assert done.differences.to_dict("records") == []
     assert done.facts["net_pnl_usd"] == done.facts["backtest_net_pnl_usd"]
-    return len(done.decisions) == done.facts["bars"]
+    return bool(len(done.decisions) == done.facts["bars"])
 
 
 def test_a_session_of_minutes_decides_as_the_backtest(deploy: Deploy) -> None:
@@ -239,7 +240,9 @@ def test_a_real_session_goes_on_in_its_own_journal_and_a_replay_gets_a_new_one(
     desk = deploy(interval="15m")
     run = desk.config(interval="15m")
     stage = staging.replayed(run, None, build(run.strategy), desk.root)
-    paper, other, replay = ("tws", "DU1"), ("tws", "DU2"), ("sim", "DU1")
+    paper: Chain = ("tws", "DU1")
+    other: Chain = ("tws", "DU2")
+    replay: Chain = ("sim", "DU1")
 
     def begin(path: Path, chain: Chain) -> str:
         with Journal(path) as journal:

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -82,14 +83,14 @@ def lend_compiled(site: Path) -> None:
     """Let the installed copy find what the checkout has compiled of the same sources: half a minute
     of compiling proves nothing here.
     """
+    locate: Callable[[str], str] = locator.get_suitable_cache_subpath
     ours, theirs = jit.cache_folder(), site / "mcl" / "__pycache__" / "numba" / jit.fingerprint()
     for source in jit.PACKAGE.rglob("*.py"):
         copy = site / "mcl" / source.relative_to(jit.PACKAGE)
         assert digest(copy.read_bytes()) == digest(source.read_bytes())
         shutil.copystat(source, copy)
         was, becomes = (
-            folder / locator.get_suitable_cache_subpath(str(file))
-            for folder, file in ((ours, source), (theirs, copy))
+            folder / locate(str(file)) for folder, file in ((ours, source), (theirs, copy))
         )
         if was.is_dir() and not becomes.exists():
             shutil.copytree(was, becomes)
@@ -313,7 +314,7 @@ def test_the_distribution_says_what_it_is(built: Path, repository: Path) -> None
     assert told["Project-URL"] is None  # there is no public repository yet: docs/releasing.md
     assert told["Home-page"] is None
     assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(
-        told.get_all("Classifier")
+        told.get_all("Classifier") or ()
     )
     with tarfile.open(sdist) as packed:
         names = {name.split("/", 1)[1] for name in packed.getnames() if "/" in name}

@@ -103,7 +103,9 @@ def test_runs_are_found_described_compared_and_their_report_is_drawn(
     browser: Chromium, server: str, runs: tuple[Path, list[str]]
 ) -> None:
     root, ids = runs
-    experiment = Store(root).connection.client.get_experiment_by_name("mcl").experiment_id
+    study = Store(root).connection.client.get_experiment_by_name("mcl")
+    assert study is not None
+    experiment = study.experiment_id
     place = f"{server}/#/experiments/{experiment}"
     with browser.seen_at(1800, height=1200):
         # the address that mcl ui prints: no page for language models, the columns that help

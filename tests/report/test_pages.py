@@ -97,28 +97,19 @@ def trials(n: int = 40) -> pd.DataFrame:
     )
     frame["sharpe"] = frame["strategy.fast"] / 10 + rng.normal(0, 0.2, n)
     frame["trades"], frame["sessions"], frame["skew"], frame["kurtosis"] = 100.0, 400.0, 0.0, 3.0
-    frame.loc[3, ["state", "reason", "detail", "sharpe"]] = [
-        "PRUNED",
-        "no_trades",
-        "it never traded <at all>",
-        math.nan,
-    ]
-    frame.loc[4, ["state", "reason", "detail", "sharpe"]] = [
-        "FAILED",
-        "EngineError",
-        "a price is not a number",
-        math.nan,
-    ]
+    for row, state, reason, detail in (
+        (3, "PRUNED", "no_trades", "it never traded <at all>"),
+        (4, "FAILED", "EngineError", "a price is not a number"),
+    ):
+        frame.loc[row, "state"], frame.loc[row, "reason"] = state, reason
+        frame.loc[row, "detail"], frame.loc[row, "sharpe"] = detail, math.nan
     return frame
 
 
 def deflated(frame: pd.DataFrame, count: int) -> Luck:
     """The deflation of the best trial among `count`, of which the frame has the ratios."""
-    best = (
-        frame.loc[frame["sharpe"].idxmax(), ["sharpe", "sessions", "skew", "kurtosis"]]
-        .astype(float)
-        .to_dict()
-    )
+    row = frame.iloc[int(frame["sharpe"].argmax())]
+    best = {name: float(row[name]) for name in ("sharpe", "sessions", "skew", "kurtosis")}
     return luck(
         frame["sharpe"].map(per_session), count, best, "ema_cross on a market", "2026-01-02 03:04"
     )
@@ -493,13 +484,14 @@ def test_the_map_shows_the_mean_of_each_cell_and_rings_the_best() -> None:
     ]
     # fast explains most, so it comes first
     assert (heat["x"], heat["y"]) == (["5", "10", "20"], ["40", "80", "160"])
-    for (slow, fast), mean in (
-        frame.groupby(["strategy.slow", "strategy.fast"])["sharpe"].mean().items()
-    ):
+    means: dict[Any, float] = (
+        frame.groupby(["strategy.slow", "strategy.fast"])["sharpe"].mean().to_dict()
+    )
+    for (slow, fast), mean in means.items():
         assert heat["z"][heat["y"].index(str(slow))][heat["x"].index(str(fast))] == pytest.approx(
             mean
         )
-    best = frame.loc[frame["sharpe"].idxmax()]
+    best = frame.iloc[int(frame["sharpe"].argmax())]
     assert (ring["x"], ring["y"]) == ([str(best["strategy.fast"])], [str(best["strategy.slow"])])
 
 

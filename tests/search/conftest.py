@@ -73,8 +73,19 @@ class Project(TrackedProject):
         """`SMALL` with these overrides, which replace its own of the same key."""
         keys = {o.split("=")[0] for o in overrides}
         small = [o for o in SMALL if o.split("=")[0] not in keys]
-        composed = composition.compose("sweep", [*small, *overrides])
+        return self.search(composition.compose("sweep", [*small, *overrides]))
+
+    def search(self, composed: composition.Composed) -> SweepResult:
+        """A search without folds."""
         result = search.sweep(composed, project=self)
+        assert isinstance(result, SweepResult)
+        return result
+
+    def resume(
+        self, named: str, *, trials: int | None = None, amendments: list[str] | None = None
+    ) -> SweepResult:
+        """A search without folds, continued."""
+        result = search.resume(named, project=self, trials=trials, amendments=amendments)
         assert isinstance(result, SweepResult)
         return result
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mcl import composition, search
+from mcl import composition
 from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, StoreError
 from mcl.ops import scaffold
@@ -95,7 +95,7 @@ def test_nothing_is_recorded_when_no_job_is_valid(project: Project) -> None:
 def test_missing_data_fail_their_job_only(project: Project) -> None:
     grid_result = project.grid("data.path=walk.csv,walkk.csv")
     assert grid_result.states == {"COMPLETE": 1, "FAILED": 1}
-    assert "walk.csv" in grid_result.trials.loc[1, "detail"]
+    assert "walk.csv" in grid_result.trials["detail"][1]
 
 
 OWN = [o for o in SMALL if not o.startswith(("search", "strategy.", "strategy="))]
@@ -158,11 +158,11 @@ def test_the_file_of_an_own_strategy_is_evidence_of_its_grid_and_a_search_over_i
         "search.sampler=random",
         "search.trials=2",
     ]
-    searched = search.sweep(composition.compose("sweep", typed), project=project)
-    assert len(search.resume(searched.sweep_id, project=project, trials=3).trials) == 3
+    searched = project.search(composition.compose("sweep", typed))
+    assert len(project.resume(searched.sweep_id, trials=3).trials) == 3
     path.write_text(path.read_text() + "\n")
     with pytest.raises(StoreError, match="the code that decides results"):
-        search.resume(searched.sweep_id, project=project, trials=4)
+        project.resume(searched.sweep_id, trials=4)
 
 
 def test_a_typed_launcher_runs_the_jobs_and_the_parent_is_the_same(project: Project) -> None:

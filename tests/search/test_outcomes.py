@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from comparisons import digest
 
-from mcl import composition, search
+from mcl import composition
 from mcl.base.differences import differences
 from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
@@ -94,7 +94,7 @@ def test_several_objectives_give_a_front(project: Project) -> None:
     )
     scored = sweep_result.trials[sweep_result.trials["state"] == "COMPLETE"]
     front = scored[scored["front"].astype(bool)]
-    best = scored.loc[scored["sharpe"].idxmax()]
+    best = scored.iloc[int(scored["sharpe"].argmax())]
     assert (sweep_result.best or {})["trial"] == best["trial"]
     assert best["trial"] in set(front["trial"])
     for _, row in front.iterrows():
@@ -169,7 +169,7 @@ def failing(
     prepared = take_snapshot(composed, project.root)
     monkeypatch.setattr(EmaCross, "signal", fragile)
     monkeypatch.setattr(runner, "take_snapshot", lambda *_: prepared)
-    return search.sweep(composed, project=project)
+    return project.search(composed)
 
 
 def test_a_search_whose_first_trials_fail_alike_ends_at_once(
@@ -307,7 +307,7 @@ def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, s
     )
     column = {"peak": "value", "plateau": "plateau"}[select]
     scored = sweep_result.trials[sweep_result.trials["state"] == "COMPLETE"]
-    assert best["trial"] == scored.loc[scored[column].idxmax(), "trial"]
+    assert best["trial"] == scored["trial"].iloc[int(scored[column].argmax())]
     assert any(sentence.startswith("Best by plateau: trial") for sentence in sweep_result.advice())
 
 

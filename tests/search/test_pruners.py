@@ -12,7 +12,6 @@ from typing import Any, get_args
 import pandas as pd
 import pytest
 
-from mcl import search
 from mcl.cli import main
 from mcl.config import schema
 from mcl.search.space import parse
@@ -38,10 +37,7 @@ def late(project: Project, *overrides: str) -> Any:
     from mcl import composition
 
     small = [o for o in SMALL if o.startswith(("data", "risk"))]
-    return search.sweep(
-        composition.compose("sweep", [*small, *LATE, *overrides]),
-        project=project,
-    )
+    return project.search(composition.compose("sweep", [*small, *LATE, *overrides]))
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
@@ -63,7 +59,7 @@ def test_such_a_search_goes_on_where_it_was_ended(
     from mcl.search.runner import _Search
 
     whole = late(project, f"search.pruner={pruner}")
-    loop = _Search._loop
+    loop: Any = _Search._loop
 
     def ended(self: Any, trials: Any, *others: Any) -> None:
         loop(self, (outcome for outcome, _ in zip(trials, range(4), strict=False)), *others)
@@ -73,7 +69,7 @@ def test_such_a_search_goes_on_where_it_was_ended(
     with pytest.raises(KeyboardInterrupt):
         late(project, f"search.pruner={pruner}", f"search.name=late_{pruner}")
     monkeypatch.setattr(_Search, "_loop", loop)
-    again = search.resume(f"late_{pruner}", project=project)
+    again = project.resume(f"late_{pruner}")
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
 
 
@@ -84,7 +80,8 @@ def test_any_fold_may_be_the_first_and_any_may_be_missing(
     pruner: str, sampler: str, first: int
 ) -> None:
     space = parse({"strategy.fast": "range(2, 40)"}, {"strategy": {"fast": 5}})
-    study = Study(space, schema.Search(sampler=sampler, pruner=pruner), 1)
+    asked: dict[str, Any] = {"sampler": sampler, "pruner": pruner}
+    study = Study(space, schema.Search(**asked), 1)
     for number in range(12):
         _, values = study.ask()
         begins = first if number % 2 else 0

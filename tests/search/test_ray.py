@@ -25,13 +25,14 @@ import pandas as pd
 import pytest
 from servers import RayNodes, ray_cluster, without_ray
 
-from mcl import composition, search
+from mcl import composition
 from mcl.base.errors import ConfigError, EngineError
 from mcl.search import ray_workers
 from mcl.search.result import SweepResult
 from mcl.search.snapshot import take_snapshot
 from mcl.search.trial import Objective
 from mcl.search.worker_pool import attach, share
+from mcl.tracking import provenance
 
 from .conftest import SMALL, Project
 
@@ -268,7 +269,7 @@ def test_one_machine_finds_what_processes_find_and_leaves_no_token(
     small = typed("data=synthetic", "search.sampler=qmc", "search.trials=8")
 
     def sweep(*more: str) -> SweepResult:
-        return search.sweep(composition.compose("sweep", [*small, *more]), project=rolling)
+        return rolling.search(composition.compose("sweep", [*small, *more]))
 
     here, on_ray = sweep(), sweep(*RAY)
     pd.testing.assert_frame_equal(on_ray.trials[COMPARED], here.trials[COMPARED])
@@ -365,7 +366,8 @@ def test_a_strategy_of_ones_own_is_sent(own: Project, joined: RayNodes) -> None:
 def test_a_killed_actor_costs_nothing(
     project: Project, joined: RayNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive, killed = ray_workers.RayPool._receive, []
+    receive = ray_workers.RayPool._receive
+    killed: list[Any] = []
 
     def kill_now_and_then(self: ray_workers.RayPool, remote: ray_workers.Remote) -> None:
         """Kill an actor that has answered; it is given the next trial all the same."""
@@ -439,7 +441,7 @@ def test_more_workers_than_the_cluster_has_are_refused(project: Project, joined:
 def test_other_code_on_a_host_is_refused(
     project: Project, joined: RayNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_workers.provenance, "code_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr(provenance, "code_sha256", lambda _: "0" * 64)
     with pytest.raises(
         EngineError,
         match=(

@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from mcl import composition, search
+from mcl import composition
 from mcl.base.errors import ConfigError, StoreError
 from mcl.ops import scaffold
 from mcl.search import status, trial_log
@@ -80,7 +80,7 @@ def test_a_search_over_strategies_goes_on_where_it_was_killed(
         "search.sampler=tpe",
         "search.trials=60",
     ]
-    whole = search.sweep(composition.compose("sweep", typed), project=project)
+    whole = project.search(composition.compose("sweep", typed))
     earlier, killed = cards(project), ""
     process = begin(project, tmp_path, *typed)
     try:
@@ -91,7 +91,7 @@ def test_a_search_over_strategies_goes_on_where_it_was_killed(
     finally:
         end(process)
     finished = trial_log.read(place(project, killed).file("outcomes"))
-    resumed = search.resume(killed, project=project)
+    resumed = project.resume(killed)
     assert len(finished) > 5
     columns = [
         "trial",
@@ -120,7 +120,7 @@ def test_a_search_over_strategies_goes_on_where_it_was_killed(
         for run in children
         if run.tags["state"] == "COMPLETE"
     )
-    more = search.resume(killed, project=project, trials=64)
+    more = project.resume(killed, trials=64)
     pd.testing.assert_frame_equal(more.trials[columns].head(60), whole.trials[columns])
     assert (more.best or {})["params"]["strategy"] in ("tsmom", "ema_cross")
 
@@ -219,13 +219,13 @@ def test_a_killed_search_goes_on_to_the_same_end(
     project: Project, tmp_path: Path, sampler: str, workers: int
 ) -> None:
     typed = overrides(f"search.sampler={sampler}", "search.trials=90", f"search.workers={workers}")
-    whole = search.sweep(composition.compose("sweep", typed), project=project)
+    whole = project.search(composition.compose("sweep", typed))
     chance = random.Random(sampler)
     killed = next(
         filter(None, (kill_twice(project, tmp_path, typed, chance) for _ in range(5))), ""
     )
     assert killed, "five searches ended before they could be killed"
-    sweep_result = search.resume(killed, project=project)
+    sweep_result = project.resume(killed)
     assert sweep_result.sweep_id == killed
     assert rows(project, sweep_result) == list(range(90))  # the target, and none twice
     pd.testing.assert_frame_equal(sweep_result.trials[COMPARED], whole.trials[COMPARED])
@@ -296,7 +296,7 @@ def test_a_trial_that_takes_its_process_with_it_does_so_once(
     process = begin(project, tmp_path, *typed, "strategy.length=range(20, 70, 10)", "study=deadly")
     output = process.communicate(timeout=120)[1]
     assert process.returncode == -signal.SIGKILL, output
-    sweep_result = search.resume(place(project).sweep_id, project=project)
+    sweep_result = project.resume(place(project).sweep_id)
     ended = sweep_result.trials.sort_values("trial")
     assert ended["state"].tolist() == ["COMPLETE", "COMPLETE", "FAILED", "COMPLETE", "COMPLETE"]
     assert ended["reason"].tolist()[2] == "worker_died"
@@ -305,7 +305,7 @@ def test_a_trial_that_takes_its_process_with_it_does_so_once(
 def test_extend_counts_to_the_new_target_as_if_it_had_been_the_first(project: Project) -> None:
     short = project.sweep("search.sampler=qmc", "search.trials=8", "search.name=growing")
     longer = project.sweep("search.sampler=qmc", "search.trials=20")
-    grown = search.resume("growing", project=project, trials=20)
+    grown = project.resume("growing", trials=20)
     assert grown.sweep_id == short.sweep_id
     pd.testing.assert_frame_equal(grown.trials[COMPARED], longer.trials[COMPARED])
     parent = project.store.run(grown.sweep_id)
@@ -318,7 +318,7 @@ def test_extend_counts_to_the_new_target_as_if_it_had_been_the_first(project: Pr
     assert parent.metrics["best_sharpe"] == (longer.best or {})["value"]
     assert rows(project, grown) == list(range(20))
     with pytest.raises(ConfigError, match="has a target of 20 trials; 15 are no more"):
-        search.resume("growing", project=project, trials=15)
+        project.resume("growing", trials=15)
 
 
 def test_learning_samplers_repeat_with_one_worker(project: Project) -> None:
@@ -329,13 +329,13 @@ def test_learning_samplers_repeat_with_one_worker(project: Project) -> None:
         part = project.sweep(
             f"search.sampler={sampler}", "search.trials=13", "strategy.fast=range(2,60)"
         )
-        grown = search.resume(part.sweep_id, project=project, trials=24)
+        grown = project.resume(part.sweep_id, trials=24)
         pd.testing.assert_frame_equal(grown.trials[COMPARED], whole.trials[COMPARED])
 
 
 def test_a_finished_search_has_nothing_to_resume(project: Project) -> None:
     sweep_result = project.sweep("search.sampler=random", "search.trials=6", "seed=8")
-    again = search.resume(sweep_result.sweep_id, project=project)
+    again = project.resume(sweep_result.sweep_id)
     pd.testing.assert_frame_equal(again.trials, sweep_result.trials)
     assert (again.best or {})["run_id"] == (sweep_result.best or {})["run_id"]
     assert rows(project, again) == list(range(6))
@@ -346,7 +346,7 @@ def test_two_parents_are_refused(project: Project) -> None:
     with place(project, sweep_result.sweep_id).claim():
         assert status.status(sweep_result.sweep_id, store=project.store)["state"] == "RUNNING"
         with pytest.raises(StoreError, match=rf"is being run by process {os.getpid()}"):
-            search.resume(sweep_result.sweep_id, project=project)
+            project.resume(sweep_result.sweep_id)
     assert status.status(sweep_result.sweep_id, store=project.store)["state"] == "FINISHED"
 
 
@@ -361,7 +361,7 @@ def test_changed_data_are_named(project: Project) -> None:
             r" \(data_fingerprint was"
         ),
     ):
-        search.resume(sweep_result.sweep_id, project=project, trials=8)
+        project.resume(sweep_result.sweep_id, trials=8)
     assert project.store.run(sweep_result.sweep_id).status == "FINISHED"
 
 
@@ -374,7 +374,7 @@ def test_changed_code_is_named(project: Project, monkeypatch: pytest.MonkeyPatch
         StoreError,
         match=r"the code that decides results \(code_sha256 was \w{12}, is ffffffffffff\)",
     ):
-        search.resume(sweep_result.sweep_id, project=project, trials=8)
+        project.resume(sweep_result.sweep_id, trials=8)
 
 
 def test_changed_configuration_is_named(
@@ -387,35 +387,18 @@ def test_changed_configuration_is_named(
     write_walk(tmp_path / "walk.csv")
     own = Project(tmp_path, Store(tmp_path))
     sweep_result = own.sweep("search.sampler=random", "search.trials=4")
-    assert (
-        len(
-            search.resume(
-                sweep_result.sweep_id, project=Project(tmp_path, own.store), trials=5
-            ).trials
-        )
-        == 5
-    )
+    assert len(Project(tmp_path, own.store).resume(sweep_result.sweep_id, trials=5).trials) == 5
     costs = tmp_path / "conf" / "costs" / "ib_tiered.yaml"
     costs.write_text(costs.read_text().replace("slippage_ticks: 1.0", "slippage_ticks: 2.0"))
     with pytest.raises(StoreError, match=r"costs\.slippage_ticks was 1\.0, is 2\.0"):
-        search.resume(sweep_result.sweep_id, project=Project(tmp_path, own.store), trials=8)
+        Project(tmp_path, own.store).resume(sweep_result.sweep_id, trials=8)
 
 
 def test_only_what_changes_no_trial_may_be_amended(project: Project) -> None:
     sweep_result = project.sweep("search.sampler=random", "search.trials=4", "search.track=none")
     with pytest.raises(ConfigError, match="would change what a trial of this sweep is"):
-        search.resume(
-            sweep_result.sweep_id,
-            project=project,
-            trials=8,
-            amendments=["search.min_trades=1"],
-        )
-    grown = search.resume(
-        sweep_result.sweep_id,
-        project=project,
-        trials=8,
-        amendments=["search.workers=2"],
-    )
+        project.resume(sweep_result.sweep_id, trials=8, amendments=["search.min_trades=1"])
+    grown = project.resume(sweep_result.sweep_id, trials=8, amendments=["search.workers=2"])
     assert len(grown.trials) == 8
 
 
@@ -426,7 +409,7 @@ def test_a_torn_journal_and_a_torn_log_are_made_whole(project: Project) -> None:
         path = place(project, sweep_result.sweep_id).file(kind)
         content = path.read_bytes()
         path.write_bytes(content[: int(len(content) * share)] + b"\0" * 100)
-    again = search.resume(sweep_result.sweep_id, project=project)
+    again = project.resume(sweep_result.sweep_id)
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
     assert rows(project, again) == list(range(12))
 
@@ -437,7 +420,7 @@ def test_damage_in_the_middle_is_refused(project: Project) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"garbage\n", *lines[2:]]))
     with pytest.raises(StoreError, match=r"line 2 of .* is damaged, with whole lines after it"):
-        search.resume(sweep_result.sweep_id, project=project)
+        project.resume(sweep_result.sweep_id)
 
 
 def test_stop_and_status_from_another_process(project: Project, tmp_path: Path) -> None:
@@ -465,7 +448,7 @@ def test_stop_and_status_from_another_process(project: Project, tmp_path: Path) 
 
 def _running(project: Project) -> bool:
     try:
-        return status.status("endless", store=project.store).get("done", 0) > 0
+        return bool(status.status("endless", store=project.store).get("done", 0) > 0)
     except StoreError:
         return False
 
@@ -474,6 +457,7 @@ def test_the_report_of_a_finished_search_repeats_it(project: Project) -> None:
     sweep_result = project.sweep("search.sampler=qmc", "search.trials=12")
     sweep_result.report.unlink()
     reported, written = status.report(sweep_result.sweep_id, project=project)
+    assert isinstance(reported, SweepResult)
     pd.testing.assert_frame_equal(reported.trials, sweep_result.trials)
     assert ((reported.best or {})["run_id"], reported.tables(), written) == (
         (sweep_result.best or {})["run_id"],

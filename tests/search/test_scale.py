@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from servers import mlflow, postgresql, without_postgresql
 
-from mcl import composition, search
+from mcl import composition
 from mcl.base.errors import ConfigError, StoreError
 from mcl.search.trial import Outcome
 
@@ -39,7 +39,7 @@ def test_a_study_in_postgresql_finds_the_same_and_goes_on(
     monkeypatch.setenv("MCL_STUDY_URL", database)
     whole = project.sweep("search.sampler=tpe", "search.trials=16")
     on_server = project.sweep("search.sampler=tpe", "search.trials=9", "search.storage=postgresql")
-    grown = search.resume(on_server.sweep_id, project=project, trials=16)
+    grown = project.resume(on_server.sweep_id, trials=16)
     pd.testing.assert_frame_equal(grown.trials[COMPARED], whole.trials[COMPARED])
     storage = optuna.storages.RDBStorage(database)
     assert len(optuna.load_study(study_name=on_server.sweep_id, storage=storage).trials) == 16
@@ -76,7 +76,7 @@ def test_a_database_that_is_lost_ends_the_search_and_costs_nothing(
     with pytest.raises(StoreError, match="MCL_STUDY_URL refuses: ProgrammingError"):
         project.sweep(*TYPED, "search.storage=postgresql", "search.name=lost")
     monkeypatch.setattr(Study, "tell", tell)
-    again = search.resume("lost", project=project)
+    again = project.resume("lost")
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
     assert again.trials["trial"].tolist() == list(range(16))
 
@@ -108,11 +108,12 @@ def test_a_restart_of_postgresql_costs_no_trial(
         postgresql() as port,
         mlflow(tmp_path, f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl") as uri,
     ):
-        restarts = []
+        restarts: list[int] = []
 
         def restart(self: Study, outcome: Outcome) -> None:
             if outcome.number == 7 and not restarts:
-                restarts.append(port.restart())
+                port.restart()
+                restarts.append(outcome.number)
             tell(self, outcome)
 
         with created(port, "study") as study:

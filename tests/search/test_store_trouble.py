@@ -14,7 +14,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mcl import search
 from mcl.base.errors import StoreError
 from mcl.search import trial_log
 from mcl.tracking import sqlite_writer
@@ -86,7 +85,7 @@ def test_a_locked_store_stops_the_search_and_costs_nothing(
         trial_log.read(project.root / "mlruns" / "sweeps" / f"{sweep_id}.outcomes")
     ) == list(range(40))
     assert numbers(project, sweep_id) == []
-    again = search.resume(sweep_id, project=project)
+    again = project.resume(sweep_id)
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
     assert numbers(project, sweep_id) == list(range(40))
 
@@ -109,6 +108,6 @@ def test_a_full_disk_stops_the_search_with_a_sentence_and_it_goes_on(
     assert "StoreError cannot write" in done.stdout, done.stdout + done.stderr
     assert "File too large" in done.stdout
     whole = project.sweep(*TYPED)
-    again = search.resume("full", project=project)
+    again = project.resume("full")
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
     assert numbers(project, again.sweep_id) == list(range(40))

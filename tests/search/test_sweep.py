@@ -12,7 +12,7 @@ from comparisons import digest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mcl import composition, search
+from mcl import composition
 from mcl.base.differences import differences
 from mcl.base.errors import ConfigError
 from mcl.search.result import SweepResult
@@ -188,7 +188,7 @@ def test_what_is_searched_need_not_fit_as_it_stands(project: Project) -> None:
     sweep_result = project.sweep("search.sampler=grid", "strategy.slow=8", "strategy.fast=2,5,7")
     assert sweep_result.trials["strategy.fast"].tolist() == [2, 5, 7]
     assert sweep_result.states == {"COMPLETE": 3}
-    resumed = search.resume(sweep_result.sweep_id, project=project)
+    resumed = project.resume(sweep_result.sweep_id)
     assert points(resumed) == points(sweep_result)
     with pytest.raises(ConfigError, match=r"need 0 < fast < slow; fast=10, slow=2"):
         project.sweep(

@@ -13,7 +13,7 @@ from optuna import load_study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mcl import composition, search
+from mcl import composition
 from mcl.base.errors import StoreError
 from mcl.search import status
 from mcl.search.result import SweepResult
@@ -70,7 +70,7 @@ def test_each_view_is_made_again_from_the_log(project: Project) -> None:
         [],
         set(),
     )
-    again = search.resume("views", project=project)
+    again = project.resume("views")
     pd.testing.assert_frame_equal(again.trials[COMPARED], sweep_result.trials[COMPARED])
     assert rows(project, sweep_result.sweep_id) == list(range(14))
     assert counted(project, sweep_result.sweep_id) == before
@@ -162,10 +162,11 @@ def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
         StoreError,
         match=r"was begun by version 0\.1, whose tpe search cannot continue; its trials stay",
     ):
-        search.resume(learnt, project=project, trials=8)
+        project.resume(learnt, trials=8)
     report, _ = status.report(learnt, project=project)
+    assert isinstance(report, SweepResult)
     assert len(report.trials) == 6
-    assert len(search.resume(sampled, project=project, trials=8).trials) == 8
+    assert len(project.resume(sampled, trials=8).trials) == 8
 
 
 def test_options_are_typed_below_the_sampler(project: Project) -> None:
@@ -181,4 +182,4 @@ def test_options_are_typed_below_the_sampler(project: Project) -> None:
         {"percentile": 50.0},
     )
     sweep_result = project.sweep(*typed, "search.trials=8", "search.folds=3")
-    assert len(search.resume(sweep_result.sweep_id, project=project, trials=10).trials) == 10
+    assert len(project.resume(sweep_result.sweep_id, trials=10).trials) == 10

@@ -18,6 +18,7 @@ from mcl.engine.backtest import plan, simulate
 from mcl.search import runner, status, walk_forward
 from mcl.search.snapshot import take_snapshot
 from mcl.search.space import overlay
+from mcl.search.sweep_dir import SweepDir
 from mcl.search.walk_forward import WalkForwardResult
 from mcl.strategy import build
 
@@ -220,14 +221,14 @@ def test_it_goes_on_where_it_was_stopped(
 def test_who_stops_the_whole_stops_the_fold(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beat = walk_forward.SweepDir.write_heartbeat
+    beat = SweepDir.write_heartbeat
 
-    def stop_after_one(place: walk_forward.SweepDir, status: dict[str, object]) -> None:
+    def stop_after_one(place: SweepDir, status: dict[str, object]) -> None:
         beat(place, status)
         if status.get("fold") == 2:
             place.request_stop()
 
-    monkeypatch.setattr(walk_forward.SweepDir, "write_heartbeat", stop_after_one)
+    monkeypatch.setattr(SweepDir, "write_heartbeat", stop_after_one)
     walk = walked(project, *TYPED, "search.name=halted")
     assert (walk.status, walk.why) == ("KILLED", "fold 2 of 3: stopped by hand")
     assert project.store.run(walk.sweep_id).status == "KILLED"

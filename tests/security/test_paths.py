@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ def refused(name: str) -> list[object]:
     """What each function that makes a path of a name answers."""
     root = Path("/nowhere")
     record = Record(study=name, name="x")
-    doors = [
+    doors: list[Callable[[], object]] = [
         lambda: below(root, name),
         lambda: below(root, "good", name, ending=".yaml"),
         lambda: path_of(name, root),

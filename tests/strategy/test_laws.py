@@ -97,7 +97,7 @@ def test_a_market_that_does_not_move_gives_the_same_signal_whenever_we_start(nam
 
 @every_strategy
 def test_the_defaults_build_and_say_what_they_need(name: str) -> None:
-    strategy = build({"name": name})
+    strategy: Any = build({"name": name})
     assert strategy.name == name
     assert strategy.memory >= 1
     assert not [

@@ -121,7 +121,7 @@ def day_of(
     hours = [tuple(map(int, text.split(":"))) for text in clock_closes]
     times = np.array([calendar.ns_of(day, *clock) for clock in hours])
     end = calendar.ns_of(day, *map(int, close.split(":")))
-    changes = {
+    changes: dict[str, Any] = {
         "session": np.full(len(times), calendar.to_day(day)),
         "to_close_sec": (end - times) // NS,
     }

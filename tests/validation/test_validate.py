@@ -8,6 +8,7 @@ import json
 import math
 from datetime import date
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -305,7 +306,7 @@ def test_a_position_counts_from_the_open_at_which_it_is_filled() -> None:
         contracts=(Contract("MCLZ9", "MCL", 2099, 12, date(2099, 11, 19)),),
         synthetic=True,
     )
-    result = SimpleNamespace(bars=bars, position=np.where(rises, 1, -1))
+    result: Any = SimpleNamespace(bars=bars, position=np.where(rises, 1, -1))
     assert stress.timing(result) == pytest.approx(1 / 400)
     result.position = np.roll(result.position, 1)
     assert stress.timing(result) > 0.01
