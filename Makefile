@@ -51,6 +51,7 @@ docs: $(STAMP)
 	$(BIN)/python scripts/make_docs.py
 	$(BIN)/python -m mcl.cli.completion
 	$(BIN)/python -m mcl.cli.json_answers > docs/json.md
+	$(BIN)/python -m mcl.cli.json_answers --schema > docs/answers.schema.json
 	$(BIN)/python scripts/run_notebook.py
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/test_docs.py tests/test_commands.py tests/test_figures.py tests/test_answers.py \
 	  tests/test_recipes.py

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import answers
 import comparisons
 import pytest
 import skips
@@ -55,6 +56,7 @@ LONGEST_FIRST = (
 def pytest_configure(config: pytest.Config) -> None:
     skips.register(config)
     comparisons.register(config)
+    answers.register(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,50 +1,83 @@
-"""What `--json` promises is written down, current, and true of answers that cost nothing to get."""
+"""What `--json` promises is written down, current, and refused where an answer lacks it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from mcl.cli.json_answers import PROMISED, SILENT, TYPES, faults, markdown
+from mcl.cli import json_answers
 from mcl.cli.main import main
 from mcl.cli.table import VERBS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "json.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def test_every_verb_promises_something() -> None:
-    assert set(PROMISED) | set(SILENT) == set(VERBS)
+def test_every_verb_names_a_model() -> None:
+    """`mcl ui` runs until it is stopped and answers nothing."""
+    assert [verb.name for verb in VERBS.values() if not verb.answer] == ["ui"]
+    for verb in VERBS.values():
+        if verb.answer:
+            assert issubclass(json_answers.of_verb(verb), json_answers.Answer), verb.name
 
 
-def test_the_page_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == markdown(), (
-        "python -m mcl.cli.json_answers > docs/json.md"
-    )
+def test_the_page_and_the_schema_are_current() -> None:
+    page = (DOCS / "json.md").read_text(encoding="utf-8") == json_answers.markdown()
+    schema = (DOCS / "answers.schema.json").read_text(encoding="utf-8") == json_answers.schema()
+    assert page, "python -m mcl.cli.json_answers > docs/json.md"
+    assert schema, "python -m mcl.cli.json_answers --schema > docs/answers.schema.json"
 
 
-def test_types_are_known() -> None:
-    assert {
-        said.partition(" · ")[0].removesuffix("?")
-        for keys in PROMISED.values()
-        for said in keys.values()
-    } <= set(TYPES)
+@pytest.mark.parametrize(
+    ("verb", "answer", "keys"),
+    [
+        ("init", {"folder": None, "files": "a"}, ["folder", "files"]),
+        ("init", {"files": []}, ["folder"]),
+        ("store gc", {"removed": True, "bytes": True, "items": []}, ["bytes"]),
+        ("store gc", {"removed": 1, "bytes": 1, "items": []}, ["removed"]),
+    ],
+)
+def test_what_an_answer_lacks_is_refused(
+    verb: str, answer: dict[str, Any], keys: list[str]
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        json_answers.of_verb(VERBS[verb]).model_validate(answer)
+    assert [error["loc"][0] for error in refused.value.errors()] == keys
 
 
-def test_faults_are_named() -> None:
-    good = {"folder": "x", "files": []}
-    assert faults("init", good) == []
-    assert faults("init", {"folder": None, "files": "a"}) == [
-        "init: folder is NoneType, not text",
-        "init: files is str, not list",
-    ]
-    assert faults("init", {}) == ["init: folder is missing", "init: files is missing"]
-    assert faults("store gc", {"removed": True, "bytes": True, "items": []}) == [
-        "store gc: bytes is bool, not count"
-    ]
+def test_more_keys_may_be_there() -> None:
+    answer = json_answers.NewProject.model_validate({"folder": "x", "files": [], "more": 1})
+    assert answer.model_extra == {"more": 1}
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "answer", "model"),
+    [
+        ("sweep", {}, {"sweep_id": "a"}, json_answers.Sweep),
+        ("sweep", {}, {"sweep_id": "a", "folds": []}, json_answers.WalkForward),
+        ("sweep", {"cfg": "run"}, {}, json_answers.Configuration),
+        ("sweep", {"info": "config"}, {}, json_answers.Information),
+        ("sweep", {"estimate": True}, {}, json_answers.Forecast),
+        ("data download", {"estimate": True}, {}, json_answers.Download),
+        ("sweep status", {}, {"sweep_id": "a", "folds": 3}, json_answers.SearchStatus),
+        ("backtest", {}, {"run_id": "a"}, json_answers.Backtest),
+        ("backtest", {}, {"sweep_id": "a"}, json_answers.Sweep),
+        ("report", {}, {"sweep_id": "a"}, json_answers.SweepReport),
+        ("store restore", {"archive": None}, {}, json_answers.FinishedRestore),
+        ("store restore", {"archive": "x"}, {}, json_answers.Restore),
+        ("live", {"stay": True}, {}, json_answers.AuditedSessions),
+    ],
+)
+def test_the_model_follows_the_command_line(
+    verb: str, options: dict[str, Any], answer: dict[str, Any], model: type[json_answers.Answer]
+) -> None:
+    assert json_answers.model(VERBS[verb], Namespace(**options), answer) is model
 
 
 @pytest.mark.parametrize(
@@ -53,12 +86,12 @@ def test_faults_are_named() -> None:
 def test_answers_of_an_empty_project(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """tests/answers.py validates those that are none of a refusal."""
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     code = main(["--json", *verb.split()])
     answer = json.loads(capsys.readouterr().out)
-    if code == 0:
-        assert faults(verb, answer) == []
-    else:
+    assert ("error" in answer) == (code != 0)
+    if code:
         assert set(answer["error"]) == {"code", "message", "hint"}
 
 

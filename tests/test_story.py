@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from mcl.cli import demo
-from mcl.cli.json_answers import PROMISED, faults
 from mcl.cli.main import main, parse
 from mcl.data.sources.eia import LIMITS
 from mcl.tracking.store import Store
@@ -36,11 +35,6 @@ class Shell:
         lines = self.capsys.readouterr().out.strip().splitlines()
         assert len(lines) == 1, f"one JSON object on stdout, not {lines}"
         answer: dict[str, Any] = json.loads(lines[0])
-        if code == 0:
-            assert (
-                faults(" ".join(args[:2]) if " ".join(args[:2]) in PROMISED else args[0], answer)
-                == []
-            )
         return answer
 
     def refused(self, *args: str) -> str:
@@ -205,7 +199,6 @@ def test_the_demo_is_one_answer_of_a_project_of_its_own(
     assert main(["--json", "demo", str(folder), "--acts", "1"]) == 0
     [line] = capsys.readouterr().out.strip().splitlines()
     answer = json.loads(line)
-    assert faults("demo", answer) == []
     unchanged = dict(os.environ) == before
     assert unchanged
     [act] = answer["acts"]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcl.cli import json_answers, main
+from mcl.cli import main
 
 ROWS = 1380 * 3
 
@@ -50,7 +50,6 @@ def compared(a: str, b: str, capsys: pytest.CaptureFixture[str], *words: str) ->
     common = ("strategy=ema_cross", "strategy.fast=5", "strategy.slow=20", *words)
     assert main.main(["--json", "data", "compare", a, b, *common]) == 0
     answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert json_answers.faults("data compare", answer) == []
     return answer
 
 
