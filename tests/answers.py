@@ -60,7 +60,7 @@ class Answers:
             answer(data, render)
 
         def refused(error: MclError) -> None:
-            json_answers.Refusal.model_validate(terminal.plain({"error": error.as_dict()}))
+            json_answers.RefusalAnswer.model_validate(terminal.plain({"error": error.as_dict()}))
             refuse(error)
 
         def named(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[str]) -> int:

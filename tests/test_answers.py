@@ -13,7 +13,24 @@ import pytest
 from pydantic import ValidationError
 
 from mcl.cli import json_answers
+from mcl.cli.answer_model import Answer
+from mcl.cli.data_answers import DownloadAnswer
+from mcl.cli.json_answers import ConfigurationAnswer, InformationAnswer
 from mcl.cli.main import main
+from mcl.cli.operating_answers import (
+    AuditedSessionsAnswer,
+    FinishedRestoreAnswer,
+    NewProjectAnswer,
+    RestoreAnswer,
+)
+from mcl.cli.research_answers import (
+    BacktestAnswer,
+    ForecastAnswer,
+    SearchStatusAnswer,
+    SweepAnswer,
+    SweepReportAnswer,
+    WalkForwardAnswer,
+)
 from mcl.cli.table import VERBS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -24,7 +41,7 @@ def test_every_verb_names_a_model() -> None:
     assert [verb.name for verb in VERBS.values() if not verb.answer] == ["ui"]
     for verb in VERBS.values():
         if verb.answer:
-            assert issubclass(json_answers.of_verb(verb), json_answers.Answer), verb.name
+            assert issubclass(json_answers.of_verb(verb), Answer), verb.name
 
 
 def test_the_page_and_the_schema_are_current() -> None:
@@ -52,30 +69,30 @@ def test_what_an_answer_lacks_is_refused(
 
 
 def test_more_keys_may_be_there() -> None:
-    answer = json_answers.NewProject.model_validate({"folder": "x", "files": [], "more": 1})
+    answer = NewProjectAnswer.model_validate({"folder": "x", "files": [], "more": 1})
     assert answer.model_extra == {"more": 1}
 
 
 @pytest.mark.parametrize(
     ("verb", "options", "answer", "model"),
     [
-        ("sweep", {}, {"sweep_id": "a"}, json_answers.Sweep),
-        ("sweep", {}, {"sweep_id": "a", "folds": []}, json_answers.WalkForward),
-        ("sweep", {"cfg": "run"}, {}, json_answers.Configuration),
-        ("sweep", {"info": "config"}, {}, json_answers.Information),
-        ("sweep", {"estimate": True}, {}, json_answers.Forecast),
-        ("data download", {"estimate": True}, {}, json_answers.Download),
-        ("sweep status", {}, {"sweep_id": "a", "folds": 3}, json_answers.SearchStatus),
-        ("backtest", {}, {"run_id": "a"}, json_answers.Backtest),
-        ("backtest", {}, {"sweep_id": "a"}, json_answers.Sweep),
-        ("report", {}, {"sweep_id": "a"}, json_answers.SweepReport),
-        ("store restore", {"archive": None}, {}, json_answers.FinishedRestore),
-        ("store restore", {"archive": "x"}, {}, json_answers.Restore),
-        ("live", {"stay": True}, {}, json_answers.AuditedSessions),
+        ("sweep", {}, {"sweep_id": "a"}, SweepAnswer),
+        ("sweep", {}, {"sweep_id": "a", "folds": []}, WalkForwardAnswer),
+        ("sweep", {"cfg": "run"}, {}, ConfigurationAnswer),
+        ("sweep", {"info": "config"}, {}, InformationAnswer),
+        ("sweep", {"estimate": True}, {}, ForecastAnswer),
+        ("data download", {"estimate": True}, {}, DownloadAnswer),
+        ("sweep status", {}, {"sweep_id": "a", "folds": 3}, SearchStatusAnswer),
+        ("backtest", {}, {"run_id": "a"}, BacktestAnswer),
+        ("backtest", {}, {"sweep_id": "a"}, SweepAnswer),
+        ("report", {}, {"sweep_id": "a"}, SweepReportAnswer),
+        ("store restore", {"archive": None}, {}, FinishedRestoreAnswer),
+        ("store restore", {"archive": "x"}, {}, RestoreAnswer),
+        ("live", {"stay": True}, {}, AuditedSessionsAnswer),
     ],
 )
 def test_the_model_follows_the_command_line(
-    verb: str, options: dict[str, Any], answer: dict[str, Any], model: type[json_answers.Answer]
+    verb: str, options: dict[str, Any], answer: dict[str, Any], model: type[Answer]
 ) -> None:
     assert json_answers.model(VERBS[verb], Namespace(**options), answer) is model
 

@@ -193,7 +193,7 @@ def research(shell: Callable[..., dict[str, Any]]) -> None:
     assert shell("sweep", "extend", searched, "8")["trials"]
     assert shell("sweep", "report", searched)["report"]
     stop_a_search(shell)
-    folds = ("search.walk_forward.train=5", "search.walk_forward.test=2", "search.trials=3")
+    folds = ("search.walk_forward=anchored", "search.folds=3", "search.trials=3")
     assert shell("sweep", *SEARCH, *folds)["folds"]
     assert shell("sweep", *SEARCH, "--estimate", "search.trials=6")["total_sec"]
     assert shell("sweep", *SEARCH, "--cfg")["search"]

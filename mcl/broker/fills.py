@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from mcl.base.errors import Uncertain
+from mcl.base.words import many
 from mcl.broker.protocol import Fill, FillReason, HoldingBook, TargetSpec
 from mcl.engine.account import FLAT, Holding, exact, holding_after_fill, with_levels
 from mcl.engine.decision import NO_BRACKET, Bracket
@@ -147,7 +148,7 @@ class FillLedger:
         if was.quantity != fill.quantity:
             self.trouble = (
                 f"the broker changed the execution {was.execution_id} from {was.quantity} to"
-                f" {fill.quantity} contracts"
+                f" {many(fill.quantity, 'contract')}"
             )
         self._superseded.add(row)
         self._rows[root] = len(self.fills)

@@ -46,6 +46,7 @@ from typing import Any, NamedTuple
 from mcl.base.errors import DataError, GuardError, Halt, nearest
 from mcl.base.instants import NS
 from mcl.base.network import is_loopback
+from mcl.base.words import many
 from mcl.broker.protocol import QualifiedContract
 from mcl.config import schema
 from mcl.market import calendar
@@ -164,8 +165,8 @@ def check_reach(limits: schema.Guards, max_position: int, max_order: int) -> Non
     ):
         if most is not None and most < wanted:
             raise GuardError(
-                f"the version may open {wanted} contracts at once, broker.guards.{name}={most}"
-                " would refuse them and every turn to them",
+                f"the version may open {many(wanted, 'contract')} at once,"
+                f" broker.guards.{name}={most} would refuse them and every turn to them",
                 f"broker.max_contracts={most} makes its position smaller",
             )
 
@@ -399,13 +400,13 @@ class PreTradeGate:
         limit = self.limits.max_order
         if limit is None or abs(p.quantity) <= limit:
             return ""
-        return f"{abs(p.quantity)} contracts in one order, broker.guards.max_order={limit}"
+        return f"{many(abs(p.quantity), 'contract')} in one order, broker.guards.max_order={limit}"
 
     def _size(self, p: OrderProposal) -> str:
         limit, after = self.limits.max_position, abs(p.position + p.quantity) + self.others
         if limit is None or after <= limit:
             return ""
-        return f"{after} contracts with all that works, broker.guards.max_position={limit}"
+        return f"{many(after, 'contract')} with all that works, broker.guards.max_position={limit}"
 
     def _prices(self, p: OrderProposal) -> str:
         limit = self.limits.collar_frac
@@ -440,8 +441,9 @@ class PreTradeGate:
                 most is not None
                 and sum(not at <= p.now - seconds * NS for at in self._sent) >= most
             ):
+                were = "was" if most == 1 else "were"
                 return (
-                    f"{most} orders were sent within one {name},"
+                    f"{many(most, 'order')} {were} sent within one {name},"
                     f" broker.guards.max_orders_per_{name}={most}"
                 )
         return ""
@@ -481,8 +483,8 @@ class PreTradeGate:
         quiet, short = limits.quiet_minutes * 60 * NS, session[1] - session[0] < 23 * 3600 * NS
         if p.now < session[0] + quiet or p.now >= session[1] - (30 * 60 * NS if short else quiet):
             return (
-                f"within {limits.quiet_minutes} minutes of the daily break (30 before an early"
-                " close)"
+                f"within {many(limits.quiet_minutes, 'minute')} of the daily break"
+                " (30 before an early close)"
             )
         return ""
 
@@ -512,9 +514,8 @@ class PreTradeGate:
         self.rejecting(message)
         if self.limits.max_rejects is not None and self._rejects >= self.limits.max_rejects:
             self._rejects = 0
-            raise Halt(
-                f"{self.limits.max_rejects} orders in a row were rejected, the last one: {message}"
-            )
+            rejects = many(self.limits.max_rejects, "order")
+            raise Halt(f"the broker rejected {rejects} in a row, the last one: {message}")
 
     def filled(self, ref: str) -> None:
         """Halt when one decision is executed again and again."""

@@ -66,7 +66,7 @@ def _show(health: Health, path: Path) -> None:
         terminal.table(
             "findings", ["severity", "kind", "count", "what and where", "what to do"], rows, left=5
         )
-    counts = f"{health.count('error')} errors, {health.count('warning')} warnings"
+    counts = f"{many(health.count('error'), 'error')}, {many(health.count('warning'), 'warning')}"
     terminal.say(f"{counts}. Page: {path}")
 
 
@@ -124,7 +124,7 @@ def _show_comparison(answer: dict[str, Any]) -> None:
     terminal.say(
         f"Of {decisions['compared']:,} decisions {decisions['differ']:,} differ"
         + (f" ({share:.2%})" if share is not None else "")
-        + f": {decisions['trades'][0]:,} and {decisions['trades'][1]:,} trades, net"
+        + f": {decisions['trades'][0]:,} and {many(decisions['trades'][1], 'trade')}, net"
         f" ${decisions['net_usd'][0]:,.2f} and ${decisions['net_usd'][1]:,.2f}."
     )
 
@@ -191,17 +191,21 @@ def _show_costs(measured: Measured, answer: dict[str, Any]) -> None:
             "SYNTHETIC DATA: spread and depth are assumptions of the generated world, not"
             " measurements"
         )
-    heads = ["New York", "traded", "spread", "depth", *(f"{n} ticks" for n in measured.sizes)]
+    heads = [
+        "New York",
+        "traded",
+        "spread",
+        "depth",
+        *(many(n, "contract") for n in measured.sizes),
+    ]
     terminal.table(
         "slippage of a market order in ticks, by time of day",
         heads,
         ([s, *(f"{row[n]:.2f}" for n in names)] for s, row in frame.iterrows()),
     )
     means = ", ".join(f"{n}: {measured.mean_ticks(n):.2f}" for n in measured.sizes)
-    terminal.say(
-        f"mean over {len({d for _, d in measured.depth.book_keys})} sessions, ticks by contracts:"
-        f" {means}"
-    )
+    sessions = many(len({day for _, day in measured.depth.book_keys}), "session")
+    terminal.say(f"mean over {sessions}, ticks by contracts: {means}")
     if answer["config"]:
         terminal.say(
             f"written: {answer['config']}; use it with costs={Path(answer['config']).stem}"

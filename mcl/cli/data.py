@@ -62,9 +62,9 @@ def extend(args: Namespace) -> int:
 
 
 def _show_extension(source: str, answer: dict[str, Any]) -> None:
-    added = many(answer["added"], "day")
+    added, days = many(answer["added"], "day"), many(answer["days"], "day")
     terminal.say(
-        f"{added} added: {answer['days']:,} days, {answer['first']} to {answer['last']}, for this"
+        f"{added} added: {days}, {answer['first']} to {answer['last']}, for this"
         f" project in {answer['path']}"
     )
     terminal.say(f"next: mcl data info data={source}")
@@ -136,7 +136,9 @@ def _brief(facts: dict[str, Any]) -> dict[str, Any]:
     world = own.get("world", {})
     summary = {k: v for k, v in facts.items() if k not in ("contracts", "rolls", "facts", "inputs")}
     called = Counter(facts.get("conditions", {}).values())
-    summary["conditions"] = ", ".join(f"{n} days {word}" for word, n in called.items()) or "none"
+    summary["conditions"] = (
+        ", ".join(f"{many(n, 'day')} {word}" for word, n in called.items()) or "none"
+    )
     summary["contracts"] = _range(contracts, own)
     summary["rolls"] = f"{len(rolls)}" + (
         ": " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) if rolls else ""

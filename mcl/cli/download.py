@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import ConfigError, MclError, nearest
+from mcl.base.words import many
 from mcl.cli import arguments
 
 if TYPE_CHECKING:
@@ -73,9 +74,8 @@ def _override(args: Namespace) -> None:
 
 def _report(done: dict[str, Any]) -> None:
     if "paid_usd" in done:
-        terminal.say(
-            f"{len(done['files'])} files in {done['folder']}, {done['paid_usd']:.4f} USD paid now"
-        )
+        files = many(len(done["files"]), "file")
+        terminal.say(f"{files} in {done['folder']}, {done['paid_usd']:.4f} USD paid now")
     if done["conditions"]:
         days = ", ".join(f"{day} ({word})" for day, word in list(done["conditions"].items())[:5])
         terminal.say(

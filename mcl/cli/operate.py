@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mcl.base import files, terminal
 from mcl.base.errors import LiveError
 from mcl.base.instants import NS
+from mcl.base.words import many
 from mcl.live.ops import control_socket
 
 if TYPE_CHECKING:
@@ -255,13 +256,14 @@ def _facts(state: dict[str, Any]) -> list[tuple[str, str]]:
     field = state.get
     latency = field("latency") or {}
     quick = (
-        f"p50 {latency['p50']:.2f} ms · p99 {latency['p99']:.2f} ms · {latency['count']} orders"
+        f"p50 {latency['p50']:.2f} ms · p99 {latency['p99']:.2f} ms"
+        f" · {many(latency['count'], 'order')}"
         if latency.get("count")
         else ""
     )
     delay = field("close_delay") or {}
     waited = (
-        f"p50 {delay['p50']:.1f} s · p99 {delay['p99']:.1f} s · {delay['count']} bars"
+        f"p50 {delay['p50']:.1f} s · p99 {delay['p99']:.1f} s · {many(delay['count'], 'bar')}"
         if delay.get("count")
         else ""
     )

@@ -19,9 +19,9 @@ def rerun(args: Namespace) -> int:
     again = make(args.run_id, Project.current())
     name = f"{again.kind.replace('_', '-')} {again.run_id}"
     if not again.equal:
-        many = f"{len(again.differing)} values differ; " if len(again.differing) > 1 else ""
+        several = f"{len(again.differing)} values differ; " if len(again.differing) > 1 else ""
         raise MclError(
-            f"{name} does not reproduce: {many}{sentence(again.differing, again.causes)}",
+            f"{name} does not reproduce: {several}{sentence(again.differing, again.causes)}",
             "the inputs that moved are named above",
             again.differing,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import StoreError
+from mcl.base.words import many
 from mcl.tracking.purge import Waste
 from mcl.tracking.store import Store
 
@@ -24,7 +25,8 @@ def backup(args: Namespace) -> int:
         "bytes_written": done.bytes_written,
     }
     lines = [
-        f"{done.path}: {done.files} files, {_mb(done.bytes_read)} in {_mb(done.bytes_written)}"
+        f"{done.path}: {many(done.files, 'file')},"
+        f" {_mb(done.bytes_read)} in {_mb(done.bytes_written)}"
     ]
     uri = Store().uri
     if uri.startswith("http"):
@@ -52,7 +54,7 @@ def restore(args: Namespace) -> int:
         terminal.answer(
             answer,
             lambda: terminal.say(
-                f"{args.archive}: whole, {len(manifest.files)} files of {manifest.root},"
+                f"{args.archive}: whole, {many(len(manifest.files), 'file')} of {manifest.root},"
                 f" {manifest.made_at}"
             ),
         )
@@ -94,7 +96,7 @@ def collect(args: Namespace) -> int:
 
 
 def _show_restored(files: int, parts: tuple[str, ...], aside: tuple[Path, ...]) -> None:
-    terminal.say(f"restored {files} files: {', '.join(parts)}")
+    terminal.say(f"restored {many(files, 'file')}: {', '.join(parts)}")
     for path in aside:
         terminal.say(f"the former one is {path}; mcl store gc removes it after a while")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mcl import composition
 from mcl.base import access_recorder, terminal
 from mcl.base.errors import ConfigError
+from mcl.base.words import many
 
 if TYPE_CHECKING:
     from mcl.config import schema
@@ -105,7 +106,7 @@ def _show_lookahead(bias: Lookahead, bars: Bars) -> None:
         ["indicators that changed", ", ".join(bias.biased_indicators) or "none", "by name"],
     ]
     title = (
-        f"look-ahead of {bias.strategy}: {bias.cuts} cuts of {len(bars):,} bars and"
+        f"look-ahead of {bias.strategy}: {many(bias.cuts, 'cut')} of {many(len(bars), 'bar')} and"
         f" {bias.windows} of a session around a row"
     )
     terminal.table(title, ["cut off the future", "found", "meaning"], rows, left=1)

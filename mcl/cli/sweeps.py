@@ -54,6 +54,7 @@ def show(sweep: Any, typed: Sequence[str] = ()) -> int:
     return 1 if nothing is not None else 0
 
 
+MINUTE_SEC = 60
 HINTS = {
     "no_trades": "lower search.min_trades, use more data, or search where the strategy trades",
     "undefined": "search another metric, or where the strategy trades more",
@@ -388,12 +389,4 @@ def _standing(status_fields: dict[str, Any]) -> int:
 def _duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "unknown"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes} min"
-        if hours
-        else f"{minutes} min {rest} s"
-        if minutes
-        else f"{seconds:.1f} s"
-    )
+    return terminal.span(seconds) if seconds >= MINUTE_SEC else f"{seconds:.1f} s"

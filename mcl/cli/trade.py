@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import MclError, StoreError, UsageError
+from mcl.base.words import many
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store
 
@@ -150,10 +151,8 @@ def _session(done: Any) -> None:
             left=len(columns),
         )
     else:
-        terminal.say(
-            f"all {len(done.decisions)} decisions and {len(done.fills)} fills equal the backtest of"
-            " the same bars"
-        )
+        decisions, fills = many(len(done.decisions), "decision"), many(len(done.fills), "fill")
+        terminal.say(f"{decisions} and {fills}: all equal the backtest of the same bars")
     if len(done.basis.table):
         names = list(done.basis.table.columns)
         terminal.table(

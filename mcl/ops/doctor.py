@@ -238,7 +238,7 @@ def _old_store(root: Path) -> list[MachineCheck]:
         ["mv", *map(str, belongs), f"{aside}/"],
         ["mlflow", "migrate-filestore", "--source", str(aside), "--target", f"sqlite:///{target}"],
     )
-    description = f"{len(old)} experiments in MLflow's former file format"
+    description = f"{many(len(old), 'experiment')} in MLflow's former file format"
     return [
         MachineCheck("old file store", "fail", description, " && ".join(map(shlex.join, steps)))
     ]
@@ -281,7 +281,7 @@ def _secrets(root: Path) -> list[MachineCheck]:
         MachineCheck(
             "secrets",
             "ok",
-            f"{len(places)} files, readable by their owner" if places else "none in files",
+            f"{many(len(places), 'file')}, readable by the owner" if places else "none in files",
         )
     ]
 

@@ -27,6 +27,7 @@ from mcl.base import progress
 from mcl.base.differences import differences
 from mcl.base.errors import StoreError
 from mcl.base.files import is_running, private_folder, refuse_no_file, write_whole
+from mcl.base.words import many
 from mcl.live.ops.control_socket import running
 from mcl.ops.archive import FORMAT, MANIFEST, PARTS, Manifest, Member, is_part
 
@@ -149,7 +150,7 @@ def _read(archive: Path, into: Path | None) -> Manifest:
     wrong = sorted(differences(expected, members))
     if wrong:
         raise StoreError(
-            f"{archive}: {len(wrong)} files differ from the manifest, first {wrong[0]}",
+            f"{archive}: not as the manifest says: {many(len(wrong), 'file')}, first {wrong[0]}",
             "take an older backup",
         )
     return manifest

@@ -59,18 +59,7 @@ def histogram(
                 "opacity": 0.85,
             }
         )
-    shapes = [
-        {
-            "type": "line",
-            "x0": x,
-            "x1": x,
-            "yref": "paper",
-            "y0": 0,
-            "y1": 1,
-            "line": {"color": "@ink", "width": 1, "dash": dash},
-        }
-        for x, dash, *_ in lines
-    ]
+    shapes = [upright(x, color="@ink", width=1, dash=dash) for x, dash, *_ in lines]
     words = [
         {
             **{"x": x, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False},
@@ -141,3 +130,8 @@ def session_line(series: pd.Series, name: str, color: str, **more: Any) -> dict[
     """A series indexed by trade date as one line."""
     days = pd.DatetimeIndex(series.index).as_unit("ms").asi8.astype(np.float64)
     return line(days, series.to_numpy(dtype=np.float64), name, color, **more)
+
+
+def upright(x: float, **line: Any) -> dict[str, Any]:
+    """A line over the whole height of a chart at one value of its x axis."""
+    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line}

@@ -109,18 +109,7 @@ def deflation(search: SearchView, luck: Luck | None) -> list[Section]:
         "name": "Trials",
     }
     marks = (("best by luck", chance, "@orange"), ("best found", best, "@ink"))
-    shapes = [
-        {
-            "type": "line",
-            "x0": x,
-            "x1": x,
-            "yref": "paper",
-            "y0": 0,
-            "y1": 1,
-            "line": {"color": color, "width": 1.5, "dash": "dot"},
-        }
-        for _, x, color in marks
-    ]
+    shapes = [charts.upright(x, color=color, width=1.5, dash="dot") for _, x, color in marks]
     notes = [
         {
             "x": x,

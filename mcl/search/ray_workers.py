@@ -25,6 +25,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from mcl.base.environment import environment
 from mcl.base.errors import ConfigError, EngineError, in_words
 from mcl.data.bars import Bars
 from mcl.data.truncation import MadeOf
@@ -331,13 +332,8 @@ def _authentication(address: str | None) -> Iterator[None]:
             added = {MODE: "token"}
         elif not address:
             added = {MODE: "token", TOKEN: os.environ.get(TOKEN) or secrets.token_hex(32)}
-    before = {name: os.environ.get(name) for name in added}
-    os.environ.update(added)
-    try:
+    with environment(added):
         yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _has_token() -> bool:

@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 BATCH = 1000
 BATCH_SEC = 5.0
 SHOWN_WHEN_PRUNED = ("trades",)  # a pruned trial must not lead a list that is sorted by a metric
+# the columns of a table of trials that are neither searched values nor metrics
+FIXED = (
+    "trial",
+    "state",
+    "reason",
+    "detail",
+    "value",
+    "seconds",
+    "run_id",
+    "config_sha256",
+    "trial_sha256",
+)
 
 
 class TrialRecorder:
@@ -216,19 +228,8 @@ class TrialRecorder:
         import pandas as pd
 
         rows = [self._row(outcome) for outcome in self._ordered()]
-        fixed = [
-            "trial",
-            "state",
-            "reason",
-            "detail",
-            "value",
-            "seconds",
-            "run_id",
-            "config_sha256",
-            "trial_sha256",
-        ]
         table = pd.DataFrame(
-            rows, columns=list(dict.fromkeys([*fixed, *(key for row in rows for key in row)]))
+            rows, columns=list(dict.fromkeys([*FIXED, *(key for row in rows for key in row)]))
         )
         mixed = [
             key

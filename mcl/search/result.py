@@ -17,6 +17,7 @@ from mcl.report.format import number, too_short
 from mcl.search.progress import SweepStatistics, cell_text
 from mcl.search.recorder import TrialRecorder
 from mcl.search.space import Space
+from mcl.search.trial import Outcome
 from mcl.tracking import urls
 from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, NOTE, RUN
 from mcl.tracking.store import Record, Status, Store
@@ -225,7 +226,11 @@ def leader(statistics: SweepStatistics, recorder: TrialRecorder) -> dict[str, An
     best = statistics.best
     if best is None:
         return None
-    run_id = recorder.run_ids[best.number]
+    return best_fields(best, recorder.run_ids[best.number])
+
+
+def best_fields(best: Outcome, run_id: str) -> dict[str, Any]:
+    """The best trial as a result and its JSON have it."""
     return {
         "trial": best.number,
         "value": best.value,

@@ -29,7 +29,7 @@ from mcl.search.best import export, ranking
 from mcl.search.point_sequences import uniform
 from mcl.search.progress import SweepStatistics
 from mcl.search.recorder import TrialRecorder
-from mcl.search.result import SweepResult, page, with_plateaus
+from mcl.search.result import SweepResult, best_fields, page, with_plateaus
 from mcl.search.snapshot import SearchSnapshot, stored_composed, take_snapshot
 from mcl.search.space import points as levels
 from mcl.search.sweep_dir import SweepDir
@@ -246,14 +246,7 @@ def _best(stored: StoredRun, best: Outcome, rows: dict[int, str]) -> dict[str, A
         if stored.tags.get("best_trial") == str(best.number)
         else ""
     )
-    run_id = whole or rows.get(best.number, "")
-    return {
-        "trial": best.number,
-        "value": best.value,
-        "params": best.params,
-        "metrics": best.metrics,
-        "run_id": run_id,
-    }
+    return best_fields(best, whole or rows.get(best.number, ""))
 
 
 def _table(stored: StoredRun) -> Any:

@@ -152,7 +152,7 @@ def _concentration(about: Subject) -> Iterator[RedFlag]:
             "one good year",
             0.7,
             text,
-            f"{len(years)} years",
+            many(len(years), "year"),
             "run it on more years before believing it",
         )
 

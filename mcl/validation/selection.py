@@ -24,6 +24,7 @@ from mcl.base.errors import ConfigError, StoreError, nearest
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
 from mcl.report.format import number
+from mcl.search import recorder
 from mcl.search.plateau import plateaus
 from mcl.search.space import GROUPS
 from mcl.tracking import deflation, trial_ledger
@@ -32,19 +33,7 @@ from mcl.tracking.records import right_verb
 from mcl.tracking.store import Store, StoredRun
 from mcl.tracking.trial_ledger import Tally
 
-FIXED = {
-    "trial",
-    "state",
-    "reason",
-    "detail",
-    "value",
-    "seconds",
-    "run_id",
-    "config_sha256",
-    "trial_sha256",
-    "plateau",
-    "front",
-}
+FIXED = {*recorder.FIXED, "plateau", "front"}
 SEARCHES = ("sweep", "grid")
 NO_DEFLATION = "which cannot be deflated: it has no variance"
 SYMBOLS: dict[str, Callable[[Any, float], Any]] = {

@@ -109,7 +109,7 @@ def test_rejects_in_a_row_and_repeated_executions_halt() -> None:
     judge.rejected("no")
     judge.accepted()
     judge.rejected("no")
-    with pytest.raises(Halt, match="2 orders in a row were rejected, the last one: never"):
+    with pytest.raises(Halt, match="the broker rejected 2 orders in a row, the last one: never"):
         judge.rejected("never")
     judge.filled("a")
     judge.filled("b")
@@ -272,7 +272,7 @@ def test_what_the_guards_count_goes_on_from_a_journal() -> None:
     judge.resume(history)
     judge.equity_usd = 1000.0
     assert "3 orders were sent within one hour" in refused(judge, order(now=NOON + 1))
-    with pytest.raises(Halt, match="2 orders in a row"):
+    with pytest.raises(Halt, match="rejected 2 orders in a row"):
         judge.rejected("no")
     judge.equity_usd = 850.0
     assert "lost 150.00 USD" in judge.lost_too_much()

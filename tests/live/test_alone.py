@@ -329,7 +329,7 @@ def test_a_limit_that_is_reached_stays_reached_after_a_kill(
     run = shop.config(**LONG, interval="15m") if guard == "max_session_loss_usd" else None
     desk = Desk(shop, tmp_path, run, guards=limits)
     expected = (
-        "1 orders were sent within one day" if guard == "max_orders_per_day" else "the session lost"
+        "1 order was sent within one day" if guard == "max_orders_per_day" else "the session lost"
     )
 
     async def main() -> None:

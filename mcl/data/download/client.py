@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mcl.base import network
+from mcl.base.environment import environment
 from mcl.base.errors import DataError, StoreError
 from mcl.base.secrets import secret
 from mcl.data.download.retry import Transient
@@ -281,16 +282,8 @@ def _environment(ca: Path | None, address: str | None) -> Iterator[None]:
         wanted["NO_PROXY"] = ",".join(
             filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost,::1"))
         )
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
+    with environment(wanted):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

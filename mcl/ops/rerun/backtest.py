@@ -13,7 +13,7 @@ from mcl.tracking.store import StoredRun
 
 def run(stored: StoredRun, project: Project) -> Again:
     verdict = reproduce(stored, project.root)
-    sentence = f"{len(stored.summary)} metrics bit-equal"
+    sentence = f"{many(len(stored.summary), 'metric')} bit-equal"
     return Again(
         stored.run_id, stored.tags["mcl.kind"], sentence, verdict.differing, verdict.causes
     )

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from mcl.base.differences import Differences, differences
+from mcl.base.words import many
 from mcl.live.audit.compare import audit
 from mcl.live.audit.record import FRAMES, recorded_session, session_facts
 from mcl.ops.rerun.result import Again
@@ -52,8 +53,8 @@ def session(stored: StoredRun, project: Project) -> Again:
             name, stored.file(f"data/{name}.parquet"), parquet(getattr(audited, name))
         )
     sentence = (
-        f"audit {facts['audit']}: {len(audited.decisions)} decisions, {len(audited.fills)} fills"
-        f" and {len(then)} numbers bit-equal"
+        f"audit {facts['audit']}: {many(len(audited.decisions), 'decision')},"
+        f" {many(len(audited.fills), 'fill')} and {many(len(then), 'number')} bit-equal"
     )
     return Again(
         stored.run_id,
