@@ -99,6 +99,10 @@ def killed(root: Path, script: Path, arguments: list[str], chance: random.Random
 
 def plain_sweep(root: Path, sampler: str) -> SweepResult:
     """A search that nobody kills."""
+    from mcl import composition, search
+    from mcl.search.result import SweepResult
+    from mcl.tracking.project import Project
+
     composed = composition.compose("sweep", overrides(sampler, 1))
     result = search.sweep(composed, project=Project.at(root))
     assert isinstance(result, SweepResult)
@@ -143,7 +147,8 @@ def children(parent: int) -> list[int]:
 
 
 def main() -> int:
-    from mcl import composition, search
+    from mcl import search
+    from mcl.search.result import SweepResult
     from mcl.tracking.project import Project
     from mcl.tracking.store import Store
 

@@ -54,6 +54,7 @@ OPEN_GATES = (
     "promotion.min_holdout_sharpe=-1e9",
     "promotion.max_drawdown_frac=0.99",
     "promotion.min_deflated_sharpe=0",
+    *("promotion.min_doubled_costs_sharpe=-1e9", "promotion.min_plateau_frac=null"),
     *(
         f"promotion.{name}=null"
         for name in (
@@ -197,7 +198,7 @@ def research(shell: Callable[..., dict[str, Any]]) -> None:
     assert shell("sweep", *SEARCH, *folds)["folds"]
     assert shell("sweep", *SEARCH, "--estimate", "search.trials=6")["total_sec"]
     assert shell("sweep", *SEARCH, "--cfg")["search"]
-    assert len(shell("runs", "--study", "default")["runs"]) > 1
+    assert len(shell("runs")["runs"]) > 1
     assert shell("report", first)["report"]
     assert shell("report", searched)["trials"]
     assert shell("compare", first, second)["runs"] == [first, second]
@@ -255,7 +256,7 @@ def operate(
         assert shell("adopt", "paper")["said"]
     with ends_after_its_answer(monkeypatch):
         assert shell("dashboard", "paper")["read_only"] is True
-    served = ("--port", "0", "--walk", "--clock", "fast", "--until-end", "--transcript", "tws.txt")
+    served = ("--port", "0", "--clock", "100000", "--until-end", "--transcript", "tws.txt", *WALK)
     assert shell("tws", "serve", *served)
     with serving(home):
         assert shell("tws", "status")["servers"]

@@ -267,7 +267,7 @@ def plain_yaml(text: str, name: str) -> Any:
     """Read `text` as data. ConfigError names `name`, the line and the cure for what is no plain
     YAML document.
 
-    Refused are broken syntax, tags that would make objects, a key that stands twice, and a bomb:
+    Refused are broken syntax, tags that would make objects, a key that is there twice, and a bomb:
     aliases of aliases that are small on disk and do not fit into memory once they are written out.
     """
     import yaml

@@ -45,7 +45,7 @@ def blotter() -> Callable[[str], str]:
 
 
 def blotted(name: str, content: bytes) -> bytes:
-    """A file's content without the secrets that stand in it as they are; what is no text is
+    """A file's content without the secrets that are in it as they are; what is no text is
     searched all the same.
     """
     if name.endswith(TEXTS):

@@ -153,7 +153,7 @@ def _turned(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
 
 
 def _facts(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Lines:
-    """Names and values side by side; a value with a word that does not fit there stands below its
+    """Names and values side by side; a value with a word that does not fit there is below its
     name.
     """
     size = max(

@@ -1,7 +1,7 @@
 """Shell completion: the scripts for bash, zsh and fish, and the candidates that they ask `mcl` for
 at each press of the key.
 
-Nothing heavy is imported: keys and ranges stand in completion.json, which `python -m
+Nothing heavy is imported: keys and ranges are in completion.json, which `python -m
 mcl.cli.completion` writes, runs are read from the store's SQLite file, and groups, searches and
 promoted names are files of the project.
 """

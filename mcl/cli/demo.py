@@ -160,7 +160,7 @@ def _main(words: list[str]) -> tuple[int, dict[str, Any] | None]:
 
 
 def _chosen(line: str) -> dict[str, str]:
-    """The run that the newest search of each study chose whose name stands in braces."""
+    """The run that the newest search of each study chose whose name is in braces."""
     studies = [study for study in (STUDY, "zero_edge", "planted_edge") if f"{{{study}}}" in line]
     return {study: _best(Store(), study) for study in studies}
 

@@ -190,7 +190,7 @@ class ValidationAnswer(OfRun):
 
 
 class CritiqueAnswer(OfRun):
-    """List what is suspicious about a run."""
+    """List the red flags of a run, the most serious first."""
 
     choice: str
     """Why this run, where a search was named; else empty."""

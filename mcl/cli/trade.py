@@ -33,7 +33,7 @@ def live(args: Namespace) -> int:
         try:
             config = promoted(args.name, Project.current()).config
         except MclError:
-            config = None  # the difference cannot be told; the refusal stands
+            config = None  # the difference cannot be told; the refusal holds
         cap = override_policy.caps(args.overrides, config)
         broker = broker.model_copy(update={"max_contracts": cap})
     alerts, telemetry = (

@@ -1,7 +1,7 @@
 """The YAML files of a project as Hydra reads them: plain data, of the right shape, or one sentence
 with file, line and cure.
 
-Hydra itself takes a study without a package header, a key that stands twice and a setting of its
+Hydra itself takes a study without a package header, a key that is there twice and a setting of its
 own that has no effect here.
 """
 

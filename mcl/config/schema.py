@@ -124,7 +124,7 @@ class Execution(Strict):
     offset_ticks: int = Field(0, ge=0, le=10_000)
     limit_ticks: int = Field(0, ge=0, le=10_000)
     ttl_bars: int | None = Field(None, ge=1)  # an entry order ends with its session at the latest
-    # an order that has run out is placed again from the newest close while its target stands
+    # an order that has run out is placed again from the newest close while its target is unchanged
     renew: bool = True
     # a limit fills when the price reaches it, or only one tick beyond
     fill: Literal["touch", "through"] = "through"

@@ -512,7 +512,7 @@ def _span(days: Ints) -> str:
 
 
 def _spikes(chunk: Chunk, table: Table, closes: dict[int, float]) -> list[Doubt]:
-    """The first price that stands a power of ten from the close before it, or at 0.00 far below
+    """The first price that is a power of ten away from the close before it, or at 0.00 far below
     it; `closes` are those of the chunk before.
     """
     rows = chunk.rows

@@ -225,7 +225,7 @@ def _with_header(header: list[str], rows: list[str], mark: str) -> Keys:
 
 
 def _without_header(rows: list[str], mark: str) -> Keys:
-    """Columns by what stands in them: times first, then four prices, then a volume."""
+    """Columns by their content: times first, then four prices, then a volume."""
     first = [cell.strip(' "') for cell in rows[0].split(mark)]
     symbol = 1 if re.match(r"[A-Za-z/@]", first[0]) else 0
     two = re.match(r"\d\d?:\d\d|\d{4,6}$", first[symbol + 1]) is not None
@@ -393,7 +393,7 @@ class _Measurement:
             return csv_text.days(self.cells, text, data.format) * 86_400 * NS
 
     def order(self) -> None:
-        """Whether the rows are in order of time, and stand once."""
+        """Whether the rows are in order of time, each once."""
         data = self.data()
         text = csv.time_text(self.cells, data.columns)
         times = self._instants(data, text)
@@ -406,7 +406,7 @@ class _Measurement:
         if (step < 0).any() and not data.format.sort:
             self._put("format.sort", True, "its rows are not in order of time")
         if (step == 0).any() and self.cells.frame.duplicated().any():
-            self._put("format.duplicates", "identical", "some of its rows stand twice alike")
+            self._put("format.duplicates", "identical", "some of its rows are there twice")
 
     def scale(self) -> None:
         """The instrument and the scale of the prices, and whole volumes."""

@@ -71,7 +71,7 @@ class CsvFormat(Strict):
     # ignore: a UTC offset in the file is wrong, data.timezone says whose clock it is
     offsets: Literal["read", "ignore"] = "read"
     sort: bool = False  # the rows are not in order of time
-    # identical: a row that stands twice alike is read once
+    # identical: a row that is there twice is read once
     duplicates: Literal["refuse", "identical"] = "refuse"
     scale: float = Field(1.0, gt=0)  # prices are multiplied by it: 0.01 for cents
     volume_scale: float = Field(1.0, gt=0)

@@ -1,4 +1,4 @@
-"""The sentence about its data that stands on every page and summary of a result."""
+"""The sentence about its data on every page and summary of a result."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def dtype(schema: str) -> np.dtype[np.void]:
 
 
 def rtype(schema: str) -> int:
-    """The record type that stands in every record of a schema."""
+    """The record type in every record of a schema."""
     return _LAYOUT[schema][0]
 
 
@@ -152,7 +152,7 @@ def _same_layout(path: Path, records: Records, header: Header) -> None:
 
 
 def preamble(header: Header) -> bytes:
-    """The bytes that stand before the records of a file with this header, not compressed."""
+    """The bytes before the records of a file with this header, not compressed."""
     return bytes(_metadata(header))
 
 

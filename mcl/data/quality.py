@@ -50,7 +50,7 @@ Ints = npt.NDArray[np.int64]
 Severity = Literal["error", "warning", "note"]
 
 MOST_PLACES = 12  # places per finding
-# a high or low that stands this many typical bar ranges of its hour beyond both neighbours
+# a high or low that is this many typical bar ranges of its hour beyond both neighbours
 SPIKE = 20.0
 WIDE_ROLL = 5.0  # a roll gap this many times the median one, and at least 100 ticks
 

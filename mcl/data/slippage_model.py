@@ -2,7 +2,7 @@
 by time of day.
 
 Slippage is the distance of an order's average fill from the mid price at the moment it arrives, in
-ticks, mean of buying and selling, each state of the book weighted by how long it stood: what an
+ticks, mean of buying and selling, each state of the book weighted by how long it lasted: what an
 order pays that may come at any time. Where the book shown is too small for the order, the rest is
 filled one tick beyond the last level that is shown. The states of tbbo are the quotes before each
 trade, those of bbo the quotes at the end of each second or minute; both show the best prices alone.
@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 SLOT_SEC = 1800
-# a state that stands longer is a feed that has stopped: the rest of the time is not counted
+# a state that lasts longer is a feed that has stopped: the rest of the time is not counted
 LONGEST_SEC = 300
 
 
@@ -104,7 +104,7 @@ def _busiest(depth: Depth, books: list[tuple[str, date]]) -> tuple[str, date]:
 
 
 def _pieces(depth: Depth, symbol: str, day: date) -> Iterator[tuple[Book, Floats]]:
-    """The pieces of a book, with the seconds for which each of its states stood."""
+    """The pieces of a book, with the seconds for which each of its states lasted."""
     ts = depth.column(symbol, day, "ts")
     duration_sec = _durations(ts)
     first = 0
@@ -119,7 +119,7 @@ def _durations(ts: Ints) -> Floats:
 
 
 def _sums(frame: pd.DataFrame) -> pd.DataFrame:
-    """By slot: seconds, contracts traded, and every other column times the seconds it stood."""
+    """By slot: seconds, contracts traded, and every other column times the seconds it lasted."""
     weighted = frame.copy()
     for name in frame.columns.difference(["slot", "seconds", "traded"]):
         weighted[name] = frame[name] * frame["seconds"]

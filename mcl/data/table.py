@@ -260,7 +260,7 @@ def _cure(kind: str, row: int, chunk: Chunk, table: Table) -> str:
 
 
 def _check_scale(chunk: Chunk, table: Table) -> None:
-    """Refuse prices that stand where the product never traded."""
+    """Refuse prices at which the product never traded."""
     if reason := wrong_scale(chunk.rows.close, table.instrument):
         cure = "compare the file with the vendor's price format"
         if table.cures and (scale := fitting_scale(chunk.rows.close, table.instrument)):
@@ -269,7 +269,7 @@ def _check_scale(chunk: Chunk, table: Table) -> None:
 
 
 def fitting_scale(price: Floats, of: Instrument) -> float | None:
-    """The power of ten by which prices stand where the product trades; None for none."""
+    """The power of ten that moves prices to where the product trades; None for none."""
     low, high = _USUAL[of.symbol]
     middle = float(np.median(np.abs(price)))
     return next((s for s in _SCALES if low <= middle * s <= high), None)
@@ -279,7 +279,7 @@ _SCALES = (0.01, 1e-9, 0.1, 0.001, 1e-4, 10.0, 100.0, 1000.0)
 
 
 def wrong_scale(price: Floats, of: Instrument) -> str:
-    """A sentence when the prices stand where the product never traded: in cents, or in the vendor's
+    """A sentence when the product never traded at the prices: in cents, or in the vendor's
     integers.
     """
     low, high = _USUAL[of.symbol]
@@ -287,7 +287,7 @@ def wrong_scale(price: Floats, of: Instrument) -> str:
     return (
         ""
         if low <= middle <= high
-        else f"prices stand around {middle:g}, but {of.symbol} trades between {low:g} and {high:g}"
+        else f"prices are around {middle:g}, but {of.symbol} trades between {low:g} and {high:g}"
     )
 
 

@@ -53,7 +53,7 @@ class Cut(NamedTuple):
 
     @property
     def renumbered(self) -> bool:
-        """Whether a contract that was not known stands before one that was."""
+        """Whether a contract that was not known comes before one that was."""
         return bool(len(self.contracts)) and int(self.contracts[-1]) != len(self.contracts) - 1
 
 

@@ -1,7 +1,7 @@
 """Compute the power of the joined test: the chance that a search shows an edge that exists.
 
 The trials are modelled as normal studentised means with one mutual correlation; one of them has the
-edge, and is the one that is judged. In the search window its mean must stand out of the largest of
+edge, and is the one that is judged. In the search window its mean must be above the largest of
 all, in the hold-out it is tested alone, and both are joined by `multiple.joined`:
 
     F(t) = ∫ φ(c) Φ((t - sqrt(ρ) c) / sqrt(1 - ρ))^M dc

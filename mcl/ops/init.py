@@ -36,7 +36,7 @@ def create(folder: Path) -> list[str]:
     part = (folder if folder.is_dir() else folder.parent) / f"{folder.name}.part-{os.getpid()}"
     try:
         _fill(part)
-        if folder.is_dir():  # it stays the same one: a shell may stand in it
+        if folder.is_dir():  # it stays the same one: a shell may be in it
             for path in sorted(part.iterdir()):
                 path.rename(folder / path.name)
         else:

@@ -53,7 +53,7 @@ class Restored(NamedTuple):
     files: int
     bytes_written: int
     parts: tuple[str, ...]
-    aside: tuple[Path, ...]  # what stood in their places
+    aside: tuple[Path, ...]  # what was in their places
 
 
 def verify(archive: Path) -> Manifest:

@@ -4,7 +4,7 @@ between two steps left behind.
 A name is an alias in the registry and the file conf/promoted/NAME.yaml. The alias is the truth; the
 file repeats it for people and their reviews. A change writes down first what it is about to do
 (conf/promoted/.NAME.pending.json), then the file, then the alias, then the history in the registry,
-and takes the note away last. A process may die anywhere: as long as the note stands, the next
+and takes the note away last. A process may die anywhere: as long as the note is there, the next
 command that touches the name continues from the alias: it has moved, and the rest is done, or it
 has not, and the old file comes back.
 """

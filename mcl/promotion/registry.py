@@ -164,7 +164,7 @@ class Event:
 
 def history(project: Project, name: str | None = None) -> list[Event]:
     """The moves of the registry and the commits of the files, side by side, oldest first; git knows
-    whole seconds only, so a commit stands after the moves of its second that made the version it
+    whole seconds only, so a commit comes after the moves of its second that made the version it
     holds.
     """
     dated: list[tuple[datetime, float, Event]] = []

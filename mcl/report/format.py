@@ -198,7 +198,7 @@ def metric_rows(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
     """(label, text, name) of every metric in reading order: the known ones, then the others by
     name.
 
-    The bounds of an interval stand in the row of their estimate and have none of their own.
+    The bounds of an interval are in the row of their estimate and have none of their own.
     """
     inside = {bound for name, bounds in INTERVALS.items() if name in metrics for bound in bounds}
     names = [m.name for m in METRICS if m.name in metrics]
@@ -245,7 +245,7 @@ CREDIBLE = 0.95  # probability from which a deflated Sharpe ratio counts as more
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence to act on. `level` is good, unclear or bad; `word` stands in the
+    """One sentence to act on. `level` is good, unclear or bad; `word` is in the
     badge, so that no colour is needed.
     """
 

@@ -174,7 +174,7 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
         "shapes": drawdown_shades(result, "y2"),
         "hovermode": "closest",
         "dragmode": "zoom",
-        "margin": {"l": 8, "r": 8, "t": 60, "b": 8},  # the buttons stand above the legend
+        "margin": {"l": 8, "r": 8, "t": 60, "b": 8},  # the buttons are above the legend
     }
 
 

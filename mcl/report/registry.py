@@ -150,7 +150,7 @@ def _stress_row(name: str, case: Mapping[str, Any]) -> list[Cell | str]:
 
 
 def _gates_note(view: RegistryView) -> str:
-    sentence = "As they stood at the promotion. A waived gate keeps its reason for ever."
+    sentence = "As they were at the promotion. A waived gate keeps its reason for ever."
     return (
         f"{sentence} Today the Sharpe of the backtest is {view.luck.sentence}."
         if view.luck

@@ -23,7 +23,7 @@ from mcl.metrics.undefined import reasons
 from mcl.report.format import Verdict, metric, value_text
 
 FOLDER = Path(__file__).parent
-UNNAMED = ' aria-label=""'  # filled by the title of what it stands in
+UNNAMED = ' aria-label=""'  # filled by the title of what it is in
 DTYPES = {
     "float64": "f8",
     "float32": "f4",
@@ -126,7 +126,7 @@ def _unbroken(text: str) -> str:
     return before + bracket + interval.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-Heading = str | tuple[str, str]  # or a name and what stands below it
+Heading = str | tuple[str, str]  # or a name and the words below it
 
 
 def table(
@@ -260,7 +260,7 @@ def page(
     chips: Sequence[str] = (),
     links: Sequence[Link] = (),
 ) -> str:
-    """The whole document. `data_note` is the sentence about the data that stands above everything
+    """The whole document. `data_note` is the sentence about the data above everything
     (`mcl.data.data_note`), empty where there is none; `lead` is the small line above the title,
     `chips` are short facts below the verdict, `links` lead out of the page.
     """

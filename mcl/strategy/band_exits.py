@@ -13,7 +13,7 @@ def follow(values: Floats, upper: Floats, middle: Floats, lower: Floats, hold: i
     """+1 from a value above `upper` on, -1 from one below `lower` on, until it is back at `middle`
     or `hold` rows passed without a new one.
 
-    The band may stand at the row of the value itself. NaN where the band is; 0 before the first way
+    The band may be at the row of the value itself. NaN where the band is; 0 before the first way
     out. Without `hold` a position could be as old as the data, and a restart would not know it.
     """
     return _follow(readonly(values), readonly(upper), readonly(middle), readonly(lower), hold)

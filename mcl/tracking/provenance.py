@@ -237,7 +237,7 @@ def decision_sha256(strategies: Collection[str]) -> str:
 
 @cache
 def _decision(names: frozenset[str], used: frozenset[str]) -> dict[str, str]:
-    """The part of it that stands in the package; `used` are modules that own files import."""
+    """The part of it in the package; `used` are modules that own files import."""
     present = _package_digests()
     base = {name: digest for name, digest in present.items() if not name.startswith(NO_TRIAL)}
     shared = {

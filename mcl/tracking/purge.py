@@ -16,7 +16,7 @@ RUN_ID = 32  # hexadecimal digits
 
 
 class Waste(NamedTuple):
-    """Files or rows that nobody can reach any more. `remove` deletes them."""
+    """Files or rows that nothing refers to. `remove` deletes them."""
 
     what: str
     where: str

@@ -325,7 +325,7 @@ def _folders(root: Path, where: TrialPool | None) -> list[Path]:
 
 
 def _folders_elsewhere(root: Path, where: TrialPool | None, own: Sequence[Path]) -> list[Path]:
-    """The folders of other markets in which trials on the same bars may stand."""
+    """The folders of other markets in which trials on the same bars may be."""
     if where is None:
         return []
     return [f for f in _folders(root, TrialPool(where.family, ANY)) if f not in own]

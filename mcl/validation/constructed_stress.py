@@ -36,7 +36,7 @@ LEAST_PRICE = 10.0  # a share of less is no size of a move
 class Stressed:
     """The outcome of one scenario, from the close before it to the end of the session after it.
 
-    `at` is that close (UTC), `position` (contracts) the one that stood then, `price` that close.
+    `at` is that close (UTC), `position` (contracts) the one held then, `price` that close.
     `move` is the change of the price against the position when trading resumes, `pnl_usd` the
     result, `usual_usd` what the run made in that time. `exit` is the first fill after the move.
     NaN and a `note` where the data cannot show it.

@@ -48,7 +48,7 @@ def critique(run_id: str, *, project: Project) -> tuple[Subject, list[RedFlag]]:
     suspicious.
     """
     about = subject(run_id, project)
-    progress.begin("looking for what is suspicious")
+    progress.begin("looking for red flags")
     flags = [
         *_stopped(about),
         *_trades(about),

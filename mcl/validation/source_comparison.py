@@ -158,7 +158,7 @@ def _notes(source: Bars, other: Bars, rows: bar_comparison.Rows) -> list[str]:
     ticks, share = bar_comparison.usual_distance(source, other, rows)
     if ticks and share >= SAME_FRAC:
         notes.append(
-            f"{share:.0%} of the closes stand {abs(ticks):g} ticks apart: one series is adjusted"
+            f"{share:.0%} of the closes are {abs(ticks):g} ticks apart: one series is adjusted"
         )
     for name, bars in (("first", source), ("second", other)):
         if not _is_dated(bars):

@@ -42,7 +42,7 @@ class Validated:
 def validate(
     run_id: str, settings: schema.Validation, *, project: Project, choice: str = ""
 ) -> Validated:
-    """Question a run, or the choice of a search, and record the answers as its child run with a
+    """Validate a run, or the choice of a search, and record the answers as its child run with a
     page. `choice` says why this run of a search.
     """
     verdict.table({}, settings.rules)

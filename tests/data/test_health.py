@@ -219,7 +219,7 @@ def test_prices_of_the_wrong_scale(world_copy: Path, tmp_path: Path) -> None:
     rewrite(world_copy / "ohlcv-1m" / "2024-01.dbn.zst", cents)
     with pytest.raises(
         DataError,
-        match=r"2024-01.dbn.zst: prices stand around \d+, but MCL trades between 1 and 1000",
+        match=r"2024-01.dbn.zst: prices are around \d+, but MCL trades between 1 and 1000",
     ):
         load(databento_data(world_copy), tmp_path)
     assert finding(examine(databento_data(world_copy), tmp_path), "price scale").severity == "error"

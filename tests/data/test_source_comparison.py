@@ -92,7 +92,7 @@ def test_a_source_that_is_a_bar_late_and_one_that_is_adjusted_are_named(
     adjusted = vendor.copy()
     adjusted[["open", "high", "low", "close"]] += 1.5
     answer = compared(a, saved(adjusted, project / "c.txt"), capsys)
-    assert any("100% of the closes stand 150 ticks apart" in note for note in answer["notes"])
+    assert any("100% of the closes are 150 ticks apart" in note for note in answer["notes"])
 
 
 @pytest.mark.parametrize(

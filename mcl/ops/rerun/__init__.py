@@ -1,4 +1,4 @@
-"""A stored run of any kind, made again now, and held against what it was. Nothing is recorded, and
+"""A stored run of any kind, made again now, and compared with what it was. Nothing is recorded, and
 nothing is counted as a trial.
 
 | kind | made again |
@@ -24,7 +24,7 @@ from mcl.tracking.store import StoredRun
 
 __all__ = ["KINDS", "Again", "rerun"]
 
-# "module:function" below mcl.ops.rerun, and the states of a run that can be held against anything
+# "module:function" below mcl.ops.rerun, and the states of a run that can be compared with anything
 KINDS = {
     "backtest": ("backtest:run", ("FINISHED",)),
     "trial": ("backtest:run", ("FINISHED",)),
@@ -37,7 +37,7 @@ KINDS = {
 
 
 def rerun(run_id: str, project: Project) -> Again:
-    """StoreError for a run that has nothing to be held against: it is still running, it failed, or
+    """StoreError for a run that has nothing to be compared with: it is still running, it failed, or
     it is not one of mcl's.
     """
     stored = project.store.run(run_id)
@@ -50,7 +50,7 @@ def rerun(run_id: str, project: Project) -> Again:
     where, endings = KINDS[kind]
     if stored.status not in endings:
         raise StoreError(
-            f"{kind} {stored.run_id} is {stored.status}: it has nothing to be held against",
+            f"{kind} {stored.run_id} is {stored.status}: it has nothing to be compared with",
             "mcl runs lists finished ones",
         )
     _refuse_other_world(stored)

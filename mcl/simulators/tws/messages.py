@@ -70,7 +70,7 @@ class Field:
 
 
 class Run:
-    """Fields that stand side by side, made ready for writing: what is constant is laid out once."""
+    """Fields side by side, made ready for writing: what is constant is laid out once."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self._blank = [_unsaid(field) for field in fields]

@@ -38,7 +38,7 @@ class Order:
     """`total` is the ordered quantity (positive); `side` is +1 to buy. Prices are NaN-free: 0.0
     where a kind has none.
 
-    Of a trailing stop `trigger` is where the stop stands now; it keeps `trail` (price units) or
+    Of a trailing stop `trigger` is the stop's level now; it keeps `trail` (price units) or
     `trail_percent` away from the market. The limit of a `TRAIL LIMIT` keeps `limit_offset` beyond
     its trigger.
     """

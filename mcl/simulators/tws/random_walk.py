@@ -1,7 +1,7 @@
 """A synthetic market: random walks of MCL and CL in several months, for a server that has no data
 at hand.
 
-One path of WTI moves all contracts; later months stand a little below. The same seed and the same
+One path of WTI moves all contracts; later months are a little below. The same seed and the same
 day give the same prices. `InBars` makes quotes and trades inside the bars of any tape, so that a
 market of bars can be watched tick by tick.
 """
