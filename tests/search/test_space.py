@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from mcl import composition
 from mcl.base.errors import ConfigError
+from mcl.risk.sizes import METHODS
 from mcl.search.axes import refuse_axes
 from mcl.search.space import combinations, conditional, count, distribution, overlay, parse, points
 
@@ -240,3 +241,22 @@ def test_a_choice_that_cannot_be_searched_is_a_sentence(words: list[str], senten
 
     with pytest.raises(ConfigError, match=sentence):
         begin()
+
+
+@pytest.mark.parametrize("method", [method.name for method in METHODS])
+def test_every_risk_method_has_a_space_of_its_own(method: str) -> None:
+    """It can be searched alone, or with the axes of the strategy."""
+    alone = composition.compose(
+        "sweep",
+        ["strategy=ema_cross", f"risk={method}", f"space@search.space=risk_{method}"],
+    )
+    axes = parse(alone.raw["search"]["space"], alone.raw)
+    assert axes
+    assert all(key.startswith("risk.size.") for key in axes)
+    both = composition.compose(
+        "sweep",
+        ["strategy=ema_cross", f"risk={method}", f"space@search.space=[ema_cross,risk_{method}]"],
+    )
+    assert {"strategy.fast", "strategy.slow", *axes} == set(
+        parse(both.raw["search"]["space"], both.raw)
+    )
