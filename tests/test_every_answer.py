@@ -232,7 +232,7 @@ def deploy(shell: Callable[..., dict[str, Any]]) -> None:
         assert shell("promote", run_id, "--to", "paper", *OPEN_GATES)["gates"]
     assert len(shell("registry")["versions"]) == 2
     assert shell("promoted", "diff", "1", "2")["config"]
-    assert shell("rollback", "paper")["version"] == 1
+    assert shell("rollback", "paper", "--because", "a test")["version"] == 1
     assert shell("promoted", "history")["events"]
     session = shell("live", "paper")
     assert session["decisions"]
