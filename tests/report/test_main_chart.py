@@ -111,9 +111,8 @@ def test_a_short_window_has_candles_and_volume_of_its_bars(shown: Chromium, resu
     rows = np.searchsorted(bars.close_time, np.array(candles[0], np.int64) * 10**6)
     assert 200 <= len(rows) < CANDLES
     assert np.array_equal(np.diff(rows), np.ones(len(rows) - 1))
-    for drawn, values in zip(
-        candles[1:], (bars.open, bars.high, bars.low, bars.close, bars.volume), strict=True
-    ):
+    columns: tuple[Any, ...] = (bars.open, bars.high, bars.low, bars.close, bars.volume)
+    for drawn, values in zip(candles[1:], columns, strict=True):
         assert np.allclose(drawn, values[rows], atol=1e-9)
     assert shown.run("return document.querySelectorAll('#chart-strip .boxlayer path').length") > 199
     shown.run("document.querySelector('[data-move=whole]').click()")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,7 +120,7 @@ def test_years_are_drawn_when_there_are_several(month: Result) -> None:
     assert years(month) == ""
     days = pd.bdate_range("2019-01-02", "2021-06-30").to_numpy().astype("datetime64[D]")
     bars = month.bars
-    session = days[np.arange(len(bars)) * len(days) // len(bars)].astype(np.int64)
+    session: Any = days[np.arange(len(bars)) * len(days) // len(bars)].astype(np.int64)
     stretched = replace(bars, session=session)
     several = replace(month, bars=stretched)
     drawn = years(several)

@@ -42,7 +42,10 @@ def test_the_page_of_a_run_leads_to_the_run_in_its_study(
 ) -> None:
     store = Store(tmp_path)
     store.record(Record("another", "first"))
-    make = lambda run_id: {"report.html": urls.run(run_id).html().encode()}  # noqa: E731
+
+    def make(run_id: str) -> dict[str, bytes]:
+        return {"report.html": urls.run(run_id).html().encode()}
+
     if begun_before:
         run_id = store.start(Record("mine", "run"))
         store.finish(run_id, Record("mine", "run", files=make(run_id)))
