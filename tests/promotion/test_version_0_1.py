@@ -72,7 +72,8 @@ def test_a_run_is_made_again_bit_by_bit_or_the_input_that_moved_is_named(shell: 
 
 def test_its_search_is_refused_with_a_sentence_where_it_cannot_go_on(shell: Shell) -> None:
     error = shell("sweep", "extend", SEARCH, "8", code=1)["error"]
-    assert "version 0.1" in error["message"]
+    assert "cannot continue, since its inputs are not what they were" in error["message"]
+    assert "the code that decides results" in error["message"]
 
 
 def test_its_trials_count(shell: Shell) -> None:
