@@ -238,7 +238,7 @@ def deploy(shell: Callable[..., dict[str, Any]]) -> None:
     session = shell("live", "paper")
     assert session["decisions"]
     day = shell("status", "paper")["session"]
-    assert shell("live", "audit", "paper", day)["decisions"] == session["decisions"]
+    assert shell("live", "audit", day, "paper")["decisions"] == session["decisions"]
     assert shell("registry", "report", "paper")["sentence"]
     assert shell("registry", "costs", "paper")["months"]
 
