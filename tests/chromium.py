@@ -147,7 +147,7 @@ class Chromium:
         """
         return list(self.run(_audit()))
 
-    def examine(self, name: str, widths: tuple[int, ...] = (1440, 800)) -> None:
+    def examine(self, name: str, widths: tuple[int, ...] = (1440, 800, 390)) -> None:
         """The page that is open, at every width and in both colour schemes: without faults, never
         wider than the screen, and kept.
         """

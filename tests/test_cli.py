@@ -210,6 +210,9 @@ def test_wrong_usage_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixt
         assert err == ""
 
 
+NO_RUNS = "No run is filed under the study 'mcl' yet. mcl backtest makes the first one."
+
+
 def test_a_list_without_runs_says_where_runs_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,7 +220,7 @@ def test_a_list_without_runs_says_where_runs_are(
 
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     assert main(["runs"]) == 0
-    assert capsys.readouterr().out.strip() == "No run is filed under the study 'mcl' yet."
+    assert capsys.readouterr().out.strip() == NO_RUNS
     Store(tmp_path).start(Record("001_forty_years", "parent"))
     assert main(["runs"]) == 0
     assert (

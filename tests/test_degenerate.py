@@ -4,6 +4,7 @@ sentence, with `n/a` or its reason where there is no number.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from datetime import date
@@ -25,6 +26,7 @@ FAULTS = re.compile(
     r"|(?<![\d.,])1 (?:purged )?(?:trials|trades|sessions|runs|neighbours|points|configurations|"
     r"folds|paths|findings|gates|bars|days|versions|fills)\b"
     r"|\b0 (?:nearest|of its)"
+    r"|(?<![\w.,/~-])[-+]0(?:\.0*)?(?![\w.,/-])"  # nothing has no sign
 )
 TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.S)
 
@@ -155,6 +157,30 @@ def test_a_search_on_them_says_why_there_is_nothing(
     mcl("trials", code=0)
     mcl.pages()
     assert not mcl.faults, "\n".join(mcl.faults)
+
+
+def test_few_sessions_have_no_annual_sharpe_in_any_table(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """40 sessions: searches, choices, validations and gates keep the number for JSON alone."""
+    bars(40, moves=True).to_csv("bars.csv", index=False)
+    mcl = Console(project, capsys)
+    space = ["strategy=ema_cross", "strategy.fast=range(3,6,1)", "strategy.slow=range(8,20,4)"]
+    fence = "data.holdout_start='2024-02-15'"
+    sweep = ["sweep", *data(*space, *FEW, "search.trials=6", "search.name=brief", fence)]
+    said = mcl(*sweep, code=0) + mcl("sweep", "report", "brief", code=0)
+    said += mcl("select", "brief", code=0) + mcl("trials", code=0)
+    said += mcl("validate", "brief", "validate.budget=4") + mcl("promote", "brief")
+    for page in (project / "mlruns").rglob("*.html"):
+        said += TAGS.sub("\n", page.read_text())
+    ranked = json.loads(mcl("--json", "select", "brief", code=0))["ranked"]
+    ratios = [row[name] for row in ranked for name in ("sharpe", "around")]
+    printed = {f"{abs(ratio):{form}}" for ratio in ratios for form in (".4g", ".6g")}
+    assert len(ranked) > 2
+    assert "too short" in said
+    numbers = set(re.findall(r"(?<![\d.,])\d+\.\d+", said))
+    assert not {text for text in printed & numbers if len(text) > 4}
+    assert re.findall(r"[Ss]harpe (?:ratio )?(?:of )?-?\d[^\n]*", said) == []
 
 
 LOSER = ["strategy=always_long", "risk=fixed", "risk.limits.max_drawdown_frac=0.01"]

@@ -388,7 +388,7 @@ def text(value: Any) -> str:
         return str(value)
     if 0 < abs(value) < NOTHING:
         return "<0.0001" if value > 0 else ">-0.0001"
-    return f"{value:.6g}"
+    return f"{value + 0.0:.6g}"  # nothing has no sign
 
 
 def _is_no_time(value: Any) -> bool:

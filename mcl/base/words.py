@@ -11,7 +11,12 @@ UNDEFINED = "n/a"
 
 def figure(value: float, form: str = ".2f") -> str:
     """Return a number in a format, or `n/a` where it is not defined: a sentence never says nan."""
-    return format(value, form) if math.isfinite(value) else UNDEFINED
+    return unsigned_zero(format(value, form)) if math.isfinite(value) else UNDEFINED
+
+
+def unsigned_zero(text: str) -> str:
+    """A number that rounds to nothing has no sign: `-0.00` is `0.00`, `+0` is `0`."""
+    return text if text.strip("+-0.,% ") else text.lstrip("+-")
 
 
 def record_text(title: str, rows: Mapping[str, str], ending: str) -> str:

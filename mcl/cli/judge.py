@@ -14,6 +14,7 @@ from mcl.data.data_note import data_note
 from mcl.library.research import chosen, identified
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
+from mcl.report.format import SHORT, too_short
 from mcl.tracking import trial_ledger
 from mcl.tracking.project import Project
 
@@ -57,7 +58,7 @@ def _validated(done: Any) -> None:
     from mcl.validation import verdict
     from mcl.validation.view import notes
 
-    rows = [[row.label, row.level, _short(row.value), row.rule, row.meaning] for row in done.rows]
+    rows = [[row.label, row.level, row.text, row.rule, row.meaning] for row in done.rows]
     terminal.table(
         f"{done.answers.subject.stored.name}: {done.level}",
         ["question", "verdict", "number", "rule", "meaning"],
@@ -147,7 +148,14 @@ def _selected(choice: Any, shown_columns: list[str], rows: list[dict[str, Any]])
         "run_id": "run",
     }
     columns = [names.get(name, name.removeprefix("strategy.")) for name in shown_columns]
-    cells = [[str(v)[:12] if n == "run_id" else v for n, v in row.items()] for row in rows]
+    few = bool(too_short(choice.winner["sessions"]))
+
+    def cell(name: str, value: Any) -> Any:
+        if few and name in ("around", "sharpe"):
+            return SHORT
+        return str(value)[:12] if name == "run_id" else value
+
+    cells = [[cell(name, value) for name, value in row.items()] for row in rows]
     terminal.table(
         f"by plateau: {many(len(choice.ranked), 'trial')} within the constraints,"
         f" {choice.refused} not",
@@ -226,6 +234,7 @@ def _counted(where: trial_ledger.TrialPool) -> dict[str, Any]:
         "best_sharpe": measured["sharpe"],
         "best_by_luck": luck.best_by_luck,
         "deflated_sharpe": luck.deflated,
+        "sessions": float(row["observations"]),
         "best_run": row["run_id"],
         "deflation": luck.sentence,
     }
@@ -264,7 +273,7 @@ def _trials(
         ("markets, all strategies", ("market",), markets),
     ):
         cells = [
-            [*(group[head] for head in heads), *map(_cell, (group[name] for name in COUNTED))]
+            [*(group[head] for head in heads), *(_cell(group, name) for name in COUNTED)]
             for group in groups
         ]
         columns = [head.replace("family", "strategy") for head in heads]
@@ -284,7 +293,7 @@ def _trials(
             r["state"],
             r["reason"],
             r["run_id"][:12],
-            _year(r["sharpe"]),
+            SHORT if too_short(r["observations"]) else _year(r["sharpe"]),
         ]
         for r in newest
     ]
@@ -297,7 +306,10 @@ def _trials(
     )
 
 
-def _cell(value: Any) -> Any:
+def _cell(group: dict[str, Any], name: str) -> Any:
+    value = group[name]
+    if name in ("best_sharpe", "best_by_luck") and too_short(group.get("sessions", math.nan)):
+        return SHORT
     return _short(value) if isinstance(value, float) else value
 
 

@@ -27,6 +27,16 @@ from mcl.report.format import HEADLINES, stopped
 from mcl.tracking.records import right_verb
 from mcl.tracking.store import Store, StoredRun, StoredVersion
 
+BRIEF = {  # headings of a comparison in which each run is a row
+    "net_pnl_usd": "net USD",
+    "sharpe": "Sharpe",
+    "dsr": "deflated",
+    "trials_counted": "trials",
+    "max_drawdown_frac": "drawdown",
+    "trades": "closed",
+    "profit_factor": "profit factor",
+    "exposure_frac": "exposure",
+}
 # ----------------------------------------------------------------------------------------- research
 
 
@@ -111,7 +121,7 @@ def compare(args: Namespace) -> int:
             "comparing needs at least two different runs, and these names mean one",
             "mcl runs lists them",
         )
-    from mcl.report.compare import compare_page, family, p_values
+    from mcl.report.compare import compare_page, different_data, family, p_values
 
     views = [
         _view(run, _versions(store, run.run_id))
@@ -141,11 +151,13 @@ def compare(args: Namespace) -> int:
         "report": page,
     }
     data["deflation"] = [view.luck for view in views]
+    data["data"] = [view.data for view in views]
+    data["warning"] = warning = different_data(views)
     lucks = dict.fromkeys(view.luck for view in views if view.luck)
 
     def print_comparison() -> None:
         _comparison(views, configured, judged, whole=args.all)
-        for note in (joint.sentence, *lucks):
+        for note in filter(None, (warning, joint.sentence, *lucks)):
             terminal.say(note)
         terminal.say(f"page {page}")
 
@@ -160,15 +172,21 @@ def _comparison(
     *,
     whole: bool,
 ) -> None:
+    from mcl.report.compare import SIDE_BY_SIDE
     from mcl.report.format import BY_NAME, metric_rows, p_text
 
     headlines = {BY_NAME[name].title for name in HEADLINES}
     columns = [{label: text for label, text, _ in metric_rows(view.metrics)} for view in views]
     ids = [view.short for view in views]
+    names = [k for k in columns[0] if whole or k in headlines]
+    if len(views) > SIDE_BY_SIDE:
+        _comparison_of_many(views, names, columns, configured, judged)
+        return
     terminal.table(
         "comparison",
         ["metric", *ids],
-        [[k, *(c.get(k, "") for c in columns)] for k in columns[0] if whole or k in headlines],
+        [["data", *(view.data for view in views)]]
+        + [[k, *(c.get(k, "") for c in columns)] for k in names],
     )
     rows = [
         [name.replace("_", "-"), *(p_text(each[name]) for each in judged)] for name in judged[0]
@@ -182,6 +200,44 @@ def _comparison(
         "configuration differences",
         ["key", *ids],
         [[key, *values] for key, values in configured.items()],
+    )
+
+
+def _comparison_of_many(
+    views: Sequence[Any],
+    names: Sequence[str],
+    columns: Sequence[dict[str, str]],
+    configured: Differences,
+    judged: list[dict[str, float]],
+) -> None:
+    """The same with a run in each row; an interval has no room there."""
+    from mcl.report.format import BY_NAME, p_text
+
+    brief = {BY_NAME[name].title: word for name, word in BRIEF.items()}
+    rows = [
+        [
+            view.short,
+            view.name.partition(" · ")[0],
+            view.data,
+            *(texts.get(k, "").partition(" [")[0] for k in names),
+        ]
+        for view, texts in zip(views, columns, strict=True)
+    ]
+    heads = ["run", "name", "data", *(brief.get(k, k.partition(" [")[0]) for k in names)]
+    least = ["exposure", "profit factor", "trials", "closed", "name"]
+    terminal.table("comparison", heads, rows, left=3, least=least)
+    terminal.table(
+        "p-value of a Sharpe ratio above zero: alone, and adjusted for all of these runs",
+        ["run", *(name.replace("_", "-") for name in judged[0])],
+        [
+            [view.short, *(p_text(p) for p in each.values())]
+            for view, each in zip(views, judged, strict=True)
+        ],
+    )
+    terminal.table(
+        "configuration differences",
+        ["run", *configured],
+        [[view.short, *(each[i] for each in configured.values())] for i, view in enumerate(views)],
     )
 
 
@@ -329,6 +385,7 @@ def runs(args: Namespace) -> int:
             "run_id": run.stored.run_id,
             "name": run.stored.name,
             "kind": run.kind or None,
+            "data": run.data or None,
             "status": run.stored.status,
             "metrics": run.metrics,
         }
@@ -340,19 +397,20 @@ def runs(args: Namespace) -> int:
         [
             run.stored.run_id[:12],
             run.kind,
-            run.stored.name,
+            run.brief_name,
+            run.data,
             run.stored.status,
             *_ratio_cells(run.metrics),
             run.winner[:12],
         ]
         for run in matches
     ]
-    columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials", "winner"]
+    columns = ["run", "kind", "name", "data", "status", "Sharpe", "deflated", "trials", "winner"]
     least = ["trials", "deflated", "status"]
 
     def render() -> None:
         if rows:
-            terminal.table(f"study {args.study}", columns, rows, left=4, least=least)
+            terminal.table(f"study {args.study}", columns, rows, left=5, least=least)
         else:
             terminal.say(_no_runs(store, args.study))
 
@@ -369,7 +427,7 @@ def _no_runs(store: Store, study: str) -> str:
     ]
     where = "; ".join(f"mcl runs --study {name}" for name in sorted(others))
     return f"No run is filed under the study {study!r} yet." + (
-        f" Other studies have runs: {where}" if where else ""
+        f" Other studies have runs: {where}" if where else " mcl backtest makes the first one."
     )
 
 

@@ -116,6 +116,10 @@ class ComparisonAnswer(Answer):
     family: dict[str, Any]
     """All runs tested together: p of the best (Hansen's SPA), best, superior (the run ids that
     StepM calls better than nothing)."""
+    data: list[Any]
+    """The data set of each run."""
+    warning: str
+    """That the runs are of different markets or worlds; empty where they are not."""
     report: str
     """Path of the page."""
 
@@ -159,7 +163,7 @@ class RunsAnswer(Answer):
     """List the runs of a study."""
 
     runs: list[Any]
-    """Run_id, name, kind, status, metrics of each."""
+    """Run_id, name, kind, data, status, metrics of each."""
 
 
 class ValidationAnswer(OfRun):

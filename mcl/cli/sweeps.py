@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcl import composition
@@ -121,7 +121,7 @@ def _walked(walk: Any, again: str = "") -> int:
         from mcl.report.format import metric_rows
 
         names = ["traded_from", "traded_until", *walk.keys, "in_sample", "out_of_sample"]
-        rows = [[str(row["fold"]), *(terminal.text(row[name]) for name in names)] for row in folds]
+        rows = [[str(row["fold"]), *(_fold_text(row, name) for name in names)] for row in folds]
         columns = ["fold", *(name.removeprefix("strategy.").replace("_", " ") for name in names)]
         terminal.table(f"{walk.title}: Sharpe in and out of sample", columns, rows)
         if walk.metrics:
@@ -157,6 +157,16 @@ def _best(sweep: Any) -> dict[str, Any] | None:
             best["metrics"] | deflation.today(stored, deflation.luck_of(stored, composition.root()))
         )
     }
+
+
+def _fold_text(row: Mapping[str, Any], name: str) -> str:
+    """A cell of the table of folds: no annual Sharpe of too few sessions."""
+    from mcl.report.format import annual_text, too_short
+
+    count = {"in_sample": "searched_sessions", "out_of_sample": "traded_sessions"}.get(name)
+    if count is None or not too_short(row.get(count, math.nan)):
+        return terminal.text(row[name])
+    return annual_text("sharpe", row[name], row[count])
 
 
 def estimate(composed: composition.Composed) -> int:

@@ -23,6 +23,7 @@ from mcl.base.words import record_html, record_text
 from mcl.composition import Composed
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
+from mcl.report.header_chips import data_label
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredRun
 
@@ -307,6 +308,21 @@ class ListedRun:
     def best(self) -> str:
         return self.stored.tags.get("best_run_id", "")
 
+    @property
+    def data(self) -> str:
+        """The data set in a few words: its tag, or of an older run what its parameters say."""
+        data = {
+            key.removeprefix("data."): value
+            for key, value in self.stored.params.items()
+            if key.startswith("data.")
+        }
+        return self.stored.tags.get("mcl.data") or data_label(data)
+
+    @property
+    def brief_name(self) -> str:
+        """The name without the data set, for a list that has a column of it."""
+        return self.stored.name.replace(f" · {self.data}", "")
+
 
 def runs(study: str = STUDY, *, alias: str | None = None, limit: int = 20) -> pd.DataFrame:
     """List the runs of a study, newest first; trials are below their search and not in the list.
@@ -314,9 +330,10 @@ def runs(study: str = STUDY, *, alias: str | None = None, limit: int = 20) -> pd
     alias  only sessions of this promoted name
     limit  the most rows
 
-    Returns `run_id`, `kind`, `name`, `status`, `best_run_id` (of a search), `winner_run_id` (what
-    `promote` takes of it) and one column per metric, its unit in its name. The deflated ones are by
-    the trial ledger of now. StoreError for a study or an alias that has no run.
+    Returns `run_id`, `kind`, `data`, `name`, `status`, `best_run_id` (of a search),
+    `winner_run_id` (what `promote` takes of it) and one column per metric, its unit in its name.
+    The deflated ones are by the trial ledger of now. StoreError for a study or an alias that has
+    no run.
     """
     import pandas as pd
 
@@ -324,6 +341,7 @@ def runs(study: str = STUDY, *, alias: str | None = None, limit: int = 20) -> pd
         {
             "run_id": run.stored.run_id,
             "kind": run.kind,
+            "data": run.data,
             "name": run.stored.name,
             "status": run.stored.status,
             "best_run_id": run.best,

@@ -27,6 +27,7 @@ from mcl.metrics.performance import Floats, per_session
 from mcl.metrics.summary import summary
 from mcl.metrics.trades import closed, net
 from mcl.promotion.significance import Significance
+from mcl.report.format import SHORT, too_short
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.store import StoredRun
 from mcl.tracking.trial_ledger import Tally
@@ -79,6 +80,7 @@ class Gate:
     meaning: str
     waived: str = ""
     required: bool = True
+    sessions: float = math.inf  # behind a figure per year
 
     def __post_init__(self) -> None:
         if self.passed and (math.isnan(self.value) or not self.required):
@@ -90,7 +92,16 @@ class Gate:
         """Return the fields by the names that files and answers give them."""
         fields = asdict(self)
         fields["asked"] = fields.pop("required")
-        return fields
+        if not too_short(fields.pop("sessions")):
+            return fields
+        return fields | {"too_short": True}
+
+    @property
+    def value_text(self) -> str:
+        """The value as it is shown: none for a figure per year of too few sessions."""
+        if math.isnan(self.value):
+            return "undefined"
+        return SHORT if too_short(self.sessions) else terminal.text(float(self.value))
 
     @property
     def open(self) -> bool:
@@ -103,32 +114,44 @@ class Gate:
         return "pass" if self.passed else "waived" if self.waived else "MISSED"
 
     def __str__(self) -> str:
-        value_text = "undefined" if math.isnan(self.value) else terminal.text(float(self.value))
-        return f"{self.name} = {value_text} (rule: {self.rule}; {self.meaning})"
+        return f"{self.name} = {self.value_text} (rule: {self.rule}; {self.meaning})"
 
 
 def table(gates: Sequence[Gate]) -> pd.DataFrame:
     """One row per gate: its value, its rule, its verdict and what it says."""
     import pandas as pd
 
-    rows = [(g.name, g.value, g.rule, g.word, g.waived or g.meaning) for g in gates]
+    rows = [
+        (
+            g.name,
+            SHORT if too_short(g.sessions) else g.value,
+            g.rule,
+            g.word,
+            g.waived or g.meaning,
+        )
+        for g in gates
+    ]
     return pd.DataFrame(rows, columns=["gate", "value", "rule", "verdict", "what it says"])
 
 
-def at_least(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
-    return (
-        None
-        if bound is None
-        else Gate(name, float(value), f">= {bound:g}", bool(value >= bound), meaning)
-    )
+def at_least(
+    name: str, value: float, bound: float | None, meaning: str, sessions: float = math.inf
+) -> Gate | None:
+    """None without a bound; `sessions` are those of a figure per year."""
+    if bound is None:
+        return None
+    passed = bool(value >= bound)
+    return Gate(name, float(value), f">= {bound:g}", passed, meaning, sessions=sessions)
 
 
-def at_most(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
-    return (
-        None
-        if bound is None
-        else Gate(name, float(value), f"<= {bound:g}", bool(value <= bound), meaning)
-    )
+def at_most(
+    name: str, value: float, bound: float | None, meaning: str, sessions: float = math.inf
+) -> Gate | None:
+    """None without a bound; `sessions` are those of a figure per year."""
+    if bound is None:
+        return None
+    passed = bool(value <= bound)
+    return Gate(name, float(value), f"<= {bound:g}", passed, meaning, sessions=sessions)
 
 
 def not_asked(name: str, value: float, why: str) -> Gate:
@@ -181,8 +204,10 @@ def unseen(rules: Promotion, look: Look) -> tuple[Gate, ...]:
     high, means = look.highest()
     return _without_none(
         at_least("holdout_trades", look.trades, rules.min_holdout_trades, look.meaning),
-        at_least("holdout_sharpe", look.sharpe, rules.min_holdout_sharpe, look.meaning),
-        at_least("holdout_sharpe_high", high, rules.min_holdout_sharpe_high, means),
+        at_least(
+            "holdout_sharpe", look.sharpe, rules.min_holdout_sharpe, look.meaning, look.sessions
+        ),
+        at_least("holdout_sharpe_high", high, rules.min_holdout_sharpe_high, means, look.sessions),
     )
 
 
@@ -319,7 +344,7 @@ def possible(
         " above is an error until none is found"
     )
     return _without_none(
-        at_most("sharpe", highest, rules.max_sharpe, means),
+        at_most("sharpe", highest, rules.max_sharpe, means, len(returns)),
         _share("trade_share", best_trade, rules.max_trade_share, profit_usd, "trade"),
         _share("session_share", best_session, rules.max_session_share, profit_usd, "session"),
     )

@@ -14,6 +14,7 @@ from mcl.base.words import figure, many
 from mcl.config.promotion_rules import Promotion
 from mcl.metrics.cscv import overfitting
 from mcl.promotion.gates import Gate, at_least, at_most, not_asked
+from mcl.report.format import annual_text
 from mcl.strategy import build
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.validation import lookahead, neighbourhood, stress
@@ -48,6 +49,7 @@ def _costs(rules: Promotion, about: Subject) -> Gate | None:
         doubled.sharpe,
         rules.min_doubled_costs_sharpe,
         f"net {figure(doubled.net_pnl_usd, ',.0f')} USD at twice the costs",
+        about.metrics["sessions"],
     )
 
 
@@ -55,9 +57,9 @@ def _plateau(rules: Promotion, about: Subject) -> Gate | None:
     if rules.min_plateau_frac is None:
         return None
     around = neighbourhood.plateau(about, lambda: None)
+    centre = annual_text("sharpe", around.centre, about.metrics["sessions"])
     means = (
-        f"lower quartile of {many(len(around.neighbours), 'neighbour')} over a Sharpe of"
-        f" {figure(around.centre)}"
+        f"lower quartile of {many(len(around.neighbours), 'neighbour')} over a Sharpe of {centre}"
     )
     means = around.undefined or means
     return at_least("plateau_frac", around.share_of_centre(QUANTILE), rules.min_plateau_frac, means)

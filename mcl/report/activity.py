@@ -14,7 +14,7 @@ from mcl.engine.result import FILL_REASONS, Result
 from mcl.metrics.trades import closed, net, win_rate
 from mcl.report import charts
 from mcl.report.format import number, scalar
-from mcl.report.theme import Cell, chart, columns, facts, headings, scroll, table, titled
+from mcl.report.theme import Cell, chart, columns, empty, facts, headings, scroll, table, titled
 from mcl.risk.limits import Block
 
 HOURS = (*range(18, 24), *range(17))  # of a session, New York
@@ -38,7 +38,9 @@ def hours(result: Result) -> str:
     """
     bars = result.bars
     if bars.interval == "session":
-        return '<p class="empty">Bars of a whole session have no hours.</p>'
+        return empty(
+            "Bars of a whole session have no hours.", "Choose a shorter data.interval to see them."
+        )
     # a bar that closes at 08:00 lies before 08:00
     hour = (bars.week_minute.astype(np.int64) - 1) // 60 % 24
     weekday = (bars.session + 3) % 7  # 1970-01-01 was a Thursday
@@ -110,7 +112,7 @@ def _side(name: str, of: Any, contracts: Any) -> list[str]:
 def limits(result: Result) -> str:
     codes, counts = np.unique(result.block[result.block != 0], return_counts=True)
     if not len(codes):
-        return '<p class="empty">No rule changed a decision.</p>'
+        return empty("No rule changed a decision.", "Limits are set with risk.limits.")
     first = [result.bars.times[int(np.argmax(result.block == code))] for code in codes]
     names = [
         (Block(code).name.lower().replace("_", " "), Block(code).text) for code in codes.tolist()
@@ -163,7 +165,7 @@ def waterfall(result: Result) -> str:
 def costs(result: Result, metrics: Mapping[str, float]) -> str:
     names = ("net_pnl_usd", "gross_pnl_usd", "commission_usd", "slippage_usd")
     if not all(name in metrics for name in names):
-        return '<p class="empty">The metrics of this run hold no costs.</p>'
+        return empty("The metrics of this run hold no costs.", "Run it again to have them.")
     net_usd, gross, commission, slippage = (metrics[name] for name in names)
     steps = [
         ("Before costs", gross + slippage, "absolute"),
@@ -208,7 +210,7 @@ def rolls(result: Result) -> str:
     """The roll table, with what the run paid for each."""
     roll_table = result.bars.roll_table
     if not len(roll_table):
-        return '<p class="empty">These bars hold no roll.</p>'
+        return empty("These bars hold no roll.", "Choose an earlier data.start to see some.")
     fills = result.fills[result.fills["reason"] == FILL_REASONS.index("roll")]
     days = result.bars.session[fills["bar"]]
     sessions = roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)

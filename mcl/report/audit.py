@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mcl.base.differences import flatten
+from mcl.base.words import figure
 from mcl.report import charts
 from mcl.report.format import Verdict, number, scalar
 from mcl.report.theme import (
@@ -22,6 +23,7 @@ from mcl.report.theme import (
     Section,
     chart,
     columns,
+    empty,
     fact_card,
     facts,
     headings,
@@ -84,14 +86,26 @@ def session_page(
         ),
         *([Section("Causes", _causes(differences))] if wrong else []),
         Section("Price and fills", _picture(decisions, fills)),
-        Section("Fills", _listed(fills, "The session had no fill.")),
+        Section(
+            "Fills",
+            _listed(
+                fills,
+                NO_FILL,
+            ),
+        ),
         *(
             [Section("Slippage", _slippage(slippage), SLIPPAGE)]
             if slippage is not None and len(slippage)
             else []
         ),
         *([Section("Basis", _basis(basis), BASIS)] if basis is not None else []),
-        Section("Decisions", _listed(_readable(decisions), "No decision was taken.")),
+        Section(
+            "Decisions",
+            _listed(
+                _readable(decisions),
+                NO_DECISION,
+            ),
+        ),
         Section("Facts", facts((key, _fact(value)) for key, value in flatten(session).items())),
     ]
     return page(
@@ -106,6 +120,10 @@ def session_page(
     )
 
 
+NO_FILL = "The session had no fill. The decisions below name the rule that held an order back."
+NO_DECISION = (
+    "No decision was taken: no bar closed while the session ran. Start it in the hours of trading."
+)
 SLIPPAGE = (
     "Ticks per contract, positive is a cost. Delay: from the close that was decided on to the next"
     " open. Spread: what the promoted costs assume, which the backtest pays too. Execution: the"
@@ -138,13 +156,8 @@ def _causes(differences: pd.DataFrame) -> str:
     counted = (
         differences["cause"].value_counts() if "cause" in differences else pd.Series(dtype=int)
     )
-    return columns(
-        table(
-            ("Cause", "Differences"),
-            [[str(cause), f"{n:,}"] for cause, n in counted.items()],
-            numeric=(1,),
-        )
-    )
+    rows = [[str(cause), f"{n:,}"] for cause, n in counted.items()]
+    return columns(scroll(table(("Cause", "Differences"), rows, numeric=(1,)), tall=True))
 
 
 def _slippage(slippage: pd.DataFrame) -> str:
@@ -156,14 +169,14 @@ def _slippage(slippage: pd.DataFrame) -> str:
         float((measured[part] * weights).sum() / weights.sum()) if len(measured) else float("nan")
         for part in parts
     ]
-    paid = f"{means[1] + means[2]:+.2f}" if len(measured) else "n/a"
-    cells = [[*(f"{mean:+.2f}" for mean in means), paid, f"{int(weights.sum()):,}"]]
+    ticks = [figure(mean, "+.2f") for mean in (*means, means[1] + means[2])]
+    cells = [[*ticks, f"{int(weights.sum()):,}"]]
     head = table(
         ("Delay", "Spread", "Execution", "Spread and execution", "Contracts"),
         cells,
         numeric=range(5),
     )
-    return titled("Mean of all contracts", head) + titled(
+    return titled("Mean of all contracts", scroll(head, tall=True)) + titled(
         "Every fill", _listed(slippage, "No fill.")
     )
 
@@ -271,7 +284,7 @@ def _cell(value: Any, numeric: bool) -> Cell:
 
 def _picture(decisions: pd.DataFrame, fills: pd.DataFrame) -> str:
     if not len(decisions) or not {"close_time", "close"} <= set(decisions):
-        return '<p class="empty">There are no bars to draw.</p>'
+        return empty("There are no bars to draw: the session saw no closed bar.")
     return chart(
         "chart-session",
         _session(decisions, fills),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcl.base.words import unsigned_zero
 from mcl.report.downsampling import Floats
 from mcl.report.theme import Figure, packed
 
@@ -108,7 +109,7 @@ def waterfall(steps: list[tuple[str, float, str]]) -> Figure:
         "x": [label for label, _, _ in steps],
         "y": [value for _, value, _ in steps],
         "measure": [kind for _, _, kind in steps],
-        "text": [f"{value:,.0f}" for _, value, _ in steps],
+        "text": [unsigned_zero(f"{value:,.0f}") for _, value, _ in steps],
         "textposition": "outside",
         "cliponaxis": False,
         "connector": {"line": {"color": "@line", "width": 1}},

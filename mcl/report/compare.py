@@ -11,21 +11,40 @@ import numpy as np
 import pandas as pd
 
 from mcl.base.differences import Differences, differences, flatten
+from mcl.base.words import unsigned_zero
 from mcl.metrics.bootstrap import FEWEST_RETURNS
 from mcl.metrics.multiple import benjamini_hochberg, holm, spa, stepm
 from mcl.metrics.performance import fall
 from mcl.report import charts
-from mcl.report.format import metric, metric_rows, number, scalar
-from mcl.report.theme import Cell, Figure, Link, Section, chart, metric_cell, page, scroll, table
+from mcl.report.format import Verdict, metric, metric_rows, number, scalar
+from mcl.report.header_chips import data_label, market_label
+from mcl.report.theme import (
+    Cell,
+    Figure,
+    Link,
+    Section,
+    chart,
+    empty,
+    metric_cell,
+    page,
+    scroll,
+    table,
+)
 
 COLORS = ("@blue", "@orange", "@teal", "@plum", "@grey")
 STARS = (
-    "★ marks the best of a row where more (or less) is a merit; a run without a trade is best at"
+    "★ marks the best of a metric where more (or less) is a merit; a run without a trade is best at"
     " nothing."
 )
 JUDGED = (
     "How often a Sharpe ratio this high comes from nothing, by the run alone and among all of these"
     " runs. The other trials of a search are in its deflated value."
+)
+MOST_TALL = 12  # runs in a table that does not scroll downwards
+SIDE_BY_SIDE = 3  # runs; of more, each run is a row
+HEADLINES = (
+    *("sharpe", "dsr", "net_pnl_usd", "return_frac", "max_drawdown_frac", "trades"),
+    *("profit_factor", "exposure_frac"),
 )
 FAMILY_ERROR = 0.05  # of one run or more that is called better than nothing and is not
 # beyond five runs, and for eyes that do not see the colours apart
@@ -68,6 +87,11 @@ class CompareView:
         """The run, and below it what it did."""
         return self.short, self.name.partition(" · ")[0]
 
+    @property
+    def data(self) -> str:
+        """The data set in a few words."""
+        return data_label(self.config.get("data", {}))
+
 
 @dataclass(frozen=True)
 class Family:
@@ -109,6 +133,22 @@ def family(views: Sequence[CompareView]) -> Family:
         views[best.best].run_id if best.best >= 0 else "",
         tuple(views[column].run_id for column in superior),
         len(views),
+    )
+
+
+def different_data(views: Sequence[CompareView]) -> str:
+    """Warn of runs on more than one market or world; empty where all have the same."""
+    where: dict[str, list[str]] = {}
+    for view in views:
+        where.setdefault(market_label(view.config.get("data", {})), []).append(view.short)
+    if len(where) < 2:
+        return ""
+    listed = "; ".join(
+        f"{', '.join(runs)} on {label or 'unknown data'}" for label, runs in where.items()
+    )
+    return (
+        f"These runs are of {len(where)} different markets or worlds: {listed}. Their numbers do"
+        " not say which is better."
     )
 
 
@@ -156,10 +196,12 @@ def compare_page(views: Sequence[CompareView], joint: Family | None = None) -> s
             " same side."
         )
         sections.append(Section("Trade overlap", _pairs(views, _same_side), note))
+    warning = different_data(views)
     return page(
         "comparison",
         f"{len(views)} runs compared",
         sections,
+        verdict=Verdict("bad", "Different data", warning) if warning else None,
         data_note=_note(views),
         lead=" · ".join(v.short for v in views),
     )
@@ -202,24 +244,27 @@ def _look(i: int) -> tuple[str, str]:
 
 
 def _runs(views: Sequence[CompareView]) -> str:
+    """One row per run, with its headline numbers where the runs do not stand side by side."""
+    many_runs = len(views) > SIDE_BY_SIDE
+    names = [n for n in HEADLINES if many_runs and any(n in v.metrics for v in views)]
+    compared = [_compared(name, views) for name in names]
     rows: list[list[Cell | str]] = [
         [
             Cell(v.short, title=v.run_id, head=True),
-            Cell(v.name, "wrap"),
+            v.data or ("synthetic" if v.synthetic else "market"),
+            *(cells[i] for cells in compared),
             *_span(v.equity),
-            "synthetic" if v.synthetic else "market",
+            Cell(v.name.replace(f" · {v.data}", ""), "wrap"),
             *(Cell(link.text, title=link.title, href=link.href) for link in v.links),
         ]
-        for v in views
+        for i, v in enumerate(views)
     ]
     ways = max(len(v.links) for v in views)
-    return scroll(
-        table(
-            ("Run", "Name", "First session", "Last session", "Sessions", "Data", *[""] * ways),
-            rows,
-            numeric=(4,),
-        )
-    )
+    span = ("First session", "Last session", "Sessions")
+    titles = (metric(name).title.partition(" [")[0] for name in names)
+    head = ("Run", "Data", *titles, *span, "Name", *[""] * ways)
+    numeric = (*range(2, 2 + len(names)), 4 + len(names))
+    return scroll(table(head, rows, numeric=numeric, css="held"), tall=len(views) <= MOST_TALL)
 
 
 def _better_than_nothing(views: Sequence[CompareView]) -> str:
@@ -323,6 +368,8 @@ def _drawdowns(views: Sequence[CompareView]) -> Figure:
 
 def _metrics(views: Sequence[CompareView]) -> str:
     names = list(dict.fromkeys(name for v in views for _, _, name in metric_rows(v.metrics)))
+    if len(views) > SIDE_BY_SIDE:
+        return _metrics_of_many(views, names)
     two = len(views) == 2
     rows = [
         [Cell(metric(name).title, head=True), *_compared(name, views), _spread(name, views, two)]
@@ -330,6 +377,17 @@ def _metrics(views: Sequence[CompareView]) -> str:
     ]
     head = ("Metric", *(v.heading for v in views), "Difference" if two else "Range")
     return scroll(table(head, rows, numeric=range(1, len(views) + 2), css="held"), tall=True)
+
+
+def _metrics_of_many(views: Sequence[CompareView], names: Sequence[str]) -> str:
+    """Each run is a row, each metric a column that can be sorted."""
+    compared = [_compared(name, views) for name in names]
+    rows = [
+        [Cell(v.short, title=v.name, head=True), v.data, *(cells[i] for cells in compared)]
+        for i, v in enumerate(views)
+    ]
+    head = ("Run", "Data", *(metric(name).title for name in names))
+    return scroll(table(head, rows, numeric=range(2, len(head)), css="held"))
 
 
 def _compared(name: str, views: Sequence[CompareView]) -> list[Cell | str]:
@@ -356,12 +414,30 @@ def _spread(name: str, views: Sequence[CompareView], two: bool) -> str:
     if len(values) < 2:
         return ""
     gap = values[1] - values[0] if two else max(values) - min(values)
-    return "" if gap == 0 else ("+" if two and gap > 0 else "") + number(gap, metric(name).style)
+    text = number(gap, metric(name).style)
+    if gap == 0 or not two:
+        return "" if gap == 0 else text
+    return unsigned_zero(f"+{text}" if gap > 0 else text)
 
 
 def _config(views: Sequence[CompareView], changed: Differences) -> str:
     if not changed:
-        return '<p class="empty">The configs are the same.</p>'
+        return empty(
+            "The configs are the same.",
+            "Where numbers differ, mcl rerun names what moved: data or code.",
+        )
+    if len(views) > SIDE_BY_SIDE:
+        listed: list[list[Cell | str]] = [
+            [
+                Cell(v.short, title=v.name, head=True),
+                *(
+                    Cell("—" if values[i] is None else scalar(values[i]), "wrap")
+                    for values in changed.values()
+                ),
+            ]
+            for i, v in enumerate(views)
+        ]
+        return scroll(table(("Run", *changed), listed, css="held"))
     rows = [
         [
             Cell(key, head=True),

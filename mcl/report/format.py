@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcl.base.words import UNDEFINED, many
+from mcl.base.words import UNDEFINED, many, unsigned_zero
 from mcl.metrics.performance import LEAST_ANNUAL_SESSIONS
 
 # figures per year: of a few sessions they say nothing
@@ -72,6 +72,13 @@ METRICS = (
     MetricFormat("calmar", "Calmar", "Result", "ratio"),
     MetricFormat("martin", "Martin (growth / Ulcer)", "Result", "ratio"),
     MetricFormat("recovery_factor", "Recovery factor", "Result", "ratio"),
+    MetricFormat(
+        "walk_forward_efficiency", "Walk-forward efficiency (Sharpe)", "Result", "percent", 1
+    ),
+    MetricFormat(
+        "walk_forward_pnl_efficiency", "Walk-forward efficiency (P&L)", "Result", "percent", 1
+    ),
+    MetricFormat("walk_forward_folds", "Folds", "Result", "count"),
     MetricFormat("max_drawdown_usd", "Max drawdown", "Risk", "usd", 1),
     MetricFormat("max_drawdown_frac", "Max drawdown of peak", "Risk", "percent", 1),
     MetricFormat("vol_ann_frac", "Annual volatility", "Risk", "percent"),
@@ -147,21 +154,22 @@ def number(value: float, style: str) -> str:
         return UNDEFINED
     match style:
         case "usd" | "ratio":
-            return _unsigned_zero(f"{value:,.2f}")
+            return unsigned_zero(f"{value:,.2f}")
         case "percent":
-            return _unsigned_zero(f"{100 * value:,.2f}") + " %"
+            return unsigned_zero(f"{100 * value:,.2f}") + " %"
         case "count":
-            return _unsigned_zero(f"{value:,.0f}")
+            return unsigned_zero(f"{value:,.0f}")
         case "sessions" | "bars" | "ticks" | "seconds":
             unit = style.removesuffix("s") if abs(value) == 1 else style
-            return f"{value:,.0f} {unit}" if value == round(value) else f"{value:,.1f} {unit}"
+            digits = 0 if value == round(value) else 1
+            return f"{unsigned_zero(f'{value:,.{digits}f}')} {unit}"
         case _:
-            return f"{value:,.4g}"
+            return unsigned_zero(f"{value:,.4g}")
 
 
-def _unsigned_zero(text: str) -> str:
-    """A loss that rounds to nothing is no `-0.00`."""
-    return text if text.strip("-0.") else text.removeprefix("-")
+def exact(value: float) -> str:
+    """A number with all its digits; nothing has no sign."""
+    return repr(float(value) + 0.0)
 
 
 def too_short(sessions: float) -> str:

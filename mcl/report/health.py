@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mcl.base.differences import flatten
-from mcl.base.words import many
+from mcl.base.words import figure, many
 from mcl.data.quality import Health
 from mcl.market.calendar import from_day
 from mcl.report.format import Verdict, number, scalar
@@ -18,6 +18,7 @@ from mcl.report.theme import (
     Figure,
     Section,
     chart,
+    empty,
     fact_card,
     facts,
     headings,
@@ -127,7 +128,7 @@ def _cards(health: Health) -> str:
 
 def _findings(health: Health) -> str:
     if not health.findings:
-        return '<p class="empty">There is none.</p>'
+        return empty("There is none.")
     rows: list[list[Cell | str]] = []
     for finding in health.findings:
         places = "; ".join(finding.places[:3]) + (
@@ -196,7 +197,7 @@ def _coverage(health: Health) -> Figure:
 
 def _gaps(health: Health) -> str:
     if not health.gaps:
-        return '<p class="empty">There is none.</p>'
+        return empty("There is none.")
     rows: list[list[Cell | str]] = [
         [str(from_day(g.session)), str(g).split(": ", 1)[1], Cell(f"{g.minutes:,}", "n")]
         for g in health.gaps
@@ -206,7 +207,7 @@ def _gaps(health: Health) -> str:
 
 def _rolls(health: Health) -> str:
     if health.bars is None or not len(health.bars.roll_table):
-        return '<p class="empty">These bars hold no roll.</p>'
+        return empty("These bars hold no roll.", "Choose an earlier data.start to see some.")
     rolls = health.bars.roll_table
     bars: Figure = {
         "data": [
@@ -237,7 +238,7 @@ def _value(value: object) -> str:
     if isinstance(value, pd.Timestamp):
         return f"{value:%Y-%m-%d}" if value == value.normalize() else f"{value:%Y-%m-%d %H:%M}"
     return (
-        f"{value:+.2f}"
+        figure(value, "+.2f")
         if isinstance(value, float)
         else f"{value:,}"
         if isinstance(value, int)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcl.base.instants import NS
+from mcl.base.words import figure
 from mcl.engine.result import Result
 from mcl.market.calendar import to_day
 from mcl.market.named_days import NAMED_DAYS, ROOTS, NamedDay
@@ -118,7 +119,7 @@ def _row(record: DayRecord, capital_usd: float) -> dict[tuple[str, str], Cell | 
         ("What happened", ""): Cell(event, "wrap"),
         ("Contract", ""): record.contract,
         ("Before", "USD"): number(record.close_before, "usd"),
-        ("Change", "USD"): f"{record.change:+,.2f}",
+        ("Change", "USD"): figure(record.change, "+,.2f"),
         ("Range", "USD"): range_usd,
         ("Position", "contracts"): ", ".join(f"{contracts:+d}" for contracts in path),
         ("Net P&L", "USD"): Cell(number(record.pnl_usd, "usd"), css),

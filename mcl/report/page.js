@@ -48,8 +48,8 @@
 
   // Enter or Space shows a trade, the arrows, Home and End go on to another one and show it too, Escape shows the whole run again.
   const typed = (row, key) => {
-    const all = row.parentElement.children;
-    const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling, Home: all[0], End: all[all.length - 1], Enter: row, " ": row, Escape: row }[key];
+    const all = [...row.parentElement.children].filter((one) => !one.hidden), at = all.indexOf(row);
+    const next = { ArrowDown: all[at + 1], ArrowUp: all[at - 1], Home: all[0], End: all[all.length - 1], Enter: row, " ": row, Escape: row }[key];
     if (!next) return false;
     if (key === "Escape") mainOf(row).whole();
     else { next.focus({ preventScroll: true }); mainOf(row).show(Number(next.dataset.trade)); }
@@ -68,8 +68,36 @@
       part.hidden = part.dataset.value !== select.value;
       for (const holder of part.querySelectorAll(".chart > div")) {
         if (holder.closest("[hidden]")) continue;
-        if (charts.has(holder.id)) Plotly.Plots.resize(holder); else draw(holder);
+        if (charts.has(holder.id)) Plotly.Plots.resize(holder); else draw(holder).then(recolour);
       }
+    }
+    recolour(select.id === "map-of"); // a range of ratios is none of trades
+  };
+
+  // A picture that takes long is drawn when it is asked for.
+  const request = (button) => {
+    const part = document.getElementById(button.dataset.draws);
+    part.hidden = false;
+    button.parentElement.remove();
+    for (const holder of part.querySelectorAll(".chart > div")) draw(holder);
+  };
+
+  const recolour = (afresh) => {
+    for (const box of document.querySelectorAll("[data-colours]")) {
+      if (afresh === true) for (const input of box.querySelectorAll("input")) input.value = "";
+      colours(box);
+    }
+  };
+
+  // The range of colours of every map: what is typed, or each map's own where nothing is.
+  const colours = (box) => {
+    const typed = (name) => { const { value } = box.querySelector(`[name="${name}"]`); return value === "" ? undefined : Number(value); };
+    for (const holder of document.querySelectorAll("#parameter-map .chart > div")) {
+      const known = charts.get(holder.id), script = document.querySelector(`script[data-for="${holder.id}"]`), own = JSON.parse(script.textContent).data[0];
+      const range = { zmin: typed("low") ?? own.zmin, zmax: typed("high") ?? own.zmax };
+      if (!known || range.zmin >= range.zmax) continue;
+      Object.assign(known.figure.data[0], range);
+      Plotly.restyle(holder, { zmin: [range.zmin], zmax: [range.zmax] }, [0]);
     }
   };
 
@@ -109,6 +137,11 @@
   window.addEventListener("beforeprint", paper(true));
   window.addEventListener("afterprint", paper(false));
   for (const select of document.querySelectorAll("select")) select.addEventListener("change", () => choose(select));
+  for (const button of document.querySelectorAll("[data-draws]")) button.addEventListener("click", () => request(button));
+  for (const box of document.querySelectorAll("[data-colours]")) {
+    box.addEventListener("input", () => colours(box));
+    box.querySelector("button").addEventListener("click", () => recolour(true));
+  }
   for (const row of document.querySelectorAll("tr[data-from]")) {
     row.tabIndex = row.previousElementSibling ? -1 : 0;
     row.addEventListener("focus", () => reachable(row));

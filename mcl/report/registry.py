@@ -12,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.base.differences import flatten
+from mcl.base.words import figure
 from mcl.metrics.overfit import Luck
 from mcl.report import charts
-from mcl.report.format import Verdict, number, scalar
+from mcl.report.format import SHORT, Verdict, number, scalar
 from mcl.report.theme import (
     Cell,
     Figure,
     Link,
     Section,
     chart,
+    empty,
     fact_card,
     facts,
     page,
@@ -80,7 +82,9 @@ class RegistryView:
 
 def registry_page(view: RegistryView) -> str:
     """One self-contained HTML document."""
-    nothing = '<p class="empty">The backtest has too few sessions to draw from.</p>'
+    nothing = empty(
+        "The backtest has too few sessions to draw from.", "Promote a run of more data."
+    )
     expected = (
         "Shaded: what nineteen of twenty honest histories never leave, P&L and drawdown together,"
         " resampled in blocks of sessions."
@@ -117,7 +121,10 @@ def registry_page(view: RegistryView) -> str:
 
 def _stress(cases: Mapping[str, Mapping[str, Any]]) -> str:
     if not cases:
-        return '<p class="empty">Promoted by an earlier mcl, which computed none.</p>'
+        return empty(
+            "Promoted by an earlier mcl, which computed none.",
+            "Promote the run again to have them.",
+        )
     head = (
         "Scenario",
         "Last close before (UTC)",
@@ -141,7 +148,7 @@ def _stress_row(name: str, case: Mapping[str, Any]) -> list[Cell | str]:
         case["at"],
         f"{case['position']:+d}",
         number(case["price"], "usd"),
-        f"{case['move']:+,.2f}",
+        figure(case["move"], "+,.2f"),
         Cell(number(case["pnl_usd"], "usd"), "n loss" if case["pnl_usd"] < 0 else "n gain"),
         number(case["pnl_frac"], "percent"),
         number(case["usual_usd"], "usd"),
@@ -227,7 +234,10 @@ def _curve(view: RegistryView) -> Figure:
 
 def _sessions(sessions: Sequence[LiveSession]) -> str:
     if not sessions:
-        return '<p class="empty">No session has been traded under this version.</p>'
+        return empty(
+            "No session has been traded under this version.",
+            "Start one with mcl live and its name.",
+        )
     columns = [
         "LiveSession",
         "Live USD",
@@ -267,15 +277,17 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
             if isinstance(value, int | float)
             else Cell(scalar(value), "n")
         )
+        if gate.get("too_short"):
+            value_cell = Cell(SHORT, "n", repr(value))
         rows.append(
             [
-                gate["name"].replace("_", " "),
+                Cell(word, css),
+                Cell(gate["name"].replace("_", " "), head=True),
                 value_cell,
                 gate["rule"],
-                Cell(word, css),
                 Cell(meaning, "wrap"),
             ]
         )
     return scroll(
-        table(["Gate", "Value", "Rule", "Verdict", "What it says"], rows, numeric=(1,)), tall=True
+        table(["Verdict", "Gate", "Value", "Rule", "What it says"], rows, numeric=(2,)), tall=True
     )

@@ -26,6 +26,7 @@ from mcl.report.format import (
     verdict,
     yaml_lines,
 )
+from mcl.report.header_chips import chips
 from mcl.report.main_chart import BUCKETS, CANDLES, NAME, controls, strip
 from mcl.report.named_days import NOTE as NAMED_DAYS_NOTE
 from mcl.report.named_days import named_days
@@ -38,6 +39,7 @@ from mcl.report.theme import (
     card,
     chart,
     columns,
+    empty,
     facts,
     metric_cell,
     page,
@@ -51,7 +53,6 @@ from mcl.risk.limits import Block
 
 CARDS = ("net_pnl_usd", "sharpe", "dsr", "max_drawdown_usd", "trades", "commission_usd")
 NOT_COMPARED = ("broker", "study", "notes")  # they decide no result
-CHIPS = 8  # changed keys in the header
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ class RunView:
     links: Sequence[Link] = ()
     luck: str = ""  # how and when `dsr` was deflated
     benchmark: Result | None = None  # buy-and-hold of the same bars
+    kind: str = "backtest"
+    first: Sequence[Section] = ()  # of a page that shows more than the run: before all others
+    first_cards: str = ""
+    data_note: str = ""  # of data of which `result` has a part
+    search: Mapping[str, Any] | None = None  # that chose the values of the keys `searched`
+    searched: Sequence[str] = ()
 
     @property
     def changed(self) -> list[tuple[str, Any, Any]]:
@@ -110,6 +117,7 @@ def run_page(view: RunView) -> str:
     days = named_days(view.result)
     label = "Price with indicators, fills and stops, equity, drawdown and position"
     sections = [
+        *view.first,
         Section(
             "Price, equity, drawdown",
             controls(view.result, view.overlays)
@@ -138,42 +146,24 @@ def run_page(view: RunView) -> str:
         Section("Assumptions", _assumptions(view)),
         Section("Provenance", _provenance(view)),
     ]
-    cards = "".join(
+    cards = view.first_cards + "".join(
         card(name, view.metrics, _card_note(name, view)) for name in CARDS if name in view.metrics
     )
     return page(
-        "backtest",
+        view.kind,
         view.title,
         sections,
         verdict=_judged(view),
-        data_note=data_note(bars),
+        data_note=view.data_note or data_note(bars),
         cards=cards,
         lead=lead,
-        chips=_chips(view),
+        chips=chips(view.config, search=view.search, searched=view.searched),
         links=view.links,
     )
 
 
 def _height(view: RunView) -> int:
     return 860 if all(o.on_price for o in view.overlays) else 980
-
-
-def _chips(view: RunView) -> list[str]:
-    """List what was changed from the defaults, for the header; the project's name for a strategy
-    comes with its parameters.
-    """
-    present = flatten(view.config)  # a key that the default strategy alone has is no change
-    defaults = flatten(view.defaults or {})
-    chips = [
-        f"{key} {_chip(value)}" + (f" (default {_chip(default)})" if key in defaults else "")
-        for key, default, value in view.changed
-        if key in present
-    ]
-    return chips[:CHIPS] + ([f"and {len(chips) - CHIPS} more below"] if len(chips) > CHIPS else [])
-
-
-def _chip(value: Any) -> str:
-    return "none" if value is None else scalar(value)
 
 
 def _metrics_note(view: RunView) -> str:
@@ -287,7 +277,10 @@ def _config(view: RunView) -> str:
     diff = (
         table(("Key", "Default", "This run"), rows)
         if rows
-        else '<p class="empty">Nothing differs from the defaults.</p>'
+        else empty(
+            "Nothing differs from the defaults.",
+            "Words such as risk=vol_target on the command line change them.",
+        )
     )
     return (
         titled("Differences from the defaults", diff)

@@ -13,7 +13,7 @@ import pandas as pd
 from mcl.metrics.overfit import Luck
 from mcl.report import charts
 from mcl.report.format import number
-from mcl.report.search import SearchView, short, value_of
+from mcl.report.search import SearchView, numeric, short, value_of
 from mcl.report.theme import (
     Cell,
     Figure,
@@ -25,6 +25,8 @@ from mcl.report.theme import (
     table,
     titled,
 )
+
+MOST_TICKS = 8  # tested values that label an axis; of more, round numbers do
 
 
 def history(search: SearchView, total: int, luck: Luck | None) -> str:
@@ -62,7 +64,7 @@ def _history(search: SearchView, total: int, luck: Luck | None) -> Figure:
         "data": data,
         "layout": {
             "xaxis": {"title": {"text": "Trial"}},
-            "yaxis": {"title": {"text": search.label}},
+            "yaxis": {"title": {"text": search.label}} | hidden_ticks(search),
             "hovermode": "closest",
         },
     }
@@ -72,6 +74,8 @@ def _has_luck(search: SearchView, luck: Luck | None) -> bool:
     """Whether scores can be compared with chance: Sharpe ratios, searched upwards, that the trial
     ledger has deflated.
     """
+    if search.brief:
+        return False
     applicable = search.metric == "sharpe" and search.maximize and len(search.scored) > 1
     return applicable and luck is not None and np.isfinite(luck.best_by_luck)
 
@@ -172,9 +176,10 @@ def plateau(search: SearchView) -> list[Section]:
         "y1": high,
         "line": {"color": "@line", "width": 1},
     }
+    hidden = hidden_ticks(search)
     axes = {
-        "xaxis": {"title": {"text": "Mean of the neighbourhood"}},
-        "yaxis": {"title": {"text": search.label}},
+        "xaxis": {"title": {"text": "Mean of the neighbourhood"}} | hidden,
+        "yaxis": {"title": {"text": search.label}} | hidden,
     }
     figure = {
         "data": [points],
@@ -244,17 +249,22 @@ def parallel(search: SearchView) -> list[Section]:
     }
     figure = {"data": [trace], "layout": {"margin": {"l": 60, "r": 30, "t": 40, "b": 20}}}
     note = "Each line is a trial, coloured by its score; drag along an axis to keep only some."
+    picture = chart("chart-parallel", figure, 380, "Every trial across all parameters")
+    request = (
+        '<p class="picker"><button type="button" data-draws="parallel-picture">Draw the parallel'
+        " coordinates</button><span>It takes long without a graphics card.</span></p>"
+    )
     return [
         Section(
             "Parallel coordinates",
-            chart("chart-parallel", figure, 380, "Every trial across all parameters"),
+            f'{request}<div id="parallel-picture" hidden>{picture}</div>',
             note,
         )
     ]
 
 
 def _dimension(values: pd.Series, label: str) -> Figure:
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+    if numeric(values):
         return {"label": label, "values": finite_list(values)}
     texts = [value_of(v) for v in values]
     names = sorted(set(texts))
@@ -336,25 +346,41 @@ def slices(search: SearchView) -> str:
 
 
 def _slice(search: SearchView, name: str) -> Figure:
-    frame = search.scored
-    numeric = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(
-        frame[name]
-    )
-    x: Sequence[Any] = finite_list(frame[name]) if numeric else [value_of(v) for v in frame[name]]
-    marker = {"color": "@blue", "size": 6, "opacity": 0.6}
+    frame, chosen = search.scored, search.choice
+    continuous = numeric(frame[name])
+    x: Sequence[Any] = finite_list(frame[name]) if continuous else [*map(value_of, frame[name])]
     points = {
         "type": "scatter",
         "mode": "markers",
         "x": x,
         "y": finite_list(frame[search.metric]),
-        "marker": marker,
+        "marker": {"color": "@blue", "size": 6, "opacity": 0.6},
         "text": [f"trial {n}" for n in frame["number"]],
     }
-    axis: Figure = {} if numeric else {"type": "category"}
+    mark = {"symbol": "circle-open", "size": 13, "color": "@ink", "line": {"width": 2}}
+    ring = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [x[search.row_of(chosen)]],
+        "y": [float(chosen[search.metric])],
+        "marker": mark,
+        "text": [f"trial {chosen['number']}, chosen"],
+    }
+    axis: Figure = {} if continuous else {"type": "category"}
+    if continuous and search.axis(name).scale == "log":
+        values = sorted(frame[name].dropna().unique())
+        labels = {"tickvals": finite_list(values), "ticktext": [value_of(v) for v in values]}
+        few = labels if len(values) <= MOST_TICKS else {}
+        axis = {"type": "log", "title": {"text": "log scale"}} | few
     layout: Figure = {
         "xaxis": axis,
-        "yaxis": {"title": {"text": search.label}},
+        "yaxis": {"title": {"text": search.label}} | hidden_ticks(search),
         "showlegend": False,
         "hovermode": "closest",
     }
-    return {"data": [points], "layout": layout}
+    return {"data": [points, ring], "layout": layout}
+
+
+def hidden_ticks(search: SearchView) -> Figure:
+    """The numbers of an axis are left out where they are figures per year of too few sessions."""
+    return {"showticklabels": False, "hoverformat": "s"} if search.brief else {}

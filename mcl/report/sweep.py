@@ -12,11 +12,11 @@ import pandas as pd
 
 from mcl.base.words import many
 from mcl.metrics.overfit import Luck
-from mcl.report.format import CREDIBLE, Verdict, metric, number, too_short
+from mcl.report.format import CREDIBLE, Verdict, annual_text, metric, number, too_short
 from mcl.report.heatmaps import maps
 from mcl.report.search import SearchView, short, value_of
 from mcl.report.search_charts import causes, deflation, history, parallel, plateau, slices
-from mcl.report.theme import Cell, Link, Section, fact_card, page, scroll, table
+from mcl.report.theme import Cell, Link, Section, empty, fact_card, page, scroll, table
 
 # pruned before a simulation: they are no trials of the market
 NEVER_RUN = ("constraint", "duplicate")
@@ -34,6 +34,7 @@ def sweep_page(
     data_note: str = "",
     advice: str = "",
     links: Sequence[Link] = (),
+    chips: Sequence[str] = (),
     address: Callable[[str], str] | None = None,
 ) -> str:
     """One self-contained HTML document.
@@ -43,7 +44,7 @@ def sweep_page(
     `reason` and `detail` of a trial without a score, and `run_id`, whose page is at its `address`.
     `luck` is the deflation of the trial `chosen` (default: the best) by the trial ledger.
     `data_note` is the sentence about the data, empty where there is none; `advice` stands above
-    the best trials.
+    the best trials, `chips` are the choices of the search.
     """
     frame = trials.rename(columns={"trial": "number"}) if "number" not in trials else trials
     search = SearchView(
@@ -51,6 +52,7 @@ def sweep_page(
         metric,
         direction == "maximize",
         tuple(c for c in frame.columns if "." in c),
+        chosen,
     )
     sections = [Section("Top trials", _top(search, address), advice)]
     if len(search.scored):
@@ -71,7 +73,14 @@ def sweep_page(
     sections.append(Section("Without a score", _lost(search)))
     verdict, cards = _verdict(search, chosen, luck), _cards(search, luck)
     return page(
-        "search", title, sections, verdict=verdict, data_note=data_note, cards=cards, links=links
+        "search",
+        title,
+        sections,
+        verdict=verdict,
+        data_note=data_note,
+        cards=cards,
+        chips=chips,
+        links=links,
     )
 
 
@@ -86,8 +95,12 @@ def _verdict(search: SearchView, chosen: int | None, luck: Luck | None) -> Verdi
             f"None of {many(len(search.trials), 'trial')} has a score: see the reasons below.",
         )
     best = search.ranked.iloc[0]
+    counted = many(_simulated(search.trials), "trial")
+    if search.brief or too_short(search.sessions):
+        short_time = too_short(search.sessions)
+        return Verdict("unclear", "Too short", f"Best of {counted} of this search. {short_time}")
     sentence = (
-        f"Best of {many(_simulated(search.trials), 'trial')} of this search: {search.label}"
+        f"Best of {counted} of this search: {search.label}"
         f" {search.text(float(best[search.metric]))}."
     )
     if luck is None or not math.isfinite(luck.deflated):
@@ -111,8 +124,6 @@ def _verdict(search: SearchView, chosen: int | None, luck: Luck | None) -> Verdi
     )
     if "sharpe" in best and float(best["sharpe"]) <= 0:
         level, word = "bad", "Losing"  # even the best one
-    if "sessions" in best and (short := too_short(float(best["sessions"]))):
-        return Verdict("unclear", "Too short", f"{sentence} {short}")
     return Verdict(
         level,
         word,
@@ -149,7 +160,8 @@ def _cards(search: SearchView, luck: Luck | None) -> str:
         ),
     ]
     if luck is not None:
-        note = f"best by luck {number(luck.best_by_luck, 'ratio')}, {many(luck.trials, 'trial')}"
+        chance = annual_text("sharpe", luck.best_by_luck, search.sessions)
+        note = f"best by luck {chance}, {many(luck.trials, 'trial')}"
         items.insert(1, ("Deflated Sharpe", number(luck.deflated, "percent"), note))
     return "".join(fact_card(*item) for item in items)
 
@@ -166,7 +178,7 @@ def _why(search: SearchView, of: pd.Series) -> str:
 
 def _top(search: SearchView, address: Callable[[str], str] | None) -> str:
     if not len(search.scored):
-        return '<p class="empty">No trial has a score.</p>'
+        return empty("No trial has a score.", "The reasons below say what to change.")
     names = list(
         dict.fromkeys(n for n in (search.metric, *HEADLINES) if n in search.trials.columns)
     )
@@ -174,7 +186,7 @@ def _top(search: SearchView, address: Callable[[str], str] | None) -> str:
     for rank, (_, row) in enumerate(search.ranked.head(10).iterrows()):
         numbers = [
             Cell(
-                number(float(row[n]), metric(n).style),
+                annual_text(n, float(row[n]), search.sessions),
                 "n best" if rank == 0 and n == search.metric else "n",
                 repr(float(row[n])),
             )
@@ -199,7 +211,7 @@ def _top(search: SearchView, address: Callable[[str], str] | None) -> str:
 def _lost(search: SearchView) -> str:
     rest = search.trials.drop(search.scored.index)
     if not len(rest):
-        return '<p class="empty">Every trial has a score.</p>'
+        return empty("Every trial has a score.")
     reasons = rest["reason"].fillna("") if "reason" in rest else pd.Series("", rest.index)
     detail = rest["detail"].fillna("") if "detail" in rest else pd.Series("", rest.index)
     rows: list[list[Cell | str]] = []

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,9 +21,10 @@ import numpy as np
 from mcl.base import files
 from mcl.base.undefined import finite
 from mcl.metrics.undefined import reasons
-from mcl.report.format import Verdict, metric, value_text
+from mcl.report.format import Verdict, exact, metric, value_text
 
 FOLDER = Path(__file__).parent
+NEGATIVE_ZERO = re.compile(r"(?<=[\[,:])-0\.0(?=[,\]}])")  # in JSON: nothing has no sign
 UNNAMED = ' aria-label=""'  # filled by the title of what it is in
 DTYPES = {
     "float64": "f8",
@@ -94,9 +96,10 @@ def metric_cell(name: str, metrics: Mapping[str, float], css: str = "n") -> Cell
     """The metric as text; `data-value` carries the float with all its digits, the tooltip too, or
     why there is none.
     """
-    exact = repr(float(metrics[name]))
-    why = reasons({name: metrics[name]}).get(name, exact)
-    return Cell(value_text(name, metrics), css, why, (("data-metric", name), ("data-value", exact)))
+    digits = exact(metrics[name])
+    why = reasons({name: metrics[name]}).get(name, digits)
+    data = (("data-metric", name), ("data-value", digits))
+    return Cell(value_text(name, metrics), css, why, data)
 
 
 def card(name: str, metrics: Mapping[str, float], note: str = "") -> str:
@@ -107,7 +110,7 @@ def card(name: str, metrics: Mapping[str, float], note: str = "") -> str:
         metric(name).title.partition(" [")[0],
         text,
         note,
-        data=(("data-card", name), ("data-value", repr(float(metrics[name])))),
+        data=(("data-card", name), ("data-value", exact(metrics[name]))),
     )
 
 
@@ -193,6 +196,11 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> str:
     )
 
 
+def empty(sentence: str, next_step: str = "") -> str:
+    """A place without content: that it has none, and what to do next."""
+    return f'<p class="empty">{escape(" ".join(filter(None, (sentence, next_step))))}</p>'
+
+
 def scroll(html: str, zooms: str = "", tall: bool = False) -> str:
     """A box that scrolls sideways, and downwards too unless `tall`; a click on a row of it zooms
     the chart `zooms`.
@@ -217,6 +225,7 @@ def chart(name: str, figure: Figure, height: int, label: str) -> str:
     force.
     """
     data = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+    data = NEGATIVE_ZERO.sub("0.0", data)
     role = "group" if figure.get("detail") else "img"  # the one that can be zoomed holds buttons
     holder = (
         f'<div id="{escape(name)}" style="height:{height}px" role="{role}"'
@@ -230,11 +239,12 @@ def chart(name: str, figure: Figure, height: int, label: str) -> str:
 
 def packed(values: Any, dtype: str = "float64") -> dict[str, str]:
     """An array as the base64 typed array that plotly.js reads; NaN is a gap."""
+    array = np.ascontiguousarray(values, dtype=dtype)
+    if array.dtype.kind == "f":
+        array = array + array.dtype.type(0)  # nothing has no sign
     return {
         "dtype": DTYPES[dtype],
-        "bdata": (
-            base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode("ascii")
-        ),
+        "bdata": base64.b64encode(array.tobytes()).decode("ascii"),
     }
 
 
@@ -269,9 +279,7 @@ def page(
     badge = f'<span class="badge {verdict.level}">{escape(verdict.word)}</span>' if verdict else ""
     head = f'<p class="verdict">{badge}<span>{escape(verdict.text)}</span></p>' if verdict else ""
     small = "".join(f"<li>{escape(chip)}</li>" for chip in chips)
-    head += (
-        f'<ul class="chips" aria-label="Changed from the defaults">{small}</ul>' if chips else ""
-    )
+    head += f'<ul class="chips" aria-label="Chosen">{small}</ul>' if chips else ""
     out = f'<p class="links">{"".join(link.html() for link in links)}</p>' if links else ""
     inside = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
     body = "".join(_section(s) for s in sections)
@@ -300,7 +308,7 @@ def page(
         f"<footer>{escape(foot)}</footer>"
         f'<script type="application/zlib" id="plotly">{_plotly()}</script>'
         f"<script>{_asset('packed.js')}{_asset('zoom.js')}{_asset('main_chart.js')}"
-        f"{_asset('page.js')}</script></body></html>\n"
+        f"{_asset('tables.js')}{_asset('page.js')}</script></body></html>\n"
     )
 
 

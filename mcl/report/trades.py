@@ -14,7 +14,7 @@ from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, expectancy, net, profit_factor, win_rate
 from mcl.report import charts
 from mcl.report.format import number, reason_words
-from mcl.report.theme import Cell, Figure, chart, columns, packed, scroll, table, titled
+from mcl.report.theme import Cell, Figure, chart, columns, empty, packed, scroll, table, titled
 
 MOST_ROWS = 500
 # points of a scatter; of more trades the largest results and an even choice of the others
@@ -37,7 +37,11 @@ NAMES = (
 
 def trades(result: Result) -> str:
     if not len(result.trades):
-        return '<p class="empty">No trade was made.</p>'
+        return empty(
+            "No trade was made.",
+            "Look under Limits for a rule that held orders back, choose an earlier data.start, or"
+            " search other values with mcl sweep.",
+        )
     done = closed(result)
     pnl = net(done)
     if not len(pnl):

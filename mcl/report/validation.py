@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
 
 from mcl.report import charts
-from mcl.report.format import Verdict, number
+from mcl.report.format import Verdict, annual_text, exact, number, too_short
 from mcl.report.theme import (
     Cell,
     Figure,
@@ -18,6 +19,7 @@ from mcl.report.theme import (
     Section,
     chart,
     columns,
+    empty,
     fact_card,
     facts,
     finite_list,
@@ -26,6 +28,7 @@ from mcl.report.theme import (
     table,
     titled,
 )
+from mcl.report.walk_forward import FOLDS, FoldOutcome, borders, fold_table, parameters
 
 BADGES = {
     "pass": ("good", "Pass"),
@@ -43,6 +46,7 @@ class Judged:
     rule: str
     level: str
     meaning: str
+    text: str = ""  # in place of the value
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ class LineSeries:
     net_pnl_usd: float
     count: float
     note: str = ""
+    sessions: float = math.inf
+
+    @property
+    def sharpe_cell(self) -> Cell:
+        return Cell(annual_text("sharpe", self.sharpe, self.sessions), "n", exact(self.sharpe))
 
 
 @dataclass(frozen=True)
@@ -83,10 +92,10 @@ class ValidationView:
     paths: Any  # Sharpe ratios of the CPCV paths
     logits: Any
     neighbours: Sequence[LineSeries]
-    drops: Sequence[tuple[str, float]]
+    drops: Sequence[tuple[str, float, str]]
     cases: Sequence[tuple[str, Sequence[LineSeries]]]
     regimes: Sequence[tuple[str, Sequence[LineSeries]]]
-    folds: Sequence[tuple[str, Sequence[Sequence[str]]]]
+    folds: Sequence[tuple[str, Sequence[FoldOutcome]]]
     facts: Sequence[tuple[str, Any]] = field(default=())
     links: Sequence[Link] = ()
 
@@ -104,7 +113,7 @@ def validation_page(view: ValidationView) -> str:
             "Equity",
             _equity(view),
             "Grey: nine in ten histories resampled in blocks of sessions. Dashed: chosen anew"
-            " before each fold.",
+            " before each fold. Shading marks every second fold, with its number above.",
         ),
         Section(
             "Choosing",
@@ -147,16 +156,16 @@ def validation_page(view: ValidationView) -> str:
 def _verdict(view: ValidationView) -> str:
     rows: list[list[Cell | str]] = [
         [
-            r.label,
-            Cell(number(r.value, "plain"), "n", repr(r.value)),
-            r.rule.replace(">=", "≥").replace("<=", "≤"),
             Cell(r.level, CELLS.get(r.level, "")),
+            Cell(r.label, head=True),
+            Cell(r.text or number(r.value, "plain"), "n", exact(r.value)),
+            r.rule.replace(">=", "≥").replace("<=", "≤"),
             Cell(r.meaning, "wrap"),
         ]
         for r in view.rows
     ]
     return scroll(
-        table(("Question", "Number", "Rule", "Verdict", "What it says"), rows, numeric=(1,)),
+        table(("Verdict", "Question", "Number", "Rule", "What it says"), rows, numeric=(2,)),
         tall=True,
     )
 
@@ -200,10 +209,14 @@ def _equity(view: ValidationView) -> str:
         }
         for c in view.curves
     ]
+    shapes, notes = borders(view.folds[0][1]) if view.folds else ([], [])
     layout = {
         "yaxis": {"title": {"text": "Growth of 1"}},
         "xaxis": {"type": "date"},
         "hovermode": "x unified",
+        "shapes": shapes,
+        "annotations": notes,
+        "legend": {"y": 1.06},
     }
     return chart(
         "chart-equity",
@@ -228,34 +241,37 @@ def _choosing(view: ValidationView) -> str:
                 chart("chart-logits", figure, 260, "Rank of the in-sample best out of sample"),
             )
         )
-    parts += [
-        titled(
-            name,
-            scroll(
-                table(("From", "To", "Chosen", "Sharpe in", "Sharpe out"), rows, numeric=(3, 4))
-            ),
-        )
-        for name, rows in view.folds
-    ]
+    walks = "".join(_walk(name, folds, i) for i, (name, folds) in enumerate(view.folds))
+    return (columns(*parts, css="wide") if parts else "") + walks or (
+        '<p class="empty">There was nothing to choose from: the space of the run has one point.'
+        " Give conf/space a file for its strategy, then validate again.</p>"
+    )
+
+
+def _walk(name: str, folds: Sequence[FoldOutcome], number_of: int) -> str:
+    """The folds of one walk-forward, and what each of them chose."""
+    names = list(dict.fromkeys(key for fold in folds for key in fold.chosen))
     return (
-        columns(*parts, css="wide")
-        if parts
-        else '<p class="empty">There was nothing to choose from.</p>'
+        titled(name, fold_table(folds))
+        + f'<p class="note">{escape(FOLDS)}</p>'
+        + parameters(folds, names, f"walk-{number_of}-")
     )
 
 
 def _neighbourhood(view: ValidationView) -> str:
     if not view.neighbours:
-        return '<p class="empty">The space has no neighbour of this point.</p>'
-    rows: list[list[Cell | str]] = [
-        [line.name, Cell(number(line.sharpe, "ratio"), "n", repr(line.sharpe))]
-        for line in view.neighbours
-    ]
+        return empty(
+            "The space has no neighbour of this point.",
+            "Give its strategy a wider file in conf/space.",
+        )
+    rows: list[list[Cell | str]] = [[line.name, line.sharpe_cell] for line in view.neighbours]
     drops: list[list[Cell | str]] = [
-        [name, Cell(number(value, "ratio"), "n", repr(value))] for name, value in view.drops
+        [name, Cell(text, "n", exact(value))] for name, value, text in view.drops
     ]
+    brief = any(too_short(line.sessions) for line in view.neighbours)
     bars = {
         "type": "bar",
+        "hoverinfo": "x" if brief else "x+y",
         "x": [line.name for line in view.neighbours],
         "y": finite_list([line.sharpe for line in view.neighbours]),
         "marker": {"color": "@blue"},
@@ -264,7 +280,7 @@ def _neighbourhood(view: ValidationView) -> str:
         "data": [bars],
         "layout": {
             "xaxis": {"type": "category", "showticklabels": False},
-            "yaxis": {"title": {"text": "Sharpe"}},
+            "yaxis": {"title": {"text": "Sharpe"}, "showticklabels": not brief},
         },
     }
     return columns(
@@ -283,7 +299,7 @@ def _lines(lines: Sequence[LineSeries], counted: str) -> str:
     rows: list[list[Cell | str]] = []
     for line in lines:
         numbers = [
-            Cell(number(line.sharpe, "ratio"), "n", repr(line.sharpe)),
+            line.sharpe_cell,
             Cell(number(line.net_pnl_usd, "usd"), "n"),
             Cell(number(line.count, "count"), "n"),
         ]
@@ -291,7 +307,7 @@ def _lines(lines: Sequence[LineSeries], counted: str) -> str:
             [Cell(f"{line.name} ({line.note})" if line.note else line.name, "wrap"), *numbers]
         )
     if not rows:
-        return '<p class="empty">Not applicable.</p>'
+        return empty("Not applicable.")
     return scroll(table(("Case", "Sharpe", "Net USD", counted), rows, numeric=(1, 2, 3)))
 
 

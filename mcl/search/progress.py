@@ -14,6 +14,7 @@ from mcl.base import terminal
 from mcl.base.undefined import finite, is_undefined
 from mcl.base.words import many
 from mcl.metrics.overfit import Luck
+from mcl.report.format import ANNUALISED, SHORT, too_short
 from mcl.search.trial import Outcome
 
 if TYPE_CHECKING:
@@ -150,8 +151,9 @@ class SweepStatistics:
         if self.best is None:
             return f"no scored {self.metric} yet"
         values = " ".join(f"{key}={cell_text(value)}" for key, value in self.best.params.items())
+        score = score_text(self.metric, self.best.value, _sessions(self.best))
         return (
-            f"best {self.metric} {cell_text(self.best.value)} in trial {self.best.number}:"
+            f"best {self.metric} {score} in trial {self.best.number}:"
             f" {values}{self.chance and f' · {self.chance}'}"
         )
 
@@ -163,8 +165,8 @@ class SweepStatistics:
         if self.best is None or self.luck is None:
             return ""
         ratio, chance = (
-            cell_text(self.best.metrics.get("sharpe", math.nan)),
-            cell_text(self.luck.best_by_luck),
+            score_text("sharpe", value, _sessions(self.best))
+            for value in (self.best.metrics.get("sharpe", math.nan), self.luck.best_by_luck)
         )
         return f"its sharpe {ratio}, and luck alone would show {chance} among {self.luck.count}"
 
@@ -270,10 +272,12 @@ class TableProgress:
         for name in ("best so far", *keys, statistics.metric, *self.COLUMNS):
             table.add_column(name.removeprefix("strategy."), justify="right")
         for outcome in reversed(self._improvements):
-            cells = [outcome.params.get(key, "") for key in keys] + [
-                outcome.metrics.get(name, math.nan) for name in (statistics.metric, *self.COLUMNS)
+            values = [cell_text(outcome.params.get(key, "")) for key in keys]
+            scores = [
+                score_text(name, outcome.metrics.get(name, math.nan), _sessions(outcome))
+                for name in (statistics.metric, *self.COLUMNS)
             ]
-            table.add_row(f"trial {outcome.number}", *map(cell_text, cells))
+            table.add_row(f"trial {outcome.number}", *values, *scores)
         return table
 
 
@@ -283,6 +287,16 @@ def progress_display(stream: IO[str] | None = None) -> Progress:
     """
     stream = stream or sys.stderr
     return TableProgress(stream) if stream.isatty() else LineProgress(stream)
+
+
+def _sessions(outcome: Outcome) -> float:
+    return float(outcome.metrics.get("sessions", math.nan))
+
+
+def score_text(name: str, value: Any, sessions: float) -> str:
+    """The text of a metric in a table: none for a figure per year of too few sessions."""
+    few = name in ANNUALISED and too_short(sessions)
+    return SHORT if few and not is_undefined(value) else cell_text(value)
 
 
 def cell_text(value: Any) -> str:

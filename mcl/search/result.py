@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,14 +14,15 @@ import numpy as np
 from mcl.base.undefined import is_undefined
 from mcl.base.words import many, record_html, record_text
 from mcl.metrics.overfit import Luck
-from mcl.report.format import number, too_short
-from mcl.search.progress import SweepStatistics, cell_text
+from mcl.report.format import annual_text, number, too_short
+from mcl.report.header_chips import chips
+from mcl.search.progress import SweepStatistics, cell_text, score_text
 from mcl.search.recorder import TrialRecorder
 from mcl.search.space import Space
 from mcl.search.trial import Outcome
 from mcl.tracking import urls
 from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, NOTE, RUN
-from mcl.tracking.store import Record, Status, Store
+from mcl.tracking.store import Record, Status, Store, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,11 +67,20 @@ class SweepResult:
             rows["best"] = "none: nothing has a score"
         else:
             values = " ".join(f"{key}={cell_text(v)}" for key, v in self.best["params"].items())
-            score = cell_text(self.best["value"])
+            score = self._score(self.best["value"])
             rows["best"] = f"trial {self.best['trial']}, {self.metric} {score}: {values}"
         if self.luck is not None:
             rows["deflated"] = f"{number(self.luck.deflated, 'percent')} by {self.luck.count}"
         return rows, f"report {self.report}"
+
+    @property
+    def sessions(self) -> float:
+        """Sessions of the best trial; NaN without one."""
+        return float(self.best["metrics"].get("sessions", math.nan)) if self.best else math.nan
+
+    def _score(self, value: Any, name: str = "") -> str:
+        """A score as text: none for a figure per year of too few sessions."""
+        return score_text(name or self.metric, value, self.sessions)
 
     @property
     def interrupted(self) -> bool:
@@ -86,7 +97,7 @@ class SweepResult:
         """The deflated Sharpe ratio of the best trial, with its rule."""
         if self.best is None or self.luck is None:
             return ""
-        chance = number(self.luck.best_by_luck, "ratio")
+        chance = annual_text("sharpe", self.luck.best_by_luck, self.sessions)
         return (
             f"Trial {self.best['trial']}: {number(self.luck.deflated, 'percent')}"
             f" {self.luck.sentence}, best by luck {chance}"
@@ -119,17 +130,14 @@ class SweepResult:
         row, peak = self._extreme(around, values), self._extreme(values)
         present_keys = [key for key in self.keys if not is_undefined(row[key])]
         names = [f"{key.removeprefix('strategy.')} {cell_text(row[key])}" for key in present_keys]
-        peak_text = (
-            f"Best by peak: trial {peak['trial']}, {self.metric} {cell_text(float(peak['value']))}"
-            " (neighbourhood"
-        )
+        scores = [self._score(float(trial["value"])) for trial in (peak, row)]
+        peak_text = f"Best by peak: trial {peak['trial']}, {self.metric} {scores[0]} (neighbourhood"
         plateau_text = (
-            f"Best by plateau: trial {row['trial']}, {self.metric} {cell_text(float(row['value']))}"
-            " (neighbourhood"
+            f"Best by plateau: trial {row['trial']}, {self.metric} {scores[1]} (neighbourhood"
         )
         return [
-            f"{peak_text} {cell_text(float(peak['plateau']))})",
-            f"{plateau_text} {cell_text(float(row['plateau']))}), {', '.join(names)}",
+            f"{peak_text} {self._score(float(peak['plateau']))})",
+            f"{plateau_text} {self._score(float(row['plateau']))}), {', '.join(names)}",
             *walls,
             *self._notes(),
         ]
@@ -160,7 +168,8 @@ class SweepResult:
         rows = [
             [
                 str(row["trial"]),
-                *(cell_text(row[name]) for name in [*self.keys, *names]),
+                *(cell_text(row[name]) for name in self.keys),
+                *(self._score(row[name], name) for name in names),
                 whole.get(row["trial"], row["run_id"])[:12],
             ]
             for row in ranked.to_dict("records")
@@ -185,7 +194,11 @@ class SweepResult:
         )
         names = [name for name in HEADLINES if name in self.trials.columns]
         rows = [
-            [str(row["trial"]), *(cell_text(row[name]) for name in [*self.keys, *names])]
+            [
+                str(row["trial"]),
+                *(cell_text(row[name]) for name in self.keys),
+                *(self._score(row[name], name) for name in names),
+            ]
             for row in front.to_dict("records")
         ]
         count = int(self.trials["front"].astype(bool).sum())
@@ -302,7 +315,8 @@ def conclude(
             "stopped": ending.why[:1000],
             "target": str(statistics.total),
         },
-        files=recorder.files(trials) | {"sweep.html": page(sweep_result, statistics.title)},
+        files=recorder.files(trials)
+        | {"sweep.html": page(sweep_result, store.run(sweep_id), statistics.title)},
         series=_steps(counts | scores | {"trials_per_sec": statistics.rate}, statistics)
         | {f"leader_{statistics.metric}": statistics.improvements},
         status=ending.status,
@@ -329,7 +343,7 @@ def description(sweep_result: SweepResult) -> str:
             [
                 f"| [{row['trial']}]({here}/{row['run_id']}?{MODEL_VIEW})",
                 *(cell_text(row[key]) for key in sweep_result.keys),
-                f"{cell_text(row['value'])} |",
+                f"{score_text(sweep_result.metric, row['value'], sweep_result.sessions)} |",
             ]
         )
         for row in scored.head(5).to_dict("records")
@@ -408,7 +422,8 @@ def abandon(store: Store, study: str, sweep_id: str, error: BaseException) -> No
     )
 
 
-def page(sweep_result: SweepResult, title: str) -> bytes:
+def page(sweep_result: SweepResult, stored: StoredRun, title: str = "") -> bytes:
+    """The page of a search; `stored` is its parent run, which has the configuration."""
     from mcl.report.sweep import sweep_page
 
     # how the page knows a parameter
@@ -435,12 +450,23 @@ def page(sweep_result: SweepResult, title: str) -> bytes:
         sweep_result.trials.rename(columns=dotted),
         sweep_result.metric,
         direction,
-        title,
+        title or stored.name,
         chosen=sweep_result.best["trial"] if sweep_result.best else None,
         luck=sweep_result.luck,
         data_note=sweep_result.watermark,
         advice=advice,
         links=out,
+        chips=_chips(stored, sweep_result.keys),
         address=urls.run_address,
     )
     return html.encode()
+
+
+def _chips(stored: StoredRun, searched: Sequence[str]) -> list[str]:
+    """The choices of a search; a grid of jobs has no configuration of its own."""
+    if not (stored.artifacts / "config.json").is_file():
+        return []
+    search = None
+    if (stored.artifacts / "search.json").is_file():
+        search = json.loads(stored.file("search.json"))["search"]
+    return chips(json.loads(stored.file("config.json")), search=search, searched=searched)

@@ -22,6 +22,7 @@ from mcl.data.bars import Bars
 from mcl.data.fence import no_holdout
 from mcl.engine.backtest import backtest as simulate
 from mcl.metrics.summary import summary
+from mcl.report.header_chips import data_label
 from mcl.search import constraints
 from mcl.search import space as spaces
 from mcl.search.axes import refuse_axes, refuse_failing_points, refuse_rules
@@ -75,7 +76,14 @@ class SearchSnapshot:
         )
         name = f"{self.search.name} · " if self.search.name else ""
         trials = many(self.total, "trial")
-        return f"{name}{self.search.sampler} search · {strategies} · {axes} · {trials}"
+        return (
+            f"{name}{self.search.sampler} search · {strategies} · {axes} · {trials} · {self.data}"
+        )
+
+    @property
+    def data(self) -> str:
+        """The data set in a few words."""
+        return data_label(self.run.data.model_dump(mode="json"))
 
     @property
     def notices(self) -> tuple[str, ...]:

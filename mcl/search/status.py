@@ -188,7 +188,7 @@ def report(
     space = spaces.parse(search.space, composed.raw)
     outcomes = trial_log.read(directory.file("outcomes"))
     sweep_result = _sweep_result(stored, search, space, outcomes, project.store)
-    write_whole(sweep_result.report, page(sweep_result, stored.name))
+    write_whole(sweep_result.report, page(sweep_result, stored))
     best = sweep_result.best
     written = (
         export(composed, best["params"], project.root, name, stored.run_id, best["run_id"])

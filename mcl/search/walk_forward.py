@@ -14,6 +14,7 @@ import io
 import json
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
 from mcl.metrics.summary import summary
 from mcl.report.format import HEADLINES, metric_rows
+from mcl.report.walk_forward import FoldOutcome, Period, cards, pnl_efficiency, sections
 from mcl.risk.gates import gates
 from mcl.search import runner
 from mcl.search.progress import Progress, SweepStatistics
@@ -378,11 +380,13 @@ class _WalkForward:
     def _conclude(self, done: list[WalkForwardFold], states: dict[str, int]) -> WalkForwardResult:
         snapshot, walk_id, root = self.snapshot, self.directory.sweep_id, self.project.root
         result = stitched(snapshot, done)
-        frame = _frame(done, _out_of_sample(result, done), list(snapshot.space))
+        folded = _folds(snapshot, result, done)
+        frame = _frame(done, {fold.number: fold for fold in folded}, list(snapshot.space))
         measured = summary(result)
         tally = trial_ledger.tally(root, backtest_run.trial_pool(snapshot.run))
         own = {
             "efficiency": perf.ratio(measured["sharpe"], float(frame["in_sample"].mean())),
+            "pnl_efficiency": pnl_efficiency(folded),
             "folds": float(len(done)),
         }
         luck = tally.luck(measured)
@@ -396,7 +400,7 @@ class _WalkForward:
             files=backtest_run.artifacts(snapshot.run, result, snapshot.composed.overrides)
             | {
                 "folds.parquet": backtest_run.parquet(frame),
-                "report.html": _page(snapshot, result, run_metrics, frame, walk_id, luck),
+                "report.html": _page(snapshot, result, run_metrics, folded, walk_id, luck),
             },
             series={"curve/equity_usd": backtest_run.equity_steps(result)},
         )
@@ -479,12 +483,12 @@ def _title(snapshot: SearchSnapshot) -> str:
     )
     return (
         f"{name}walk-forward {search.walk_forward} · {snapshot.run.strategy['name']} · {each} ×"
-        f" {many(snapshot.total, 'trial')}"
+        f" {many(snapshot.total, 'trial')} · {snapshot.data}"
     )
 
 
 def _frame(
-    done: Sequence[WalkForwardFold], out: Mapping[int, float], keys: Sequence[str]
+    done: Sequence[WalkForwardFold], folded: Mapping[int, FoldOutcome], keys: Sequence[str]
 ) -> pd.DataFrame:
     import pandas as pd
 
@@ -497,7 +501,8 @@ def _frame(
             "traded_until": part.traded[1],
             **{key: part.params.get(key) for key in keys},
             "in_sample": part.best.get("metrics", {}).get("sharpe", math.nan),
-            "out_of_sample": out.get(part.number, math.nan),
+            "out_of_sample": folded[part.number].traded.sharpe if folded else math.nan,
+            **(_counts(folded[part.number]) if folded else {}),
             "sweep_id": part.sweep_id,
         }
         for part in done
@@ -505,41 +510,86 @@ def _frame(
     return pd.DataFrame(rows)
 
 
-def _out_of_sample(result: Result, done: Sequence[WalkForwardFold]) -> dict[int, float]:
-    """The annual Sharpe ratio of each part's sessions."""
-    days, returns = result.session_returns.index, result.session_returns.to_numpy()
-    edges = [0, *(int(days.searchsorted(part.traded[0])) for part in done[1:]), len(returns)]
+def _counts(fold: FoldOutcome) -> dict[str, float]:
     return {
-        part.number: perf.sharpe(returns[a:b])
-        for part, (a, b) in zip(done, pairwise(edges), strict=True)
+        "searched_sessions": fold.searched.sessions,
+        "traded_sessions": fold.traded.sessions,
+        "searched_usd": fold.searched.net_pnl_usd,
+        "traded_usd": fold.traded.net_pnl_usd,
     }
+
+
+def _folds(
+    snapshot: SearchSnapshot, result: Result, done: Sequence[WalkForwardFold]
+) -> list[FoldOutcome]:
+    """The folds as their page shows them: each part's sessions of the stitched run are what it
+    traded.
+    """
+    returns = result.session_returns
+    days = [str(day)[:10] for day in returns.index]
+    searched = [_date(int(day)) for day in np.unique(snapshot.bars.session)]
+    traded_days = np.unique(result.bars.session)
+    entered = np.searchsorted(traded_days, result.bars.session[result.trades["entry_bar"]])
+    edges = [0, *(bisect_left(days, part.traded[0]) for part in done[1:]), len(days)]
+    folded = []
+    for part, (first, last) in zip(done, pairwise(edges), strict=True):
+        own = returns.to_numpy()[first:last]
+        traded = Period(
+            first=days[first],
+            last=days[last - 1],
+            sessions=float(last - first),
+            sharpe=perf.sharpe(own),
+            net_pnl_usd=float(own.sum()) * result.capital_usd,
+            trades=float(np.count_nonzero((entered >= first) & (entered < last))),
+        )
+        before = _searched(part, searched)
+        address = urls.run_address(part.sweep_id)
+        folded.append(FoldOutcome(part.number, before, traded, part.params, address))
+    return folded
+
+
+def _searched(part: WalkForwardFold, days: Sequence[str]) -> Period:
+    """Return what the values of a fold did on the sessions that its search saw."""
+    first, fence = (bisect_left(days, day) for day in part.searched)
+    best = part.best.get("metrics", {})
+    return Period(
+        first=days[first],
+        last=days[fence - 1],
+        sessions=float(fence - first),
+        sharpe=best.get("sharpe", math.nan),
+        net_pnl_usd=best.get("net_pnl_usd", math.nan),
+        trades=best.get("trades", math.nan),
+    )
 
 
 def _page(
     snapshot: SearchSnapshot,
     result: Result,
     run_metrics: Mapping[str, float],
-    frame: pd.DataFrame,
+    folded: Sequence[FoldOutcome],
     walk_id: str,
     luck: Luck,
 ) -> bytes:
     from mcl.report.run import RunView, run_page
 
-    table = {f"fold {row.pop('fold')}": row for row in frame.to_dict("records")}
-    described: dict[str, Any] = {"walk_forward": table} | snapshot.run.model_dump(mode="json")
-    tags = provenance.tags(snapshot.run, snapshot.bars)
-    out = [urls.run(walk_id)]
-    page_metrics = dict(run_metrics) | luck.metrics
+    efficiency = run_metrics["walk_forward_efficiency"]
     view = RunView(
-        _title(snapshot),
-        described,
-        snapshot.composed.overrides,
-        page_metrics,
-        result,
-        tags,
-        walk_id,
-        links=out,
+        title=_title(snapshot),
+        config=snapshot.run.model_dump(mode="json"),
+        overrides=snapshot.composed.overrides,
+        metrics=dict(run_metrics) | luck.metrics,
+        result=result,
+        provenance=provenance.tags(snapshot.run, snapshot.bars),
+        run_id=walk_id,
+        defaults=backtest_run.defaults(),
+        links=[urls.run(walk_id)],
         luck=luck.sentence,
+        kind="walk-forward",
+        search=snapshot.search.model_dump(mode="json"),
+        searched=list(snapshot.space),
+        data_note=data_note(snapshot.bars),
+        first=sections(result.session_equity, folded, efficiency),
+        first_cards=cards(folded, efficiency),
     )
     return run_page(view).encode()
 

@@ -34,6 +34,7 @@ from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
 from mcl.metrics.summary import summary
 from mcl.report.format import verdict
+from mcl.report.header_chips import data_label
 from mcl.risk.limits import Block
 from mcl.strategy import build, user_strategies
 from mcl.tracking import provenance, repository, trial_ledger, urls
@@ -236,16 +237,15 @@ def stored_config(stored: StoredRun) -> schema.Config:
 
 
 def name(run: schema.Config, bars: Bars) -> str:
-    """`ema_cross f10 s30 · 2024-01..2025-06`"""
+    """`ema_cross f10 s30 · MCL 1m planted_edge seed 7 · 2024-01..2025-06`"""
     values = {
         key: value for key, value in composition.flatten(run.strategy).items() if key != "name"
     }
     first, last = (
         str(bars.session[i].astype("datetime64[D]").astype("datetime64[M]")) for i in (0, -1)
     )
-    return " ".join(
-        filter(None, (run.strategy["name"], provenance.label(values), f"· {first}..{last}"))
-    )
+    strategy = " ".join(filter(None, (run.strategy["name"], provenance.label(values))))
+    return f"{strategy} · {data_label(run.data.model_dump(mode='json'))} · {first}..{last}"
 
 
 def params(run: schema.Config) -> dict[str, Any]:

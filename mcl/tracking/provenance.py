@@ -21,6 +21,7 @@ from mcl.data.bars import Bars
 from mcl.data.data_note import data_note
 from mcl.metrics.overfit import Luck
 from mcl.report.format import metric_rows, verdict
+from mcl.report.header_chips import data_label
 from mcl.strategy import builtin, user_strategies
 from mcl.tracking import repository, trial_ledger
 from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, RUN, RunDataset
@@ -72,6 +73,7 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
         "mcl.source": run.data.source,
         "mcl.instrument": bars.instrument.symbol,
         "mcl.interval": bars.interval,
+        "mcl.data": data_label(run.data.model_dump(mode="json")),
         "config_sha256": composition.fingerprint(run),
         "data_fingerprint": bars.fingerprint,
         "code_sha256": code_sha256(run.strategy),

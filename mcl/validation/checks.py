@@ -20,7 +20,7 @@ from mcl.metrics.multiple import Superior, benjamini_hochberg, holm, spa, stepm
 from mcl.metrics.overfit import Luck, min_backtest_years
 from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, net
-from mcl.report.format import p_text
+from mcl.report.format import annual_text, p_text, too_short
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.trial_ledger import Tally
 from mcl.validation import neighbourhood, stress, walk_forward
@@ -148,6 +148,8 @@ def _adjusted(numbers: dict[str, Number]) -> dict[str, Number]:
 def _long_enough(a: Answers, own: dict[str, float], years: float, needed: float) -> str:
     if math.isnan(own["sharpe"]):
         return NO_SHARPE
+    if short := too_short(own["sessions"]):
+        return short
     if not math.isfinite(needed):
         return (
             f"no history is long enough for a Sharpe of {own['sharpe']:.2f}; there are {years:.1f}"
@@ -165,6 +167,8 @@ def _interval(own: dict[str, float]) -> str:
     """Say between what the Sharpe ratio lies, or why nobody knows."""
     if math.isnan(own["sharpe"]):
         return NO_SHARPE
+    if short := too_short(own["sessions"]):
+        return short
     if math.isnan(own["sharpe_high"]):
         return f"too few sessions for an interval: {own['sessions']:.0f}"
     return f"Sharpe {own['sharpe']:.2f}, at most {own['sharpe_high']:.2f}"
@@ -175,11 +179,13 @@ def _luck(a: Answers, own: dict[str, float]) -> dict[str, Number]:
     history = perf.ratio(years, needed)
     return {
         "deflated_sharpe": Number(a.luck.deflated, a.luck.sentence),
-        "sharpe_low": Number(own["sharpe_low"], _interval(own)),
+        "sharpe_low": Number(own["sharpe_low"], _interval(own), own["sessions"]),
         "history_ratio": Number(history, _long_enough(a, own, years, needed)),
         "timing": Number(a.timing, "share of rotations of the positions that earn as much"),
         "holdout": (
-            Number(*a.look.highest()) if a.look.sessions else Number(math.nan, a.look.meaning)
+            Number(*a.look.highest(), a.look.sessions)
+            if a.look.sessions
+            else Number(math.nan, a.look.meaning)
         ),
         "drawdown": Number(
             -a.bands.drawdown_quantile(0.95),
@@ -195,14 +201,15 @@ def _choosing(a: Answers) -> dict[str, Number]:
     )
     walked = {"walk_forward_anchored": a.anchored, "walk_forward_rolling": a.rolling}
     walk_forward_numbers = {
-        name: (Number(math.nan, alone) if w is None else Number(w.sharpe, _efficiency(w)))
-        for name, w in walked.items()
+        name: _walked(w) if w else Number(math.nan, alone) for name, w in walked.items()
     }
     ratios = path_sharpes(a)
+    sessions = a.subject.metrics["sessions"]
+    median = annual_text("sharpe", float(np.median(ratios)), sessions) if len(ratios) else ""
     lost = (
         Number(
             float(np.mean(ratios <= 0)),
-            f"{many(len(ratios), 'path')}, median Sharpe {np.median(ratios):.2f}",
+            f"{many(len(ratios), 'path')}, median Sharpe {median}",
         )
         if len(ratios)
         else None
@@ -234,14 +241,17 @@ def _robustness(
     assumed, limit = a.subject.run.costs.slippage_ticks, stress.break_even_ticks(a.subject.result)
     at_edge = ", ".join(a.plateau.edges) or "none"
     undefined = f", {a.plateau.undefined}" if a.plateau.undefined else ""
+    lower = a.plateau.lower(settings.neighbourhood_quantile)
     around = (
         f"{many(len(a.plateau.neighbours), 'neighbour')}, lower quantile"
-        f" {figure(a.plateau.lower(settings.neighbourhood_quantile))}{undefined}"
+        f" {annual_text('sharpe', lower, own['sessions'])}{undefined}"
     )
     nothing = "nothing to move: no neighbour in the space"
     return {
         "costs_doubled": (
-            Number(doubled.sharpe, f"net {figure(doubled.net_pnl_usd, ',.0f')} USD")
+            Number(
+                doubled.sharpe, f"net {figure(doubled.net_pnl_usd, ',.0f')} USD", own["sessions"]
+            )
             if doubled
             else Number(math.nan, "not asked")
         ),
@@ -271,6 +281,10 @@ def _robustness(
             else Number(math.nan, "no other rule can be applied")
         ),
     }
+
+
+def _walked(walked: walk_forward.Walked) -> Number:
+    return Number(walked.sharpe, _efficiency(walked), len(walked.returns))
 
 
 def _efficiency(walked: walk_forward.Walked) -> str:

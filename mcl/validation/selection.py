@@ -23,7 +23,7 @@ from mcl.base import progress
 from mcl.base.errors import ConfigError, StoreError, nearest
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
-from mcl.report.format import number
+from mcl.report.format import annual_text, number
 from mcl.search import recorder
 from mcl.search.plateau import plateaus
 from mcl.search.space import GROUPS
@@ -82,23 +82,27 @@ class Chosen:
             left = "is the only trial with a Sharpe ratio" + (
                 " that meets the constraints" if self.refused else ""
             )
-            return f"{own} {left}: {w['sharpe']:.2f}, {chance}."
+            return f"{own} {left}: {_ratio_text(w)}, {chance}."
         picked = (
             f"{own} has the highest plateau: the lower quartile of the Sharpe ratios of the"
-            f" {w['neighbours']} trials around it, itself included, is {w['around']:.2f}; its own"
-            f" is {w['sharpe']:.2f}, {chance}."
+            f" {w['neighbours']} trials around it, itself included, is"
+            f" {_ratio_text(w, 'around')}; its own is {_ratio_text(w)}, {chance}."
         )
         if w["trial"] == p["trial"]:
             return f"{picked} It is the peak as well."
         return (
             f"{picked} The peak would have been trial {p['trial']} ({self._words(p)}) with a Sharpe"
-            f" of {p['sharpe']:.2f}, but the lower quartile around it is {p['around']:.2f}."
+            f" of {_ratio_text(p)}, but the lower quartile around it is {_ratio_text(p, 'around')}."
         )
 
     def _words(self, row: dict[str, Any]) -> str:
         # an axis may exist for some choices alone
         present = [key for key in self.keys if not pd.isna(row[key])]
         return " ".join(f"{key.removeprefix('strategy.')} {row[key]}" for key in present)
+
+
+def _ratio_text(row: dict[str, Any], name: str = "sharpe") -> str:
+    return annual_text("sharpe", float(row[name]), float(row.get("sessions", math.nan)))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcl.base.errors import ConfigError, nearest
+from mcl.base.words import UNDEFINED
 from mcl.config import schema
+from mcl.report.format import SHORT, number, too_short
 
 PASS, BORDERLINE, STOP, UNKNOWN = "pass", "borderline", "stop", "not judged"
 LABELS = {
@@ -42,12 +44,23 @@ class Row:
     rule: str
     level: str
     meaning: str
+    sessions: float = math.inf
+
+    @property
+    def text(self) -> str:
+        """The value as it is shown: none for a figure per year of too few sessions."""
+        if math.isnan(self.value):
+            return UNDEFINED
+        return SHORT if too_short(self.sessions) else number(self.value, "plain")
 
 
 @dataclass(frozen=True)
 class Number:
+    """`sessions` are those behind a figure per year."""
+
     value: float
     meaning: str
+    sessions: float = math.inf
 
 
 def table(numbers: Mapping[str, Number], rules: Mapping[str, schema.Level]) -> list[Row]:
@@ -85,17 +98,18 @@ def sentence(rows: list[Row]) -> str:
     return "; ".join(parts) + "."
 
 
-def _row(name: str, number: Number, good: float, bad: float) -> Row:
+def _row(name: str, answer: Number, good: float, bad: float) -> Row:
     sign = "<=" if good < bad else ">="
     other = ">=" if good < bad else "<="
     stop = "else stop" if good == bad else f"stop {other} {bad:g}"
     return Row(
         name,
         LABELS[name],
-        number.value,
+        answer.value,
         f"pass {sign} {good:g}, {stop}",
-        level(number.value, good, bad),
-        number.meaning,
+        level(answer.value, good, bad),
+        answer.meaning,
+        answer.sessions,
     )
 
 

@@ -15,6 +15,7 @@ from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, n_effective
 from mcl.report.format import annual_text, number, p_text, too_short
 from mcl.report.validation import EquityCurve, Judged, LineSeries, ValidationView
+from mcl.report.walk_forward import FoldOutcome, Period
 from mcl.tracking import backtest_run, urls
 from mcl.validation import stress, verdict
 from mcl.validation.checks import Answers, path_sharpes
@@ -44,7 +45,7 @@ def view(a: Answers, rows: list[Row], run_id: str, choice: str = "") -> Validati
         level=verdict.overall(rows),
         sentence=" ".join(filter(None, (verdict.sentence(rows), *notes(a), choice))),
         data_note=data_note(about.bars),
-        rows=[Judged(r.label, r.value, r.rule, r.level, r.meaning) for r in rows],
+        rows=[Judged(r.label, r.value, r.rule, r.level, r.meaning, r.text) for r in rows],
         cards=[
             (
                 "Sharpe",
@@ -54,14 +55,16 @@ def view(a: Answers, rows: list[Row], run_id: str, choice: str = "") -> Validati
             (
                 "Deflated Sharpe",
                 number(a.luck.deflated, "percent"),
-                f"best by luck {number(a.luck.best_by_luck, 'ratio')}, {counted}",
+                f"best by luck {_ratio_text(a.luck.best_by_luck, own['sessions'])}, {counted}",
             ),
             (
                 "Walk-forward",
-                number(a.anchored.sharpe, "ratio") if a.anchored else UNDEFINED,
+                _ratio_text(a.anchored.sharpe, len(a.anchored.returns))
+                if a.anchored
+                else UNDEFINED,
                 "anchored, out of sample",
             ),
-            ("Hold-out", number(a.look.sharpe, "ratio"), looked),
+            ("Hold-out", _ratio_text(a.look.sharpe, a.look.sessions), looked),
             (
                 "PBO",
                 figure(a.pbo.pbo, ".0%"),
@@ -74,15 +77,18 @@ def view(a: Answers, rows: list[Row], run_id: str, choice: str = "") -> Validati
             if len(a.bands.low) == len(days)
             else None
         ),
-        paths=path_sharpes(a),
+        paths=() if too_short(own["sessions"]) else path_sharpes(a),
         logits=a.pbo.logits,
         neighbours=[
-            LineSeries(_words(point), ratio, math.nan, math.nan)
+            LineSeries(_words(point), ratio, math.nan, math.nan, sessions=own["sessions"])
             for point, ratio in a.plateau.neighbours
         ],
-        drops=[(_short(key), value) for key, value in a.plateau.drop.items()],
+        drops=[
+            (_short(key), value, _ratio_text(value, own["sessions"]))
+            for key, value in a.plateau.drop.items()
+        ],
         cases=[
-            (name, [_case(c) for c in cases])
+            (name, [_case(c, own["sessions"]) for c in cases])
             for name, cases in (("Costs", a.costs), ("Delay", a.delays), ("Roll rules", a.rolls))
         ],
         regimes=[
@@ -90,7 +96,7 @@ def view(a: Answers, rows: list[Row], run_id: str, choice: str = "") -> Validati
             for kind in dict.fromkeys(r.kind for r in a.regimes)
         ],
         folds=[
-            (name, _folds(w, days))
+            (name, _folds(w, days, about.result.capital_usd))
             for name, w in (("Anchored folds", a.anchored), ("Rolling folds", a.rolling))
             if w
         ],
@@ -132,17 +138,21 @@ def _curves(a: Answers, days: list[str]) -> list[EquityCurve]:
     return curves
 
 
-def _folds(walked: Walked, days: list[str]) -> list[list[str]]:
-    size = len(walked.sessions) // len(walked.chosen)
-    rows = []
-    for k, (point, before, after) in enumerate(
-        zip(walked.chosen, walked.in_sample, walked.per_fold, strict=True)
-    ):
-        tested = walked.sessions[k * size : (k + 1) * size]
-        rows.append(
-            [days[tested[0]], days[tested[-1]], _words(point), figure(before), figure(after)]
+def _folds(walked: Walked, days: list[str], capital_usd: float) -> list[FoldOutcome]:
+    def period(rows: Any, returns: Any) -> Period:
+        return Period(
+            first=days[rows[0]],
+            last=days[rows[-1]],
+            sessions=float(len(returns)),
+            sharpe=perf.sharpe(returns),
+            net_pnl_usd=float(returns.sum()) * capital_usd,
         )
-    return rows
+
+    parts = zip(walked.splits, walked.chosen, walked.trained, walked.tested, strict=True)
+    return [
+        FoldOutcome(number, period(split.train, before), period(split.test, after), point)
+        for number, (split, point, before, after) in enumerate(parts, 1)
+    ]
 
 
 def _facts(a: Answers) -> list[tuple[str, Any]]:
@@ -153,7 +163,10 @@ def _facts(a: Answers) -> list[tuple[str, Any]]:
     )
     return [
         ("Deflated Sharpe", f"{number(a.luck.deflated, 'percent')}, {a.luck.sentence}"),
-        ("Best Sharpe by luck alone", number(a.luck.best_by_luck, "ratio")),
+        (
+            "Best Sharpe by luck alone",
+            _ratio_text(a.luck.best_by_luck, a.subject.metrics["sessions"]),
+        ),
         ("Years below which so many trials show this Sharpe by luck (MinBTL)", figure(needed)),
         (
             "Configurations sampled",
@@ -192,12 +205,17 @@ def _break_even(ticks: float) -> str:
     return f"{ticks:.2f} ticks per contract and side" if math.isfinite(ticks) else "nothing traded"
 
 
-def _case(case: stress.Case) -> LineSeries:
-    return LineSeries(case.name, case.sharpe, case.net_pnl_usd, case.trades, case.note)
+def _ratio_text(ratio: float, sessions: float) -> str:
+    return annual_text("sharpe", ratio, sessions)
+
+
+def _case(case: stress.Case, sessions: float) -> LineSeries:
+    return LineSeries(case.name, case.sharpe, case.net_pnl_usd, case.trades, case.note, sessions)
 
 
 def _regime(regime: stress.Regime) -> LineSeries:
-    return LineSeries(regime.name, regime.sharpe, regime.net_pnl_usd, float(regime.sessions))
+    count = float(regime.sessions)
+    return LineSeries(regime.name, regime.sharpe, regime.net_pnl_usd, count, sessions=count)
 
 
 def _words(point: dict[str, Any]) -> str:

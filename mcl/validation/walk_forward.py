@@ -44,8 +44,14 @@ class Walked:
     sessions: Any  # row numbers of the search window
     returns: Floats
     chosen: list[dict[str, Any]]
-    in_sample: Floats  # Sharpe ratios (annual) of the choices on their training sessions
-    per_fold: Floats  # and on their test sessions
+    splits: list[folds.Split]  # rows of the search window that each fold was chosen and judged by
+    trained: list[Floats]  # the choice's returns on its training sessions
+    tested: list[Floats]  # and on its test sessions
+
+    @property
+    def in_sample(self) -> Floats:
+        """The annual Sharpe ratio of each choice on its training sessions."""
+        return np.array([perf.sharpe(returns) for returns in self.trained])
 
     @property
     def sharpe(self) -> float:
@@ -101,12 +107,9 @@ def walk_forward(sample: Sample, settings: schema.Validation, *, anchored: bool)
         sessions=np.concatenate([split.test for split in splits]),
         returns=stitched,
         chosen=[sample.points[b] for b in best],
-        in_sample=np.array(
-            [perf.sharpe(sample.returns[s.train, b]) for s, b in zip(splits, best, strict=True)]
-        ),
-        per_fold=np.array(
-            [perf.sharpe(sample.returns[s.test, b]) for s, b in zip(splits, best, strict=True)]
-        ),
+        splits=splits,
+        trained=[sample.returns[s.train, b] for s, b in zip(splits, best, strict=True)],
+        tested=[sample.returns[s.test, b] for s, b in zip(splits, best, strict=True)],
     )
 
 

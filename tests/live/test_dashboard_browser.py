@@ -153,7 +153,7 @@ def test_it_fits_every_screen_and_is_for_everybody(browser: Chromium, address: s
         "return document.documentElement.dataset.recorded === 'yes' &&"
         " !document.getElementById('acts').hidden",
     )
-    browser.examine("dashboard", (1440, 800, 390))
+    browser.examine("dashboard")
     stops = browser.stops()
     assert [stop["place"] for stop in stops] == sorted(stop["place"] for stop in stops)
     assert [stop for stop in stops if stop["ring"] < 2 or not stop["seen"]] == []

@@ -69,6 +69,18 @@ def test_no_gate_can_pass_without_a_value() -> None:
         replace(gates.not_asked("any", NAN, "why"), passed=True)
 
 
+def test_a_sharpe_of_too_few_sessions_is_not_printed() -> None:
+    """The gate judges by the number and shows none; where there are enough, nothing changes."""
+    few, enough = (at_least("sharpe", 7.25, 1.0, "annual", n) for n in (62, 63))
+    assert few is not None
+    assert enough is not None
+    assert (few.passed, enough.passed) == (True, True)
+    assert str(few).startswith("sharpe = too short (rule: >= 1;")
+    assert "7.25" not in str(gates.table([few]).to_string())
+    assert str(enough).startswith("sharpe = 7.25")
+    assert few.as_dict() == enough.as_dict() | {"too_short": True}
+
+
 @given(
     st.lists(st.sampled_from([NAN, 0.01, 0.5]), min_size=3, max_size=3),
     st.sampled_from(["paper", "live"]),

@@ -4,6 +4,8 @@ bars themselves.
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,11 @@ def test_dark_and_light_colours_follow_the_system(
     assert browser.severe() == []
 
 
+def dumped(value: object) -> str:
+    """As JSON.stringify writes it."""
+    return json.dumps(value, separators=(",", ":"))
+
+
 def test_comparison_and_sweep_draw(browser: Chromium, month: Result, tmp_path: Path) -> None:
     browser.show(tmp_path, compare_page(compared(month)))
     assert (
@@ -130,6 +137,9 @@ def test_comparison_and_sweep_draw(browser: Chromium, month: Result, tmp_path: P
         == 2
     )
     browser.examine("compare")
+    many = [replace(compared(month)[0], run_id=f"{k:08d}") for k in range(5)]
+    browser.show(tmp_path, compare_page(many))
+    browser.examine("compare-many")
     browser.show(
         tmp_path, sweep_page(trials(), "sharpe", "maximize", "search", luck=deflated(trials(), 60))
     )
@@ -140,7 +150,21 @@ def test_comparison_and_sweep_draw(browser: Chromium, month: Result, tmp_path: P
         )
         == 3
     )
+    # parallel coordinates take long without a graphics card: on request
+    assert browser.run("return document.querySelectorAll('.parcoords').length") == 0
     browser.examine("sweep")
+    ranges = "[...document.querySelectorAll('#parameter-map .js-plotly-plot')].map(h => h.data[0])"
+    own = browser.run(f"return {ranges}.map(h => [h.zmin, h.zmax])")
+    assert len({tuple(each) for each in own}) > 1  # each map has its own
+    typed = (
+        "const b = document.querySelector('[data-colours]'); b.querySelector('[name=low]').value ="
+        " '0.5'; b.querySelector('[name=high]').value = '1.5';"
+        " b.dispatchEvent(new Event('input'))"
+    )
+    browser.run(typed)
+    browser.wait(f"return {ranges}.every(h => h.zmin === 0.5 && h.zmax === 1.5)")
+    browser.run("document.querySelector('[data-colours] button').click()")
+    browser.wait(f"return JSON.stringify({ranges}.map(h => [h.zmin, h.zmax])) === '{dumped(own)}'")
     browser.run(
         "const s = document.getElementById('map-of'); s.value = 'trades'; s.dispatchEvent(new"
         " Event('change'))"
@@ -150,6 +174,8 @@ def test_comparison_and_sweep_draw(browser: Chromium, month: Result, tmp_path: P
         browser.run("return document.getElementById('chart-map-0').getBoundingClientRect().height")
         == 0
     )
+    browser.run("document.querySelector('[data-draws]').click()")
+    browser.wait("return document.querySelectorAll('#chart-parallel .parcoords').length === 1")
     assert browser.severe() == []
 
 

@@ -17,16 +17,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcl.base import terminal
+from mcl.base.words import figure
 from mcl.engine.result import Result, changes
 from mcl.metrics.overfit import Luck, luck
 from mcl.metrics.performance import per_session
 from mcl.metrics.summary import summary
 from mcl.report.audit import session_page
-from mcl.report.compare import CompareView, PositionPath, compare_page, family
-from mcl.report.format import metric_rows
+from mcl.report.compare import (
+    CompareView,
+    PositionPath,
+    compare_page,
+    different_data,
+    family,
+)
+from mcl.report.format import metric_rows, number
 from mcl.report.run import RunView, run_page
+from mcl.report.search import SearchView
 from mcl.report.sweep import sweep_page
-from mcl.report.theme import Link
+from mcl.report.theme import Link, chart, packed
 from mcl.report.zoom_data import opened
 from mcl.risk.limits import Block
 
@@ -352,7 +361,26 @@ def test_a_run_without_trades_has_a_page(make_view: MakeView) -> None:
     still = simulated(walk(100), span=10_000)
     html = run_page(make_view(still))
     assert "No trade was made." in html
-    Document(html)
+    assert "choose an earlier data.start" in html
+    document = Document(html)
+    words = " ".join(document.text)
+    assert re.findall(r"(?<![\w.-])-0(?:\.0*)?(?![\d.\w-])", words) == []
+    assert "-0.0" not in json.dumps(document.figures)
+    assert 'data-value="-0.0"' not in html
+
+
+def test_nothing_has_no_sign() -> None:
+    for style in ("usd", "percent", "count", "ratio", "sessions", "bars", "ticks", "plain"):
+        for value in (-0.0, 0.0):
+            assert number(value, style).startswith("0"), style
+    assert number(-1e-9, "usd") == "0.00"
+    assert figure(-0.001, "+.2f") == "0.00"
+    assert figure(-0.0, ",.0f") == "0"
+    assert figure(-0.5, "+.2f") == "-0.50"
+    assert terminal.text(-0.0) == "0"
+    drawn = chart("c", {"data": [{"y": [-0.0, 1.0, -0.05]}]}, 100, "c")
+    assert '"y":[0.0,1.0,-0.05]' in drawn
+    assert np.signbit(unpacked(packed(np.array([-0.0, -1.0])))).tolist() == [False, True]
 
 
 def test_comparison_marks_the_best_and_lists_what_differs(
@@ -405,6 +433,38 @@ def test_overlap_of_trades_and_drawdowns_by_hand() -> None:
         "drawdown-overlap": ["1.0", "1.0", "1.0", "1.0"],
     }
     assert "Trade overlap" not in compare_page([replace(run, positions=None) for run in runs])
+
+
+def test_of_many_runs_each_is_a_row_with_its_data(month: Result) -> None:
+    one = compared(month)[0]
+    runs = [replace(one, run_id=f"{k:08d}", metrics=one.metrics | {"sharpe": k}) for k in range(5)]
+    html = compare_page(runs)
+    section = html.partition('<section id="metrics"')[2].partition("</section>")[0]
+    assert section.count("<tr>") == 6
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]*)', section)
+    assert heads[:2] == ["Run", "Data"]
+    assert len(heads) == 2 + len(metric_rows(one.metrics))
+    assert section.count("n best") == 1  # the run with the highest Sharpe
+    first = html.partition('<section id="runs"')[2].partition("</section>")[0]
+    assert first.count("MCL 1m planted_edge seed 7") == 5
+    assert "Sharpe" in first
+    assert "Different data" not in html
+    three = compare_page(runs[:3]).partition('<section id="metrics"')[2]
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)', three)[0] == "Metric"
+
+
+def test_runs_of_different_worlds_are_not_ranked_without_a_warning(month: Result) -> None:
+    first, second = compared(month)
+    other = CONFIG | {"data": CONFIG["data"] | {"world": "zero_edge"}}
+    longer = CONFIG | {"data": CONFIG["data"] | {"interval": "5m"}}
+    assert different_data([first, second]) == ""
+    assert different_data([first, replace(second, config=longer)]) == ""
+    mixed = [first, replace(second, config=other)]
+    assert different_data(mixed) == (
+        "These runs are of 2 different markets or worlds: aaaaaaaa on MCL planted_edge seed 7;"
+        " bbbbbbbb on MCL zero_edge seed 7. Their numbers do not say which is better."
+    )
+    assert different_data(mixed) in compare_page(mixed)
 
 
 def test_twelve_runs_can_be_told_apart(month: Result) -> None:
@@ -479,20 +539,88 @@ def test_sweep_shows_the_best_the_map_and_the_lost(pages: dict[str, str]) -> Non
 
 def test_the_map_shows_the_mean_of_each_cell_and_rings_the_best() -> None:
     frame = trials().drop(columns=["strategy.mode", "risk.stop"])
-    heat, ring = Document(sweep_page(frame, "sharpe", "maximize", "s")).figures["chart-map-0"][
-        "data"
-    ]
-    # fast explains most, so it comes first
-    assert (heat["x"], heat["y"]) == (["5", "10", "20"], ["40", "80", "160"])
+    figure = Document(sweep_page(frame, "sharpe", "maximize", "s")).figures["chart-map-0"]
+    heat, ring = figure["data"]
+    # fast explains most, so it comes first; both double, so that logarithms are even
+    across, up = (figure["layout"][axis] for axis in ("xaxis", "yaxis"))
+    assert (across["ticktext"], up["ticktext"]) == (["5", "10", "20"], ["40", "80", "160"])
+    assert across["tickvals"] == pytest.approx(np.log10([5, 10, 20]))
+    assert across["title"]["text"] == "fast (log scale)"
     means: dict[Any, float] = (
         frame.groupby(["strategy.slow", "strategy.fast"])["sharpe"].mean().to_dict()
     )
     for (slow, fast), mean in means.items():
-        assert heat["z"][heat["y"].index(str(slow))][heat["x"].index(str(fast))] == pytest.approx(
-            mean
-        )
+        row, column = up["ticktext"].index(str(slow)), across["ticktext"].index(str(fast))
+        assert heat["z"][row][column] == pytest.approx(mean)
+    assert (heat["zmin"], heat["zmax"]) == pytest.approx((min(means.values()), max(means.values())))
     best = frame.iloc[int(frame["sharpe"].argmax())]
-    assert (ring["x"], ring["y"]) == ([str(best["strategy.fast"])], [str(best["strategy.slow"])])
+    place = (ring["x"][0], ring["y"][0])
+    assert place == pytest.approx(
+        (np.log10(best["strategy.fast"]), np.log10(best["strategy.slow"]))
+    )
+
+
+def test_a_numeric_axis_shows_its_gaps() -> None:
+    """5, 10, 40 and 45 on their own places: what was not tried between 10 and 40 is empty."""
+    values = pd.Series([5, 10, 40, 45, 10])
+    frame = pd.DataFrame({"number": range(5), "state": "COMPLETE", "sharpe": 1.0, "s.a": values})
+    axis = SearchView(frame, "sharpe", True, ("s.a",)).axis("s.a")
+    assert (axis.scale, axis.names) == ("linear", ("5", "10", "40", "45"))
+    assert axis.bricks() == ([2.5, 7.5, 12.5, 37.5, 42.5, 47.5], [0, 1, -1, 2, 3])
+    assert axis.layout("a")["tickvals"] == [5.0, 10.0, 40.0, 45.0]
+
+
+def test_an_axis_of_few_values_of_words_and_of_many() -> None:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"number": range(400), "state": "COMPLETE", "sharpe": 1.0})
+    frame["s.word"] = np.where(frame["number"] % 2, "long", "both")
+    frame["s.one"], frame["s.flag"] = 7, frame["number"] % 2 == 0
+    frame["s.many"] = rng.uniform(1, 4, 400)
+    frame["s.grid"] = frame["number"] % 3 * 35 / 2 + 5  # 5, 22.5, 40
+    search = SearchView(frame, "sharpe", True, ("s.word", "s.one", "s.flag", "s.many", "s.grid"))
+    assert search.axis("s.word").scale == search.axis("s.flag").scale == "category"
+    assert search.axis("s.one").bricks() == ([6.5, 7.5], [0])
+    edges, inside = search.axis("s.many").bricks()
+    assert inside == list(range(12))  # the spans of many values leave no gap
+    assert edges[0] < frame["s.many"].min() + 0.1
+    assert np.all(np.diff(edges) > 0)
+    assert search.axis("s.grid").bricks()[1] == [0, 1, 2]  # even steps touch
+
+
+def test_the_neighbours_of_the_chosen_trial_are_listed() -> None:
+    points = [(f, s) for f in (5, 10, 40) for s in (60, 80)]
+    frame = pd.DataFrame(points, columns=["strategy.fast", "strategy.slow"])
+    frame = frame.assign(number=range(6), state="COMPLETE", sharpe=[0.5, 0.1, 2.0, 0.2, 1.0, 0.3])
+    page = sweep_page(frame, "sharpe", "maximize", "s", chosen=4)
+    section = page[page.index('<section id="neighbours"') :].partition("</section>")[0]
+    text = [part for part in Document(section + "</section>").text if part.strip()]
+    assert "From trial 4" in text
+    rows = text[text.index("Difference") + 1 :]
+    assert rows == [
+        *("fast 40 → 10", "2", "2.00", "+1.00"),
+        *("slow 60 → 80", "5", "0.30", "-0.70"),
+    ]
+    assert "the ring is trial 4, the chosen one, the diamond trial 2, the best" in page
+    ring = Document(page).figures["chart-map-0"]["data"][1:]
+    assert [mark["name"] for mark in ring] == ["trial 4, chosen", "trial 2, best"]
+    apart = frame.drop(index=[2, 5])  # nothing is one step away
+    assert "The nearest trials" in sweep_page(apart, "sharpe", "maximize", "s", chosen=4)
+    alone = frame.assign(state=["COMPLETE"] + ["FAILED"] * 5)
+    assert "<section" in sweep_page(alone, "sharpe", "maximize", "s")
+
+
+def test_a_search_of_few_sessions_has_no_annual_sharpe() -> None:
+    """Neither its tables nor its map, which keeps the order as colours."""
+    frame = trials().assign(sessions=62.0)
+    document = Document(sweep_page(frame, "sharpe", "maximize", "s"))
+    words = " ".join(document.text)
+    assert f"{frame['sharpe'].max():.2f}" not in words
+    assert "too short" in words
+    heat = document.figures["chart-map-0"]["data"][0]
+    assert {text for row in heat["text"] for text in row} == {""}
+    assert heat["colorbar"]["showticklabels"] is False
+    long = Document(sweep_page(trials().assign(sessions=63.0), "sharpe", "maximize", "s"))
+    assert f"{frame['sharpe'].max():.2f}" in " ".join(long.text)
 
 
 def test_sweep_of_a_minimised_metric_and_one_without_a_score() -> None:

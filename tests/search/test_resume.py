@@ -314,7 +314,8 @@ def test_extend_counts_to_the_new_target_as_if_it_had_been_the_first(project: Pr
         "FINISHED",
         "20",
     )
-    assert parent.name == "growing · qmc search · ema_cross · fast × slow · 20 trials"
+    begins = "growing · qmc search · ema_cross · fast × slow · 20 trials · MCL 1m csv walk.csv"
+    assert parent.name == begins
     assert parent.metrics["best_sharpe"] == (longer.best or {})["value"]
     assert rows(project, grown) == list(range(20))
     with pytest.raises(ConfigError, match="is already 20 trials; 15 would not extend it"):

@@ -176,6 +176,8 @@ def test_the_stitched_run_trades_each_part_with_its_own_values(
     assert whole.metrics["net_pnl_usd"] == by_hand.net_pnl_usd == stored.metrics["net_pnl_usd"]
     assert whole.folds["in_sample"].mean() < 0
     assert math.isnan(whole.metrics["walk_forward_efficiency"])  # nothing looked good in sample
+    assert math.isnan(whole.metrics["walk_forward_pnl_efficiency"])
+    assert whole.metrics["walk_forward_folds"] == 3
 
 
 def test_it_is_one_run_with_a_report_and_a_sweep_per_fold(
@@ -183,7 +185,12 @@ def test_it_is_one_run_with_a_report_and_a_sweep_per_fold(
 ) -> None:
     stored = project.store.run(whole.sweep_id)
     assert (stored.tags["mcl.kind"], stored.status) == ("walk_forward", "FINISHED")
-    assert "plotly" in (stored.artifacts / "report.html").read_text()
+    page = (stored.artifacts / "report.html").read_text()
+    assert "plotly" in page
+    for anchor in ("out-of-sample-equity", "folds", "parameters-over-time", "efficiency"):
+        assert f'<section id="{anchor}"' in page
+    assert "walk_forward:" not in page  # the folds are a table, no text of a configuration
+    assert page.count('<a class="out"') == 1 + len(whole.folds)  # each fold leads to its search
     children = {run.run_id: run for run in project.store.children(whole.sweep_id)}
     assert [children[i].tags["fold"] for i in whole.folds["sweep_id"]] == ["1", "2", "3"]
     assert all(
