@@ -437,7 +437,10 @@ def test_overlap_of_trades_and_drawdowns_by_hand() -> None:
 
 def test_of_many_runs_each_is_a_row_with_its_data(month: Result) -> None:
     one = compared(month)[0]
-    runs = [replace(one, run_id=f"{k:08d}", metrics=one.metrics | {"sharpe": k}) for k in range(5)]
+    runs = [
+        replace(one, run_id=f"{k:08d}", metrics={**one.metrics, "sharpe": float(k)})
+        for k in range(5)
+    ]
     html = compare_page(runs)
     section = html.partition('<section id="metrics"')[2].partition("</section>")[0]
     assert section.count("<tr>") == 6
