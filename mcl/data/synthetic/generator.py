@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 
-VERSION = 8  # raise it whenever the same parameters would give other bytes
+VERSION = 9  # raise it whenever the same parameters would give other bytes
 # trade dates; the first session opens on Sunday 2023-12-10
 FIRST, LAST = date(2023, 12, 11), date(2026, 1, 8)
 DATASET, PARENT = "GLBX.MDP3", "MCL.FUT"
@@ -66,16 +66,20 @@ def generate(
     first: date = FIRST,
     last: date = LAST,
     blemishes: Sequence[str] = (),
+    mirrored: bool = False,
 ) -> Path:
     """The folder of the world that `spec` names, made on the first call and reused after; sessions
     first … last, both included.
 
     `blemishes` (names in `mcl.data.synthetic.defects.BLEMISHES`) damages the files on purpose:
-    material for `mcl data check`. DataError for an impossible range, StoreError if the disk
+    material for `mcl data check`. `mirrored` gives every move of a price the other sign: a pair of
+    worlds in which luck is the opposite. DataError for an impossible range, StoreError if the disk
     refuses.
     """
-    parameters = _parameters(spec, first, last) | (
-        {"blemishes": list(blemishes)} if blemishes else {}
+    parameters = (
+        _parameters(spec, first, last)
+        | ({"blemishes": list(blemishes)} if blemishes else {})
+        | ({"mirrored": True} if mirrored else {})
     )
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
     home = below(Path(folder) / "synthetic", f"{spec.world}-{spec.seed}-{digest}")
@@ -152,7 +156,8 @@ def _fill(part: Path, parameters: dict[str, Any]) -> None:
     listing = Listing(table, price_process.chain(table))
     bars, statistics = [], Clearing(listing)
     tick = progress.begin("making the synthetic sessions", len(table))
-    for tape in price_process.simulate(table, parameters["seed"], edge):
+    mirrored = parameters.get("mirrored", False)
+    for tape in price_process.simulate(table, parameters["seed"], edge, mirrored):
         bars.append(_bars(listing, tape))
         statistics.take(tape)
         tick()

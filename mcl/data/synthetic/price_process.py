@@ -12,6 +12,10 @@ that no world ends at a price that no market knows: at 40 USD by 15 ticks, of so
 session moves. A rule that knows the band and waits there for months has a true annual Sharpe ratio
 of some 0.6 (`tests/data/test_world.py` bounds it); no shipped strategy does.
 
+Sizes of news are dealt from one distribution, and the width of a minute is bounded, so that the
+largest moves of all seeds are alike. The log of a session's volatility has a long upper tail, as
+measured: a world has a week or two that are wild.
+
 The planted world adds one thing: a drift of known size whose sign is the sign of an EMA cross on
 the active contract's printed closes, known one bar earlier. Volatility is a number of ticks, not of
 percents: a world whose price wanders keeps the bars of the market. Figures are measured on MCL, 535
@@ -57,13 +61,15 @@ ROLL_SESSIONS = 3
 # over this many sessions (two years and a month): every seed has its share of calm and of news.
 CYCLE = 536
 
-# Session volatility: lognormal, a slow part and daily noise.
-RV_TICKS, RV_LOG_SD, SLOW_PHI, SLOW_SHARE = 122.0, 0.235, 0.985, 1.0
+# Session volatility: its log has a memory and a long upper tail, that of the exponential of so many
+# times a normal (measured: skewness 1.1, the calmest session 2.3, the wildest 5 sd from the mean).
+RV_TICKS, RV_LOG_SD, RV_PHI, RV_LOG_TAIL = 123.5, 0.235, 0.97, 0.3
 # Breaks: a Lomax distribution of the size in ticks, (scale, exponent)
 BREAK_GAP, WEEKEND_GAP = (4.5, 0.43), (13.8, 0.69)
-# News: so many a cycle, at a random minute, of a size in ticks (smallest, exponent); volume and
-# volatility rise with it and fade over minutes: (factor, minutes)
-NEWS, NEWS_GAP, NEWS_AFTERMATH = 110, (23.0, 0.32), (5.0, 15.0)
+# News: so many a cycle, at a random minute, of a size in ticks (smallest, exponent). Volume rises
+# with it, volatility in the minutes after it, and both fade: (factor, minutes).
+NEWS, NEWS_GAP = 110, (10.0, 0.583)
+NEWS_VOLUME, NEWS_WIDTH = (5.0, 15.0), (6.5, 9.0)
 NEWS_IN_VOLATILITY = 2.5  # how much likelier news is in a session twice as volatile, log2
 REPORT_TICKS = 7.8  # sd of the change at the inventory report, Wednesday 10:30
 REPORT_VOLUME, REPORT_WIDTH = ((1.5, 1.5), (0.8, 15.0)), ((0.6, 0.7), (0.73, 18.0))
@@ -85,6 +91,9 @@ LOTS = 1.9  # contracts of a trade
 QUIET_WIDTH = 0.10  # share of a minute's variance that does not depend on its volume
 STUDENT = 25.0
 HALF_SPREAD = 0.66  # ticks between the mid and a trade
+# The spread widens with a minute whose sd is above WIDE ticks, and no minute has more than WIDEST:
+# the largest changes are those of the news, whose sizes are dealt, so that tails of seeds agree.
+WIDE, WIDEST = 10.0, 40.0
 SAME_SIDE = 0.75  # a trade follows one of the same side
 MINUTE, INSTRUMENT, OPEN, HIGH, LOW, CLOSE, VOLUME = range(7)  # columns of a tape
 # what the planted rule remembers
@@ -150,6 +159,9 @@ class SyntheticSession:
     to_last_trade: Ints  # sessions, per listed contract
     rows: Ints
     settle: Floats  # mid at 14:30 (or the close, if earlier), ticks, not rounded
+    # mids after the gap at the open and at the end of every minute: float[minutes + 1, listed]
+    mids: Floats
+    drift: Floats  # of each mid in a minute, ticks: the pull, without the planted rule
 
 
 @njit
@@ -201,6 +213,7 @@ def _bar(
     beta: float,
     path: Floats,
     slope: float,
+    half: float,
     side: float,
 ) -> float:
     """Open, high, low, close of the trades of one instrument, each at the bid or the ask: at all
@@ -214,7 +227,7 @@ def _bar(
         need -= 1
         if rng.random() >= SAME_SIDE:
             side = -side
-        ticks = int(np.rint(start + beta * path[s] + slope * (s + 1) / SUBSTEPS + side))
+        ticks = int(np.rint(start + beta * path[s] + slope * (s + 1) / SUBSTEPS + half * side))
         if first:
             row[OPEN] = row[HIGH] = row[LOW] = ticks
             first = False
@@ -249,28 +262,33 @@ def _trade(
     spread: Floats,
     sd: Floats,
     jump: Floats,
+    sign: float,
     gap: float,
     pull: float,
     settle_minute: int,
     settle: Floats,
+    mids: Floats,
     rows: Ints,
 ) -> int:
     """Trade one session into `rows`; returns their number. Arrays `price` … `volume` have one
-    element per instrument, `share` … `jump` one per minute; `pull` is the drift of a minute.
-    `price`, `noise`, `rule` and `settle` are updated in place.
+    element per instrument, `share` … `jump` one per minute; `sign` is that of all noise, `pull` the drift of a minute.
+    `price`, `noise`, `rule`, `settle` and `mids` are updated in place.
     """
     path, count, busiest = np.empty(SUBSTEPS), 0, int(np.argmax(volume))
-    side = np.full(len(volume), HALF_SPREAD)
+    listed = len(settle)
+    mids[0] = (price + beta * gap)[:listed]
+    side = np.full(len(volume), sign)
     for t in range(len(share)):
         activity = _activity(rng, noise, spread[t])
         expected = volume[busiest] * share[t]
         trades, lots = _lots(rng, expected * activity)
         busy = QUIET_WIDTH + (1 - QUIET_WIDTH) * lots / expected
-        width = sd[t] * np.sqrt(busy) * _student(rng)
-        slope = CURVE_SD * width * rng.standard_normal()
+        width = min(sd[t] * np.sqrt(busy) * _student(rng), WIDEST)
+        half = HALF_SPREAD * max(1.0, width / WIDE)
+        slope = sign * CURVE_SD * width * rng.standard_normal()
         before = gap if t == 0 else 0.0
         drift = rule[DRIFT] * rule[SIGN] + pull
-        _path(rng, path, np.sqrt(1 - CURVE_SD**2) * width, before, jump[t], drift)
+        _path(rng, path, sign * np.sqrt(1 - CURVE_SD**2) * width, before, jump[t], drift)
         for m in range(len(volume)):
             if m != busiest:
                 trades_here, lots_here = _lots(rng, volume[m] * share[t] * activity)
@@ -281,13 +299,14 @@ def _trade(
             row = rows[count]
             row[MINUTE], row[INSTRUMENT], row[VOLUME] = t, m, lots_here
             tilt = gamma[m] * slope
-            side[m] = _bar(rng, row, trades_here, price[m], beta[m], path, tilt, side[m])
+            side[m] = _bar(rng, row, trades_here, price[m], beta[m], path, tilt, half, side[m])
             if m == active:
                 _follow(rule, float(row[CLOSE]))
             count += 1
         price += beta * path[-1] + gamma * slope
+        mids[t + 1] = price[:listed]
         if t == settle_minute:
-            settle[:] = price[: len(settle)]
+            settle[:] = price[:listed]
     return count
 
 
@@ -309,8 +328,12 @@ def listing_date(contract: Contract) -> date:
     return calendar.last_trade_date(contract.root, contract.year - 1, contract.month)
 
 
-def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[SyntheticSession]:
-    """The sessions of `table`, one tape each. The same seed gives the same noise in both worlds."""
+def simulate(
+    table: Sessions, seed: int, edge: Edge | None, mirrored: bool = False
+) -> Iterator[SyntheticSession]:
+    """The sessions of `table`, one tape each. The same seed gives the same noise in both worlds.
+    In the mirrored world every move of a price has the other sign; volumes are the same.
+    """
     contracts = chain(table)
     expiries = np.array([calendar.to_day(c.last_trade_date) for c in contracts])
     ahead = calendar.sessions(table.dates[0], table.dates[-1] + timedelta(days=450)).day
@@ -324,6 +347,7 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Syntheti
     days = _days(table, daily)
     noise, rule, active, listed_to = tape.standard_normal(2), _rule(edge), 0, 1
     rows, settle = np.empty((1380 * (2 * LISTED - 1), 7), np.int64), np.empty(LISTED)
+    sign = -1.0 if mirrored else 1.0
     for n, day in enumerate(days):
         near = int(np.searchsorted(expiries, table.day[n]))
         for k in range(listed_to, near + LISTED):
@@ -345,7 +369,9 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Syntheti
             )
         )
         low = float(np.clip(price[now] / LOW_TICKS, 0.0, 1.0))
-        minutes = day.share, day.spread, low * day.sd, low * day.jump
+        minutes = day.share, day.spread, low * day.sd, sign * low * day.jump
+        pull = _pull(float(price[now])) / 1380
+        mids = np.empty((len(day.share) + 1, LISTED))
         count = _trade(
             tape,
             noise,
@@ -356,15 +382,23 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Syntheti
             gamma,
             traded,
             *minutes,
-            low * day.gap,
-            _pull(float(price[now])) / 1380,
+            sign,
+            sign * low * day.gap,
+            pull,
             day.settle_minute,
             settle,
+            mids,
             rows,
         )
         price[near : near + LISTED] = listed[:LISTED]
         yield SyntheticSession(
-            n, np.arange(near, near + LISTED), left, rows[:count].copy(), settle.copy()
+            n,
+            np.arange(near, near + LISTED),
+            left,
+            rows[:count].copy(),
+            settle.copy(),
+            mids,
+            beta[:LISTED] * pull,
         )
 
 
@@ -412,12 +446,9 @@ def _days(table: Sessions, rng: Random) -> Iterator[_Day]:
         sd = volatility[n] * calibration.SD_SHARE[:minutes]  # a new array
         jump = news[n][:minutes]
         spread = calibration.ACTIVITY_SD[:minutes]
-        aftermath = np.ones(len(share))
-        for minute in np.flatnonzero(jump):
-            fading = _fading(NEWS_AFTERMATH, len(share) - int(minute))
-            aftermath[minute:] = np.maximum(aftermath[minute:], fading)
-        share *= aftermath
-        sd *= aftermath
+        news_minutes = np.flatnonzero(jump)
+        share *= _aftermath(NEWS_VOLUME, news_minutes, len(share))
+        sd *= _aftermath(NEWS_WIDTH, news_minutes + 1, len(share))
         _inventory_report(on, share, sd, jump, REPORT_TICKS * reports[n])
         yield _Day(
             volume[n] * (HOLIDAY_VOLUME if quiet else 1.0),
@@ -439,14 +470,13 @@ def _levels(sessions: int, rng: Random) -> tuple[Floats, Floats]:
     slow, shock = np.empty(n), rng.standard_normal(n)
     slow[0] = shock[0]
     for k in range(1, n):
-        slow[k] = SLOW_PHI * slow[k - 1] + np.sqrt(1 - SLOW_PHI**2) * shock[k]
-    slow = _standardised(slow)
-    fast = _apart(rng.standard_normal(n), slow)
-    z = _standardised(np.sqrt(SLOW_SHARE) * slow + np.sqrt(1 - SLOW_SHARE) * fast)
+        slow[k] = RV_PHI * slow[k - 1] + np.sqrt(1 - RV_PHI**2) * shock[k]
+    z = _standardised(slow)
     own = _apart(rng.standard_normal(n), z)
     rho = VOLUME_RV_CORRELATION
     volume = VOLUME_MEDIAN * np.exp(VOLUME_LOG_SD * (rho * z + np.sqrt(1 - rho**2) * own))
-    return (RV_TICKS * np.exp(RV_LOG_SD * z))[:sessions], volume[:sessions]
+    volatility = RV_TICKS * np.exp(RV_LOG_SD * _standardised(np.exp(RV_LOG_TAIL * z)))
+    return volatility[:sessions], volume[:sessions]
 
 
 def _standardised(values: Floats) -> Floats:
@@ -524,6 +554,14 @@ def _inventory_report(on: date, share: Floats, sd: Floats, jump: Floats, size: f
             share[minute:] *= _fading(fade, len(share) - minute)
         for fade in REPORT_WIDTH:
             sd[minute:] *= _fading(fade, len(share) - minute)
+
+
+def _aftermath(factor_minutes: tuple[float, float], starts: Ints, n: int) -> Floats:
+    """The largest of the fading factors that begin at these minutes: float[n], 1 without any."""
+    factors = np.ones(n)
+    for start in starts.tolist():
+        factors[start:] = np.maximum(factors[start:], _fading(factor_minutes, max(0, n - start)))
+    return factors
 
 
 def _fading(factor_minutes: tuple[float, float], n: int) -> Floats:

@@ -4,7 +4,8 @@ one session at a time, on request.
 Trades walk from the open over high and low to the close of every bar and add up to its volume, so
 that bars made from these trades are the world's bars. How many seconds of a minute trade, how the
 volume is spread over them, and how prices bounce inside a second follow the figures measured on
-one-second bars of MCL; `mcl data realism` prints them next to those of a world.
+one-second bars of MCL: seconds with trades come together, there are more of them where a minute
+moves more, and part of what a price moves between two trades grows with the time between them; `mcl data realism` prints them next to those of a world.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ LATENCY_NS = 150_000
 LAST_OF_EVENT = 128  # a flag
 TICK = round(MCL.tick_size * dbn.PRICE_SCALE)
 MINUTE, SECONDS = 60 * NS, 60
-# seconds of a minute that trade, for v contracts: 60 (1 - exp(-a v^b)), times gamma noise
-SECONDS_A, SECONDS_B, SECONDS_SHAPE = 0.0157, 0.705, 9.0
+# Seconds of a minute that trade, for v contracts and a range of r ticks: 60 (1 - exp(-x)) with
+# x = a v^b (r + 1)^c and gamma noise: the same volume is in more seconds where prices move more.
+SECONDS_A, SECONDS_B, SECONDS_C, SECONDS_SHAPE = 0.0168, 0.506, 0.448, 7.0
+# they come together: an AR(1) over the seconds, and the sd of the log of their weight
+CLUSTER_PHI, CLUSTER_SD = 0.8, 0.5
 # volume is uneven over them: the gamma shape of a second's weight
 VOLUME_SHAPE = 0.30
 PRINTS = 0.55  # further trades of a second for each further contract in it
@@ -50,15 +54,24 @@ _HALF_SPREAD = (
     *(0.52, 0.50, 0.53, 0.51, 0.52, 0.50, 0.51, 0.57, 0.57, 0.56, 0.75),
 )
 HALF_SPREAD = np.array(_HALF_SPREAD)
-SAME_SIDE = 0.48  # a trade follows one of the same side in an earlier second
+# how many more seconds trade than the formula says, by hour from 18:00
+_BUSY = (
+    *(0.98, 0.96, 0.98, 0.98, 0.93, 0.95, 0.93, 0.94, 0.98, 0.93, 0.95, 0.95),
+    *(0.97, 0.95, 0.96, 1.03, 1.02, 0.96, 0.89, 0.81, 0.86, 0.88, 0.89),
+)
+BUSY = np.array(_BUSY)
+SAME_SIDE = 0.52  # a trade follows one of the same side in an earlier second
 # how much prices move inside a second by hour from 18:00: the chance that a trade is of the other
 # side than the one before, and the variance of a step over that of one between seconds
 _INSIDE = (
-    *(0.36, 0.33, 0.21, 0.15, 0.24, 0.24, 0.15, 0.15, 0.12, 0.10, 0.09, 0.09),
-    *(0.09, 0.10, 0.07, 0.07, 0.09, 0.08, 0.08, 0.10, 0.07, 0.12, 0.16),
+    *(0.50, 0.32, 0.26, 0.15, 0.29, 0.27, 0.16, 0.13, 0.13, 0.090, 0.087, 0.080),
+    *(0.085, 0.105, 0.069, 0.066, 0.086, 0.071, 0.070, 0.088, 0.066, 0.120, 0.155),
 )
 INSIDE = np.array(_INSIDE)
-WIDTH = 0.78  # sd of the mid over a minute, over the bar's range less the bounce
+# part of the variance between two seconds with trades that does not grow with the time between
+AT_ONCE = 0.25
+WIDTH = 0.74  # sd of the mid over a minute, over the bar's range less the bounce
+LARGEST_STRETCH = 3.0  # of a path beyond its open and close, to reach the bar's extremes
 _FIRST_NS, _LAST_NS = NS // 1000, 997 * NS // 1000  # of a second: known in the same second
 
 
@@ -138,7 +151,8 @@ def trades(bars: SessionBars, instrument_id: int) -> Trades:
     ts, price, size = (np.empty(most, np.int64) for _ in range(3))
     bought = np.empty(most, np.bool_)
     hour = (own["ts_event"].astype(np.int64) - bars.start) // (3600 * NS)
-    by_hour = np.column_stack([HALF_SPREAD, INSIDE])[np.minimum(hour, len(HALF_SPREAD) - 1)]
+    table = np.column_stack([HALF_SPREAD, INSIDE, BUSY])
+    by_hour = table[np.minimum(hour, len(table) - 1)]
     count = _trade_bars(rng, rows, by_hour, SECOND_WEIGHT, ts, price, size, bought)
     return Trades(ts[:count], price[:count], size[:count], bought[:count])
 
@@ -248,7 +262,8 @@ def _trade_bars(
     for i in range(len(rows)):
         row = rows[i]
         needed = _fewest(row)
-        seconds = _seconds(rng, weight, row[5])
+        busy = SECONDS_A * by_hour[i, 2] * (1.0 + row[2] - row[3]) ** SECONDS_C
+        seconds = _seconds(rng, weight, row[5], busy)
         lots = _lots(rng, len(seconds), row[5])
         prints = _prints(rng, lots, needed)
         first = count
@@ -278,14 +293,15 @@ def _fewest(row: Ints) -> int:
 
 
 @njit
-def _seconds(rng: Random, weight: Floats, volume: int) -> Ints:
-    """The seconds of a minute in which `volume` contracts trade."""
-    mean = SECONDS * (1 - np.exp(-SECONDS_A * float(volume) ** SECONDS_B))
-    wanted = mean * rng.standard_gamma(SECONDS_SHAPE) / SECONDS_SHAPE
+def _seconds(rng: Random, weight: Floats, volume: int, busy: float) -> Ints:
+    """The seconds of a minute in which `volume` contracts trade; `busy` is x for one contract."""
+    busy *= float(volume) ** SECONDS_B * rng.standard_gamma(SECONDS_SHAPE) / SECONDS_SHAPE
+    wanted = SECONDS * (1 - np.exp(-busy))
     count = max(1, min(int(wanted + rng.random()), volume, SECONDS))
-    keys = np.empty(SECONDS)
+    keys, level = np.empty(SECONDS), rng.standard_normal()
     for s in range(SECONDS):
-        keys[s] = rng.standard_exponential() / weight[s]
+        level = CLUSTER_PHI * level + np.sqrt(1 - CLUSTER_PHI**2) * rng.standard_normal()
+        keys[s] = rng.standard_exponential() / (weight[s] * np.exp(CLUSTER_SD * level))
     return np.sort(np.argsort(keys)[:count])
 
 
@@ -335,8 +351,12 @@ def _walk(
     the new one.
     """
     ts, price, bought = trades
-    half, movement = by_hour
+    half, movement = by_hour[0], by_hour[1]
     count = len(ts)
+    seconds = 1
+    for i in range(1, count):
+        seconds += ts[i] // NS != ts[i - 1] // NS
+    mean_wait = SECONDS / seconds
     open_, high, low, close = row[1], row[2], row[3], row[4]
     level, levels = 0.0, np.zeros(count)
     sides = np.empty(count)
@@ -348,7 +368,8 @@ def _walk(
         sides[i] = side
         bought[i] = side > 0
         if i > 0:
-            step = movement if inside else 1.0
+            waited = (ts[i] // NS - ts[i - 1] // NS) / mean_wait
+            step = movement if inside else AT_ONCE + (1 - AT_ONCE) * waited
             time += step
             level += np.sqrt(step) * rng.standard_normal()
         levels[i], times[i] = level, time
@@ -356,11 +377,25 @@ def _walk(
     from_, to = open_ - half * sides[0], close - half * sides[count - 1]
     for i in range(count):
         part = times[i] / max(time, 1e-9)
-        mid = from_ + (to - from_) * part + width * (levels[i] - part * level)
+        levels[i] = from_ + (to - from_) * part + width * (levels[i] - part * level)
+    upper, lower = max(from_, to), min(from_, to)
+    up = _stretch(levels.max() - upper, high - half - upper)
+    down = _stretch(lower - levels.min(), lower - low - half)
+    for i in range(count):
+        mid = levels[i] + (up - 1) * max(0.0, levels[i] - upper)
+        mid -= (down - 1) * max(0.0, lower - levels[i])
         price[i] = min(high, max(low, int(np.rint(mid + half * sides[i]))))
     price[0], price[count - 1] = open_, close
     _touch(price, high, low)
     return side
+
+
+@njit
+def _stretch(reached: float, wanted: float) -> float:
+    """The factor that takes a path as far as its bar went; 1 where it did not leave at all."""
+    if reached <= 0 or wanted <= 0:
+        return 1.0
+    return min(wanted / reached, LARGEST_STRETCH)
 
 
 @njit
