@@ -271,8 +271,9 @@ def _trade(
     rows: Ints,
 ) -> int:
     """Trade one session into `rows`; returns their number. Arrays `price` … `volume` have one
-    element per instrument, `share` … `jump` one per minute; `sign` is that of all noise, `pull` the drift of a minute.
-    `price`, `noise`, `rule`, `settle` and `mids` are updated in place.
+    element per instrument, `share` … `jump` one per minute; `sign` is that of all
+    noise, `pull` the drift of a minute. `price`, `noise`, `rule`, `settle` and `mids` are updated
+    in place.
     """
     path, count, busiest = np.empty(SUBSTEPS), 0, int(np.argmax(volume))
     listed = len(settle)

@@ -5,7 +5,8 @@ Trades walk from the open over high and low to the close of every bar and add up
 that bars made from these trades are the world's bars. How many seconds of a minute trade, how the
 volume is spread over them, and how prices bounce inside a second follow the figures measured on
 one-second bars of MCL: seconds with trades come together, there are more of them where a minute
-moves more, and part of what a price moves between two trades grows with the time between them; `mcl data realism` prints them next to those of a world.
+moves more, and part of what a price moves between two trades grows with the time between them.
+`mcl data realism` prints the figures next to those of a world.
 """
 
 from __future__ import annotations
