@@ -470,6 +470,25 @@ def test_without_an_edge_no_rule_earns_at_the_mid() -> None:
         assert abs(luck) < 3, (fast, slow)
 
 
+def test_the_mirrored_world_moves_the_other_way() -> None:
+    """Every contract, at every minute, with the same trades: luck is the opposite."""
+    table = calendar.sessions(date(2024, 1, 2), date(2024, 2, 1))
+    pairs = zip(
+        price_process.simulate(table, 5, None),
+        price_process.simulate(table, 5, None, mirrored=True),
+        strict=True,
+    )
+    for one, two in pairs:
+        moves = [np.diff(tape.mids, axis=0) for tape in (one, two)]
+        assert np.abs(moves[0] + moves[1]).max() < 1e-6
+        assert np.array_equal(one.rows[:, price_process.VOLUME], two.rows[:, price_process.VOLUME])
+        assert one.mids.shape == (table.minutes[one.session] + 1, price_process.LISTED)
+        traded = one.rows[one.rows[:, price_process.INSTRUMENT] == 0]
+        mid = one.mids[traded[:, price_process.MINUTE] + 1, 0]
+        apart = np.abs(traded[:, price_process.CLOSE] - mid)
+        assert np.quantile(apart, 0.9) < 4, "prints lie at the mid"
+
+
 def test_the_bounce_pays_no_spread() -> None:
     """Fading every change of a close earns less than the half spread of one trade: what the bounce
     gives does not reach what crossing the spread once costs.
@@ -481,14 +500,14 @@ def test_the_bounce_pays_no_spread() -> None:
     assert 0 < earned < price_process.HALF_SPREAD
 
 
-@pytest.mark.parametrize("seed", [ZERO.seed, 5, 16])
+@pytest.mark.parametrize("seed", [ZERO.seed, 2, 15])
 def test_prices_stay_plausible(seed: int) -> None:
     """The default seed, and of seeds 1 to 20 the one with the lowest and the one with the highest
     price; scripts/prove_world.py says those of any seed.
     """
     table = calendar.sessions(generator.FIRST, generator.LAST + timedelta(days=1))
     settle = np.array([tape.settle for tape in price_process.simulate(table, seed, None)]) / 100
-    assert settle.min() > 30
+    assert settle.min() > 25
     assert settle.max() < 115
     assert np.abs(np.diff(settle, axis=1)).max() < 6  # neighbours in the curve
 

@@ -35,6 +35,7 @@ from mcl.base.errors import DataError, StoreError
 from mcl.base.files import below, write_whole
 from mcl.base.instants import NS
 from mcl.data import dbn
+from mcl.data.realism import MinuteBars
 from mcl.data.synthetic import calibration, defects, price_process
 from mcl.data.synthetic.price_process import LISTED, Edge, SyntheticSession
 from mcl.market import calendar
@@ -97,6 +98,18 @@ def generate(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return home
+
+
+def minute_bars(seed: int, first: date = FIRST, last: date = LAST) -> MinuteBars:
+    """The bars of all contracts of a world without an edge, without its files."""
+    table = calendar.sessions(first, last + timedelta(days=1))
+    pieces = []
+    for tape in price_process.simulate(table, seed, None):
+        rows = tape.rows[tape.rows[:, price_process.INSTRUMENT] < LISTED]
+        session = np.full(len(rows), table.day[tape.session])
+        contract = tape.listed[rows[:, price_process.INSTRUMENT]]
+        pieces.append((contract, session, rows[:, price_process.MINUTE], *rows[:, 2:].T))
+    return MinuteBars(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
 
 
 def _parameters(spec: SyntheticData, first: date, last: date) -> dict[str, Any]:

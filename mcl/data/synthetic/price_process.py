@@ -9,7 +9,7 @@ contract says where its mid goes. Trades print at the bid or at the ask around t
 closes bounce, which is all that there is to predict there, and less than a spread costs. Outside
 the band the price is pulled back by 1.5 % of the distance a session, evenly over the minutes, so
 that no world ends at a price that no market knows: at 40 USD by 15 ticks, of some 130 that a
-session moves. A rule that knows the band and waits there for months has a true annual Sharpe ratio
+session moves. The band falls by the 20 cents at which each later month is listed. A rule that knows the band and waits there for months has a true annual Sharpe ratio
 of some 0.6 (`tests/data/test_world.py` bounds it); no shipped strategy does.
 
 Sizes of news are dealt from one distribution, and the width of a minute is bounded, so that the
@@ -51,7 +51,9 @@ LISTED = 12  # serial months
 START_TICKS = 7000.0  # 70.00 USD per barrel
 LOW_TICKS = 1000.0  # below 10 USD the moves shrink with the price
 # Outside this band the price is pulled back, each session by this share of the distance: without it
-# one seed in ten falls below 20 USD within two years. Inside the mid is a martingale.
+# one seed in ten falls below 20 USD within two years. Inside the mid is a martingale. The band
+# falls with the discount at which later contracts were listed: up and down are alike, so that
+# holding what is active, long or short, expects no more than its costs.
 BAND_TICKS, PULL = (5000.0, 9000.0), 0.015
 CURVE_STEP_TICKS = 20.0  # each later expiry starts this much lower: backwardation, as in 2025
 # the active contract of the planted rule is the nearest with more sessions than this to its last
@@ -344,6 +346,7 @@ def simulate(
     price = np.full(len(contracts), START_TICKS)
     # a new contract is listed this much under its neighbour
     below = daily.normal(CURVE_STEP_TICKS, 5.0, len(contracts))
+    discount = np.append(0.0, np.cumsum(below[1:]))  # against the first contract, at the listing
     migration = calibration.Migration(daily)
     days = _days(table, daily)
     noise, rule, active, listed_to = tape.standard_normal(2), _rule(edge), 0, 1
@@ -371,7 +374,7 @@ def simulate(
         )
         low = float(np.clip(price[now] / LOW_TICKS, 0.0, 1.0))
         minutes = day.share, day.spread, low * day.sd, sign * low * day.jump
-        pull = _pull(float(price[now])) / 1380
+        pull = _pull(float(price[now] + discount[now])) / 1380
         mids = np.empty((len(day.share) + 1, LISTED))
         count = _trade(
             tape,
