@@ -9,8 +9,9 @@ contract says where its mid goes. Trades print at the bid or at the ask around t
 closes bounce, which is all that there is to predict there, and less than a spread costs. Outside
 the band the price is pulled back by 1.5 % of the distance a session, evenly over the minutes, so
 that no world ends at a price that no market knows: at 40 USD by 15 ticks, of some 130 that a
-session moves. The band falls by the 20 cents at which each later month is listed. A rule that knows the band and waits there for months has a true annual Sharpe ratio
-of some 0.6 (`tests/data/test_world.py` bounds it); no shipped strategy does.
+session moves. The band falls by the 20 cents at which each later month is listed. A rule that
+knows the band and waits there for months has a true annual Sharpe ratio of some 0.6
+(`tests/data/test_world.py` bounds it); no shipped strategy does.
 
 Sizes of news are dealt from one distribution, and the width of a minute is bounded, so that the
 largest moves of all seeds are alike. The log of a session's volatility has a long upper tail, as
