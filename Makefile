@@ -89,6 +89,7 @@ prove: $(STAMP)
 	$(BIN)/python scripts/prove_promotion.py
 	$(BIN)/python scripts/prove_rerun.py
 	$(BIN)/python scripts/prove_world.py
+	$(BIN)/python scripts/prove_zero_edge.py
 
 # What the deployment is made of, checked by the tools that are installed; says which are not.
 infra: $(STAMP)

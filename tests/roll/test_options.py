@@ -73,7 +73,7 @@ def test_every_preset_of_mcl_and_the_code_roll_alike(data: str) -> None:
 def test_gold_rolls_with_its_volume() -> None:
     words = ["data=lean_gold", "data.path=x"]
     roll = composition.compose("backtest", words).config.data.roll
-    assert (roll.rule, roll.sessions_before_last_trade) == ("volume", 1)
+    assert (roll.rule, roll.sessions_before_last_trade) == ("volume", 0)
 
 
 def test_open_interest_leaves_a_contract_earlier_and_says_what_it_compared(

@@ -202,8 +202,9 @@ def _world_facts(parameters: dict[str, Any], edge: Edge | None, listing: Listing
     """
     words, drift = (
         "none: between 50 and 90 USD every mid is a martingale, the past of a contract says nothing"
-        " about its future; outside, a session drifts back by 1.5 % of the distance; neighbouring"
-        " closes bounce between bid and ask, by less than a spread",
+        " about its future; outside, a session drifts back by 1.5 % of the distance, and the band"
+        " falls by the 20 cents at which each later month is listed; neighbouring closes bounce"
+        " between bid and ask, by less than a spread",
         0.0,
     )
     if edge is not None:
