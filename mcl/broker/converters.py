@@ -89,14 +89,14 @@ def fill_of(fill: Any) -> Fill:
     quantity = int(done.shares) * (1 if done.side == "BOT" else -1)
     moment = int(done.time.timestamp()) * NS
     return Fill(
-        done.execId,
-        moment,
-        fill.contract.localSymbol,
-        quantity,
-        done.price,
-        commission,
-        reason_of(done.orderRef),
-        done.orderRef,
+        execution_id=done.execId,
+        time=moment,
+        symbol=fill.contract.localSymbol,
+        quantity=quantity,
+        price=done.price,
+        commission_usd=commission,
+        reason=reason_of(done.orderRef),
+        ref=done.orderRef,
     )
 
 
@@ -107,13 +107,13 @@ def working_order(trade: Any) -> WorkingOrder:
     )
     remaining = int(order.totalQuantity - status.filled) * (1 if order.action == "BUY" else -1)
     return WorkingOrder(
-        order.orderId,
-        order.permId,
-        order.orderRef,
-        order.orderType,
-        remaining,
-        float(price),
-        status.status,
-        trade.contract.localSymbol,
-        order.clientId,
+        order_id=order.orderId,
+        permanent_id=order.permId,
+        ref=order.orderRef,
+        kind=order.orderType,
+        quantity=remaining,
+        price=float(price),
+        status=status.status,
+        symbol=trade.contract.localSymbol,
+        client_id=order.clientId,
     )

@@ -196,7 +196,9 @@ class IBBroker:
 
     @property
     def timing(self) -> Timing:
-        return Timing(self._feed.reaction_ms, self._feed.close_delay_sec)
+        return Timing(
+            reaction_ms=self._feed.reaction_ms, close_delay_sec=self._feed.close_delay_sec
+        )
 
     async def close(self) -> None:
         logging.getLogger("ib_async.Decoder").removeHandler(self._decoder_errors)
@@ -363,7 +365,10 @@ class IBBroker:
         positions = {p.contract.localSymbol: int(p.position) for p in ours}
         fills = sorted(map(fill_of, self._known_fills()), key=lambda fill: fill.time)
         return BrokerSnapshot(
-            self._clock.at, positions, tuple(map(working_order, trades)), tuple(fills)
+            clock=self._clock.at,
+            positions=positions,
+            orders=tuple(map(working_order, trades)),
+            executions=tuple(fills),
         )
 
     def _known_fills(self) -> list[Any]:
@@ -424,7 +429,16 @@ class IBBroker:
         own = self._worth()
         position, average = self._broker_position(pinned)
         price = average / pinned.instrument.multiplier
-        return BrokerAccount(self._config.account, position, price, *own[2:], self._clock.at)
+        return BrokerAccount(
+            account=self._config.account,
+            position=position,
+            average_price=price,
+            equity_usd=own.equity_usd,
+            cash_usd=own.cash_usd,
+            realized_usd=own.realized_usd,
+            unrealized_usd=own.unrealized_usd,
+            time=self._clock.at,
+        )
 
     async def agreed(self, pinned: QualifiedContract) -> None:
         """The broker's position is what the executions add up to, now or within a short while."""

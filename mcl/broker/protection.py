@@ -83,11 +83,17 @@ class ProtectiveOrders:
         for number, (suffix, kind, level) in enumerate(legs, 1):
             price = round(level * pinned.instrument.tick_size, 10)
             last = not parent_id or number == len(legs)
-            trades.append(
-                self._port.send(
-                    pinned, Ticket(quantity, ref + suffix, kind, price, "GTC", ref, parent_id, last)
-                )
+            leg = Ticket(
+                quantity=quantity,
+                ref=ref + suffix,
+                kind=kind,
+                price=price,
+                tif="GTC",
+                oca_group=ref,
+                parent_id=parent_id,
+                transmit=last,
             )
+            trades.append(self._port.send(pinned, leg))
         return trades
 
     def complete(self, pinned: QualifiedContract) -> bool:
@@ -172,15 +178,14 @@ class ProtectiveOrders:
         self._port.send(
             pinned,
             Ticket(
-                quantity,
-                order.orderRef,
-                order.orderType,
-                price,
-                "GTC",
-                order.ocaGroup,
-                order.parentId,
-                True,
-                order.orderId,
+                quantity=quantity,
+                ref=order.orderRef,
+                kind=order.orderType,
+                price=price,
+                tif="GTC",
+                oca_group=order.ocaGroup,
+                parent_id=order.parentId,
+                order_id=order.orderId,
             ),
         )
 

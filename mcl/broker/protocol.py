@@ -102,8 +102,8 @@ class WorkingOrder(NamedTuple):
     quantity: int
     price: float  # limit or trigger; NaN for MKT
     status: str
-    symbol: str = ""  # of the dated contract
-    client_id: int = 0  # 0: by hand in TWS
+    symbol: str  # of the dated contract
+    client_id: int  # 0: by hand in TWS
 
 
 class BrokerSnapshot(NamedTuple):

@@ -124,14 +124,14 @@ class TargetOrders:
         furthest = max([entry, *(distance for distance in goal.bracket if math.isfinite(distance))])
         last = self._port.last_price(pinned)
         proposal = OrderProposal(
-            pinned,
-            goal.position - starting_position,
-            starting_position,
-            ref,
-            last,
-            self._port.now(),
-            float(furthest),
-            moves,
+            pinned=pinned,
+            quantity=goal.position - starting_position,
+            position=starting_position,
+            ref=ref,
+            last_price=last,
+            now=self._port.now(),
+            furthest_ticks=float(furthest),
+            moves=moves,
         )
         self._gate.equity_usd = self._port.equity_usd()
         self._gate.judge(proposal)
@@ -228,9 +228,8 @@ class TargetOrders:
             return Ticket(quantity, ref, "MKT")
         away = style.collar_ticks if style.kind == "marketable_limit" else -style.offset_ticks
         price = round(last + sign(quantity) * away * tick, 10)
-        return Ticket(
-            quantity, ref, "LMT", price, "IOC" if style.kind == "marketable_limit" else "DAY"
-        )
+        tif = "IOC" if style.kind == "marketable_limit" else "DAY"
+        return Ticket(quantity=quantity, ref=ref, kind="LMT", price=price, tif=tif)
 
     async def _finish(
         self,

@@ -293,9 +293,29 @@ def _advance(  # noqa: PLR0912, PLR0915
                 paid = slippage(base, position, volumes[i], execution) if full else base
                 sold, bought = (outgoing - sign(position) * paid, opening + sign(position) * paid)
                 holding = rolled(holding, sold, bought, opening - outgoing)
-                count = _write(fills, count, i, contract, -position, sold, paid, ROLL, 0, math.nan)
                 count = _write(
-                    fills, count, i, contracts[i], position, bought, paid, ROLL, position, math.nan
+                    fills,
+                    count,
+                    bar=i,
+                    contract=contract,
+                    quantity=-position,
+                    price=sold,
+                    paid=paid,
+                    reason=ROLL,
+                    position=0,
+                    stop_at=math.nan,
+                )
+                count = _write(
+                    fills,
+                    count,
+                    bar=i,
+                    contract=contracts[i],
+                    quantity=position,
+                    price=bought,
+                    paid=paid,
+                    reason=ROLL,
+                    position=position,
+                    stop_at=math.nan,
                 )
             contract = contracts[i]
         if full:
@@ -309,7 +329,14 @@ def _advance(  # noqa: PLR0912, PLR0915
                 goal = _admitted(signed(targets[k]), holding.position, guard, collared, terms)
                 collared = goal != targets[k] and collared
                 order, waiting = order_entry(
-                    waiting, execution, holding.position, goal, decided_at, volumes[i], signed(i), k
+                    waiting,
+                    execution,
+                    open_position=holding.position,
+                    goal=goal,
+                    decided_at=decided_at,
+                    volume=volumes[i],
+                    bar=signed(i),
+                    decided=k,
                 )
                 target = target._replace(
                     position=goal,
@@ -328,14 +355,14 @@ def _advance(  # noqa: PLR0912, PLR0915
             count = _write(
                 fills,
                 count,
-                i,
-                contract,
-                order,
-                price,
-                paid,
-                reason,
-                holding.position,
-                holding.stop_at,
+                bar=i,
+                contract=contract,
+                quantity=order,
+                price=price,
+                paid=paid,
+                reason=reason,
+                position=holding.position,
+                stop_at=holding.stop_at,
             )
         if full and waiting.quantity != 0:
             k = waiting.decided
@@ -353,14 +380,14 @@ def _advance(  # noqa: PLR0912, PLR0915
                 count = _write(
                     fills,
                     count,
-                    i,
-                    contract,
-                    part,
-                    touch.price,
-                    touch.slippage,
-                    TARGET,
-                    holding.position,
-                    holding.stop_at,
+                    bar=i,
+                    contract=contract,
+                    quantity=part,
+                    price=touch.price,
+                    paid=touch.slippage,
+                    reason=TARGET,
+                    position=holding.position,
+                    stop_at=holding.stop_at,
                 )
         if protected and holding.position != 0:
             reason, level = touched(
@@ -391,7 +418,16 @@ def _advance(  # noqa: PLR0912, PLR0915
                 holding, guard = after_exit(holding, guard, -position, price, money)
                 waiting, valid = NO_ORDER, signed(i)
                 count = _write(
-                    fills, count, i, contract, -position, price, paid, reason, 0, math.nan
+                    fills,
+                    count,
+                    bar=i,
+                    contract=contract,
+                    quantity=-position,
+                    price=price,
+                    paid=paid,
+                    reason=reason,
+                    position=0,
+                    stop_at=math.nan,
                 )
         equity = equity_usd(holding, float(closes[i]), money)
         if full and holding.trail_ticks > 0:
