@@ -293,8 +293,8 @@ class OrderProposal(NamedTuple):
     ref: str
     last_price: float  # NaN when there is none
     now: int  # the broker's clock, ns
-    furthest_ticks: float = math.nan  # of its limit and protective levels from the last price
-    moves: bool = False  # the second leg of a roll: what it opens was held in another contract
+    furthest_ticks: float  # of its limit and protective levels from the last price
+    moves: bool  # the second leg of a roll: what it opens was held in another contract
 
     @property
     def opens(self) -> bool:

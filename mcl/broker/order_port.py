@@ -25,12 +25,12 @@ class Ticket(NamedTuple):
     quantity: int
     ref: str
     kind: str  # MKT, LMT, STP, MIT
-    price: float = math.nan
-    tif: str = "DAY"
-    oca_group: str = ""
-    parent_id: int = 0
-    transmit: bool = True
-    order_id: int = 0  # not 0: change this order
+    price: float
+    tif: str
+    oca_group: str
+    parent_id: int
+    transmit: bool
+    order_id: int  # not 0: change this order
 
     def fields(self, account: str) -> dict[str, Any]:
         """Of the library's order. Nothing is left to presets."""
@@ -53,6 +53,26 @@ class Ticket(NamedTuple):
             "parentId": self.parent_id,
             "transmit": self.transmit,
         }
+
+
+def market_order(quantity: int, ref: str) -> Ticket:
+    """An order for the market that stands alone."""
+    return single_order(quantity, ref, kind="MKT", price=math.nan, tif="DAY")
+
+
+def single_order(quantity: int, ref: str, *, kind: str, price: float, tif: str) -> Ticket:
+    """An order that stands alone: no group, no parent, sent at once."""
+    return Ticket(
+        quantity=quantity,
+        ref=ref,
+        kind=kind,
+        price=price,
+        tif=tif,
+        oca_group="",
+        parent_id=0,
+        transmit=True,
+        order_id=0,
+    )
 
 
 class OrderPort(Protocol):

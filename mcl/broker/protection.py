@@ -92,6 +92,7 @@ class ProtectiveOrders:
                 oca_group=ref,
                 parent_id=parent_id,
                 transmit=last,
+                order_id=0,
             )
             trades.append(self._port.send(pinned, leg))
         return trades
@@ -185,6 +186,7 @@ class ProtectiveOrders:
                 tif="GTC",
                 oca_group=order.ocaGroup,
                 parent_id=order.parentId,
+                transmit=True,
                 order_id=order.orderId,
             ),
         )

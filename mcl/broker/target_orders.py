@@ -19,7 +19,14 @@ from typing import Any, NamedTuple
 from mcl.base.errors import BrokerError, GuardError, Rejected, Uncertain
 from mcl.broker.fills import CLOSE, FLATTEN, MARKET, STOP, TAKE_PROFIT, FillLedger
 from mcl.broker.guards import OrderProposal, PreTradeGate
-from mcl.broker.order_port import CANCELLED, DONE, OrderPort, Ticket
+from mcl.broker.order_port import (
+    CANCELLED,
+    DONE,
+    OrderPort,
+    Ticket,
+    market_order,
+    single_order,
+)
 from mcl.broker.protection import ACCEPT_SEC, Leg, ProtectiveOrders
 from mcl.broker.protocol import Fill, QualifiedContract, TargetSpec
 from mcl.broker.request_gate import RequestGate
@@ -150,7 +157,7 @@ class TargetOrders:
         """Trade the difference by the configured kind of order, or `at_market`; one that opens
         takes its protection along.
         """
-        entry = Ticket(quantity, ref, "MKT") if at_market else self._entry(pinned, quantity, ref)
+        entry = market_order(quantity, ref) if at_market else self._entry(pinned, quantity, ref)
         opens = sign(position) != sign(position + quantity) != 0
         legs = self.protection.ahead(pinned, goal, entry) if opens else []
         self._gate.sent(self._port.now())
@@ -189,7 +196,7 @@ class TargetOrders:
         if not position:
             return
         self._ledger.intend(ref, goal)
-        order = Ticket(-position, ref, "MKT") if at_market else self._entry(pinned, -position, ref)
+        order = market_order(-position, ref) if at_market else self._entry(pinned, -position, ref)
         self._gate.sent(self._port.now())
         trade = self._port.send(pinned, order._replace(oca_group=group))
         try:
@@ -208,7 +215,7 @@ class TargetOrders:
         if not position:
             return
         self._ledger.intend(ref, goal)
-        trade = self._port.send(pinned, Ticket(-position, ref, "MKT"))
+        trade = self._port.send(pinned, market_order(-position, ref))
         if not await self._whole(trade, -position, self._config.timeout_sec):
             raise self._uncertain(pinned, trade, -position)
 
@@ -225,11 +232,11 @@ class TargetOrders:
         style, tick = self._config.order, pinned.instrument.tick_size
         last = self._port.last_price(pinned)
         if style.kind == "market" or math.isnan(last):
-            return Ticket(quantity, ref, "MKT")
+            return market_order(quantity, ref)
         away = style.collar_ticks if style.kind == "marketable_limit" else -style.offset_ticks
         price = round(last + sign(quantity) * away * tick, 10)
         tif = "IOC" if style.kind == "marketable_limit" else "DAY"
-        return Ticket(quantity=quantity, ref=ref, kind="LMT", price=price, tif=tif)
+        return single_order(quantity, ref, kind="LMT", price=price, tif=tif)
 
     async def _finish(
         self,
@@ -275,7 +282,7 @@ class TargetOrders:
         if not left:
             return
         self._ledger.intend(ref + MARKET, goal)
-        ticket = Ticket(left, ref + MARKET, "MKT")
+        ticket = market_order(left, ref + MARKET)
         if closes:
             rest = self._port.send(pinned, ticket._replace(oca_group=self.protection.group(pinned)))
             if not await self._whole(rest, left, self._config.timeout_sec) and self._position(

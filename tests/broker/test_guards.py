@@ -41,7 +41,17 @@ def gate(**limits: Any) -> PreTradeGate:
 
 
 def order(quantity: int = 1, position: int = 0, now: int = NOON, **changes: Any) -> OrderProposal:
-    return OrderProposal(PINNED, quantity, position, "ref", 60.0, now, 10.0)._replace(**changes)
+    proposal = OrderProposal(
+        pinned=PINNED,
+        quantity=quantity,
+        position=position,
+        ref="ref",
+        last_price=60.0,
+        now=now,
+        furthest_ticks=10.0,
+        moves=False,
+    )
+    return proposal._replace(**changes)
 
 
 def refused(judge: PreTradeGate, proposal: OrderProposal) -> str:

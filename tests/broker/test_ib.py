@@ -24,7 +24,7 @@ from mcl.broker import feed, guards
 from mcl.broker.converters import Interval
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
 from mcl.broker.ib import IBBroker
-from mcl.broker.order_port import Ticket
+from mcl.broker.order_port import market_order
 from mcl.broker.protocol import Broker, QualifiedContract
 from mcl.config import schema
 from mcl.data.bars import Bars
@@ -901,7 +901,7 @@ def test_a_part_that_goes_on_after_its_permit_is_gone_sends_nothing_more() -> No
                 with pytest.raises(BrokerError, match="a test"):
                     await broker.close_out(pinned, "d")
                 with pytest.raises(ConnectionLost, match="a test"):
-                    broker.send(pinned, Ticket(1, "e", "MKT"))
+                    broker.send(pinned, market_order(1, "e"))
                 await asyncio.sleep(0.6)  # what was on its way arrives
                 assert [order.ref for order in tws.book.orders.values()] == [
                     "a",

@@ -5,6 +5,7 @@ levels of the backtest.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import signal
@@ -397,6 +398,27 @@ def test_the_legs_of_a_short_settle_without_their_slippage() -> None:
 # ------------------------------------------------------------------------------------------- guards
 
 
+def proposal(
+    pinned: QualifiedContract,
+    quantity: int,
+    position: int,
+    ref: str,
+    now: int,
+    furthest_ticks: float,
+    moves: bool = False,
+) -> OrderProposal:
+    return OrderProposal(
+        pinned=pinned,
+        quantity=quantity,
+        position=position,
+        ref=ref,
+        last_price=60.0,
+        now=now,
+        furthest_ticks=furthest_ticks,
+        moves=moves,
+    )
+
+
 def test_a_position_of_any_other_contract_halts(shop: Project, eve: Path, tmp_path: Path) -> None:
     shutil.copytree(eve, tmp_path, dirs_exist_ok=True)
     bench = RollBench(shop, tmp_path, rolling(shop, risk=WIDE))
@@ -418,14 +440,14 @@ def test_after_the_out_by_session_only_closing_orders_pass() -> None:
     pinned = QualifiedContract(contract, MCL, 1, OLD, "NYMEX")
     gate = PreTradeGate(FREE, "MCL", scheduled=False, out_by_sessions=3)
     on_roll_day, day_before = calendar.ns_of(ROLL, 12), calendar.ns_of(BEFORE, 12)
-    gate.judge(OrderProposal(pinned, 1, 0, "a", 60.0, day_before))
-    gate.judge(OrderProposal(pinned, -1, 1, "b", 60.0, on_roll_day))
+    gate.judge(proposal(pinned, 1, 0, "a", day_before, math.nan))
+    gate.judge(proposal(pinned, -1, 1, "b", on_roll_day, math.nan))
     sentence = (
         "OUT_BY 2025-11-14: MCLZ5 stops trading on 2025-11-19,"
         " data.roll.sessions_before_last_trade=3; orders may only close it"
     )
     with pytest.raises(GuardError, match=sentence):
-        gate.judge(OrderProposal(pinned, 1, 0, "c", 60.0, on_roll_day))
+        gate.judge(proposal(pinned, 1, 0, "c", on_roll_day, math.nan))
 
 
 def test_a_leg_of_a_roll_is_not_new_risk(bench: RollBench) -> None:
@@ -439,8 +461,8 @@ def test_a_leg_of_a_roll_is_not_new_risk(bench: RollBench) -> None:
     gate, now = PreTradeGate(limits, "MCL", scheduled=False), calendar.ns_of(BEFORE, 18)
     pinned = QualifiedContract(contract, MCL, 1, NEW, "NYMEX")
     gate.sent(now)
-    gate.judge(OrderProposal(pinned, 2, 0, "a/in", 60.0, now, 0.0, moves=True))
+    gate.judge(proposal(pinned, 2, 0, "a/in", now, 0.0, moves=True))
     with pytest.raises(GuardError, match="max_order=1"):
-        gate.judge(OrderProposal(pinned, 2, 0, "a", 60.0, now, 0.0))
+        gate.judge(proposal(pinned, 2, 0, "a", now, 0.0))
     with pytest.raises(GuardError, match="max_position=2"):
-        gate.judge(OrderProposal(pinned, 3, 0, "a/in", 60.0, now, 0.0, moves=True))
+        gate.judge(proposal(pinned, 3, 0, "a/in", now, 0.0, moves=True))
