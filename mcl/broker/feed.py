@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -136,7 +136,7 @@ class Feed:
 
     async def bars(
         self, pinned: QualifiedContract, interval: str, after: int, begin: Begin | None = None
-    ) -> AsyncIterator[Bar]:
+    ) -> AsyncGenerator[Bar]:
         length = Interval(interval, pinned.contract.root)
         closes_at = await self._session_close(pinned)
         live = await self._stream(pinned, length)

@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterator
 from mcl.base.errors import Uncertain
 from mcl.base.words import many
 from mcl.broker.protocol import Fill, FillReason, HoldingBook, TargetSpec
-from mcl.engine.account import FLAT, Holding, exact, holding_after_fill, with_levels
+from mcl.engine.account import (
+    FLAT,
+    Holding,
+    exact,
+    holding_after_fill,
+    holding_at_close,
+    with_levels,
+)
 from mcl.engine.decision import NO_BRACKET, Bracket
 
 # What follows the reference of a decision on orders made for it.
@@ -68,6 +75,11 @@ class ExecutionBook:
 
     def aim(self, symbol: str, bracket: Bracket) -> None:
         self._holdings[symbol] = with_levels(self.holding(symbol), bracket)
+
+    def mark(self, symbol: str, close: float) -> None:
+        """At the close of a bar: a trailing stop follows."""
+        ticks = float(round(close / self._tick_size, 6))
+        self._holdings[symbol] = holding_at_close(self.holding(symbol), ticks)
 
     def correct(self, fill: Fill, was: float) -> None:
         """A fill of before had another price: what is still held of it has another entry."""

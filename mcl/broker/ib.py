@@ -16,7 +16,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 import ib_async
@@ -419,10 +420,13 @@ class IBBroker:
     async def history(self, pinned: QualifiedContract, bars: int, interval: str) -> tuple[Bar, ...]:
         return await self._feed.history(pinned, bars, interval, await self.heartbeat())
 
-    def bars(
+    async def bars(
         self, pinned: QualifiedContract, interval: str, after: int, begin: Begin | None = None
-    ) -> AsyncIterator[Bar]:
-        return self._feed.bars(pinned, interval, after, begin)
+    ) -> AsyncGenerator[Bar]:
+        async with aclosing(self._feed.bars(pinned, interval, after, begin)) as bars:
+            async for bar in bars:
+                self._ledger.own.mark(pinned.local_symbol, bar.close)
+                yield bar
 
     async def account(self, pinned: QualifiedContract) -> BrokerAccount:
         await self.agreed(pinned)

@@ -18,7 +18,14 @@ from mcl.broker.order_port import DONE, WORKING, OrderPort, Ticket, price_of, re
 from mcl.broker.protocol import QualifiedContract, TargetSpec
 from mcl.broker.request_gate import RequestGate
 from mcl.config import schema
-from mcl.engine.account import FLAT, Holding, exact, holding_after_fill
+from mcl.engine.account import (
+    FLAT,
+    Holding,
+    exact,
+    holding_after_fill,
+    profit_level,
+    stop_level,
+)
 from mcl.engine.decision import sign
 
 ACCEPT_SEC = 3.0  # so long a position may stand without an answer to its protective orders
@@ -54,10 +61,15 @@ class ProtectiveOrders:
         return self.legs(holding_after_fill(FLAT, goal.position, float(ticks), bracket))
 
     def legs(self, holding: Holding) -> list[Leg]:
-        """Suffix, kind and level in ticks of every protective order that a holding needs."""
+        """Suffix, kind and level in ticks of every protective order that a holding needs.
+
+        All stops of a holding protect the whole of it, so that the nearest is the one order. One
+        that trails is a plain STP too, moved after each close: a TRAIL of the broker follows every
+        price, not the closes that the backtest follows.
+        """
         levels = (
-            (STOP, "STP", holding.stop_at),
-            (TAKE_PROFIT, self._config.take_profit, holding.take_profit_at),
+            (STOP, "STP", stop_level(holding)),
+            (TAKE_PROFIT, self._config.take_profit, profit_level(holding)),
         )
         return (
             [(suffix, kind, level) for suffix, kind, level in levels if math.isfinite(level)]

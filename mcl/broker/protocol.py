@@ -239,8 +239,9 @@ class Broker(Protocol):
         cancelled and cancel each other. An order that closes joins them, so that a position is
         never without; a reversal closes, then opens with new ones. What is added or reduced changes
         those that work. Their levels follow the engine: distances from the average entry when risk
-        is opened or added, the old levels otherwise. An unchanged position keeps its levels; orders
-        that are gone are placed again. A position whose protection is refused is closed, then
+        is opened or added, the old levels otherwise. An unchanged position keeps its levels, but
+        for a trailing stop, which follows the closes of `bars`; orders that are gone are placed
+        again. A position whose protection is refused is closed, then
         BrokerError. GuardError: nothing was opened or added; the half of a reversal that closes was
         sent. `ref` is unique per decision and is refused the second time. `admitted`: the guards
         were asked before, and the order is one for the market whatever the configured kind is.

@@ -396,6 +396,9 @@ class TargetOrders:
         is closed, then Uncertain.
         """
         matching, trades = self.protection.matching(pinned), self.protection.of(pinned)
+        if matching is None and any(trade.orderStatus.status == "Filled" for trade in trades):
+            await self._port.catch_up()  # its state came before its execution
+            matching = self.protection.matching(pinned)
         if matching is None:
             await self.cancel_protection(pinned)
         elif surplus := [trade for trade in trades if trade not in matching]:

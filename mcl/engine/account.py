@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
-from mcl.base.jit import inline, njit
+from mcl.base.jit import inline
 from mcl.engine.decision import NO_BRACKET, Account, Bracket, Target, sign
+from mcl.engine.legs import NO_LEGS, Legs, legs_of, profit_of, shifted, stop_of, trailed
 
 R = TypeVar("R", bound=NamedTuple)
 
@@ -39,9 +40,7 @@ class Holding(NamedTuple):
     sides: int  # contracts bought or sold so far: what commission is counted on
     # average entry, in prices of the contract held now; NaN when flat
     entry_ticks: float
-    stop_at: float  # protective levels in ticks, NaN for none
-    take_profit_at: float
-    trail_ticks: float  # at every close the stop follows at this distance; NaN for none
+    legs: Legs
 
 
 FLAT = Holding(
@@ -49,9 +48,7 @@ FLAT = Holding(
     cash_ticks=0.0,
     sides=0,
     entry_ticks=math.nan,
-    stop_at=math.nan,
-    take_profit_at=math.nan,
-    trail_ticks=math.nan,
+    legs=NO_LEGS,
 )
 
 
@@ -95,7 +92,13 @@ def exact(record: R) -> R:
     signature.
     """
     kinds = _kinds(type(record))
-    return record._replace(**{name: kind(getattr(record, name)) for name, kind in kinds.items()})
+    return record._replace(**{n: _exact(kind, getattr(record, n)) for n, kind in kinds.items()})
+
+
+def _exact(kind: Any, value: Any) -> Any:
+    if get_origin(kind) is tuple:
+        return tuple(map(_exact, get_args(kind), value))
+    return exact(value) if hasattr(kind, "_fields") else kind(value)
 
 
 @cache
@@ -148,67 +151,43 @@ def holding_after_fill(holding: Holding, quantity: int, price: float, bracket: B
         sides=holding.sides + abs(quantity),
     )
     if position == 0:
-        return after._replace(
-            entry_ticks=math.nan,
-            stop_at=math.nan,
-            take_profit_at=math.nan,
-            trail_ticks=math.nan,
-        )
+        return after._replace(entry_ticks=math.nan, legs=NO_LEGS)
     if not adds_risk(open_position, quantity):
         return after
-    side, entry = sign(position), price
+    side, entry, reached = sign(position), price, math.nan
     if sign(open_position) == side:
         entry = (holding.entry_ticks * open_position + price * quantity) / position
-    stop_at, take_profit_at = math.nan, math.nan
-    if bracket.stop_ticks > 0:
-        stop_at = float(round(entry - side * bracket.stop_ticks))
-    if bracket.take_profit_ticks > 0:
-        take_profit_at = float(round(entry + side * bracket.take_profit_ticks))
-    opened = after._replace(
-        entry_ticks=entry,
-        stop_at=stop_at,
-        take_profit_at=take_profit_at,
-        trail_ticks=bracket.trail_ticks,
-    )
-    return _trailing(holding, opened) if bracket.trail_ticks > 0 else opened
-
-
-@njit
-def _trailing(before: Holding, holding: Holding) -> Holding:
-    """After a fill that opened or added: the stop follows from the entry on, where that is nearer
-    than the fixed one.
-
-    `before` is what was held: what its stop had reached is kept when it was of the same side.
-    """
-    side = sign(holding.position)
-    reached = before.stop_at if sign(before.position) == side else math.nan
-    started = ratcheted(holding, float(round(holding.entry_ticks)))
-    return ratcheted(started, reached + side * holding.trail_ticks)
+        reached = stop_level(holding)
+    return after._replace(entry_ticks=entry, legs=legs_of(bracket, side, entry, reached))
 
 
 @inline
-def ratcheted(holding: Holding, price: float) -> Holding:
-    """The trailing stop drawn after a price; it never moves back."""
-    side = sign(holding.position)
-    level = price - side * holding.trail_ticks
-    if math.isnan(level) or side * (level - holding.stop_at) <= 0:
-        return holding
-    return holding._replace(stop_at=level)
+def holding_at_close(holding: Holding, close: float) -> Holding:
+    """After the close of a bar, in ticks: a trailing stop has followed it."""
+    return holding._replace(legs=trailed(holding.legs, sign(holding.position), close))
+
+
+@inline
+def stop_level(holding: Holding) -> float:
+    """The level at which the position is stopped, NaN for none."""
+    return stop_of(holding.legs, sign(holding.position))
+
+
+@inline
+def profit_level(holding: Holding) -> float:
+    """The level at which the position takes its profit, NaN for none."""
+    return profit_of(holding.legs)
 
 
 def with_levels(holding: Holding, bracket: Bracket) -> Holding:
     """A position without levels gets those of the bracket, from its entry; any other stays as it
     is.
     """
-    free = math.isnan(holding.stop_at) and math.isnan(holding.take_profit_at)
+    free = math.isnan(stop_level(holding)) and math.isnan(profit_level(holding))
     if not holding.position or not free:
         return holding
     opened = holding_after_fill(FLAT, holding.position, holding.entry_ticks, exact(bracket))
-    return holding._replace(
-        stop_at=opened.stop_at,
-        take_profit_at=opened.take_profit_at,
-        trail_ticks=opened.trail_ticks,
-    )
+    return holding._replace(legs=opened.legs)
 
 
 @inline
@@ -221,8 +200,7 @@ def rolled(holding: Holding, sold: float, bought: float, gap: float) -> Holding:
         cash_ticks=h.cash_ticks + h.position * (sold - bought),
         sides=h.sides + 2 * abs(h.position),
         entry_ticks=h.entry_ticks + gap,
-        stop_at=h.stop_at + gap,
-        take_profit_at=h.take_profit_at + gap,
+        legs=shifted(h.legs, gap),
     )
 
 
@@ -375,7 +353,9 @@ class Ledger:
         )
 
     def mark(self, close_ticks: float) -> float:
+        """At the close of a bar: the equity, and a trailing stop that follows."""
         self.equity = equity_usd(self.holding, float(close_ticks), self.money)
+        self.holding = holding_at_close(self.holding, float(close_ticks))
         return self.equity
 
     def account(self, to_close_sec: int) -> Account:

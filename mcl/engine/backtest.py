@@ -12,12 +12,12 @@ from mcl.base.jit import readonly
 from mcl.config import schema
 from mcl.data.bars import COLUMNS, Bars, Floats, Inside
 from mcl.engine import kernel
-from mcl.engine.account import Holding, Ledger, Money, exact
+from mcl.engine.account import Holding, Ledger, Money, exact, stop_level
 from mcl.engine.curve import Curve
 from mcl.engine.kernel import Fills
+from mcl.engine.legs import distance
 from mcl.engine.orders import QUANTA, execution_record
 from mcl.engine.plan import VECTORS, Plan, plan
-from mcl.engine.protective import distance
 from mcl.engine.result import FILL, Result
 from mcl.engine.trades import round_trips
 from mcl.market import calendar
@@ -111,7 +111,7 @@ def _since_entry(holding: Holding, fills: Fills) -> Fills:
     entry = np.zeros(1, FILL)
     entry["quantity"] = entry["position"] = holding.position
     entry["price_ticks"] = holding.entry_ticks
-    entry["risk_ticks"] = distance(holding.entry_ticks, holding.stop_at)
+    entry["risk_ticks"] = distance(holding.entry_ticks, stop_level(holding))
     return np.concatenate([entry, fills])
 
 

@@ -38,8 +38,9 @@ from mcl.engine.account import (
     guard_after,
     guard_after_more,
     guard_at_open,
-    ratcheted,
+    holding_at_close,
     rolled,
+    stop_level,
 )
 from mcl.engine.decision import (
     FORCED,
@@ -56,6 +57,7 @@ from mcl.engine.decision import (
     sign,
     without_new_risk,
 )
+from mcl.engine.legs import NOTHING, STOP, corridor, distance, reaches_profit, touched
 from mcl.engine.orders import (
     NO_ORDER,
     ExecutionRecord,
@@ -65,7 +67,6 @@ from mcl.engine.orders import (
     slippage,
     stopped_before,
 )
-from mcl.engine.protective import NOTHING, STOP, corridor, distance, reaches_profit, touched
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
 from mcl.risk.limits import OFF, Block, LimitsRecord
 
@@ -362,7 +363,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                 paid=paid,
                 reason=reason,
                 position=holding.position,
-                stop_at=holding.stop_at,
+                stop_at=stop_level(holding),
             )
         if full and waiting.quantity != 0:
             k = waiting.decided
@@ -387,27 +388,35 @@ def _advance(  # noqa: PLR0912, PLR0915
                     paid=touch.slippage,
                     reason=TARGET,
                     position=holding.position,
-                    stop_at=holding.stop_at,
+                    stop_at=stop_level(holding),
                 )
         if protected and holding.position != 0:
+            side = sign(holding.position)
             reason, level = touched(
-                holding, opening, float(highs[i]), float(lows[i]), float(closes[i]), within
+                holding.legs,
+                side,
+                opening=opening,
+                high=float(highs[i]),
+                low=float(lows[i]),
+                close=float(closes[i]),
+                within=within,
             )
             if (
                 full
                 and len(firsts) > 0
                 and reason == STOP
                 and not within
-                and reaches_profit(holding, float(highs[i]), float(lows[i]))
+                and reaches_profit(holding.legs, side, float(highs[i]), float(lows[i]))
             ):
                 for k in range(firsts[i], firsts[i + ONE]):
                     reason, level = touched(
-                        holding,
-                        float(inside_opens[k]),
-                        float(inside_highs[k]),
-                        float(inside_lows[k]),
-                        math.nan,
-                        False,
+                        holding.legs,
+                        side,
+                        opening=float(inside_opens[k]),
+                        high=float(inside_highs[k]),
+                        low=float(inside_lows[k]),
+                        close=math.nan,
+                        within=False,
                     )
                     if reason != NOTHING:
                         break
@@ -430,8 +439,8 @@ def _advance(  # noqa: PLR0912, PLR0915
                     stop_at=math.nan,
                 )
         equity = equity_usd(holding, float(closes[i]), money)
-        if full and holding.trail_ticks > 0:
-            holding = ratcheted(holding, float(closes[i]))
+        if full and len(trails) > 0 and holding.position != 0:
+            holding = holding_at_close(holding, float(closes[i]))
         account = account_at_close(holding, guard, equity, signed(to_close[i]))
         buffer = buffers[i] if ruled and len(buffers) > 0 else 0.0
         gate = signed(gates[i]) if gated else NONE
@@ -466,7 +475,7 @@ def _advance(  # noqa: PLR0912, PLR0915
             or i < no_skip_before
         ):
             continue
-        lower, upper = corridor(holding)
+        lower, upper = corridor(holding.legs, sign(holding.position))
         first, lowest, highest = i, closes[i - ONE], closes[i - ONE]
         while (
             i < end

@@ -12,7 +12,15 @@ import numpy as np
 from mcl.base.jit import njit, readonly
 from mcl.config import schema
 from mcl.data.bars import Floats
-from mcl.engine.account import FLAT, holding_after_fill, ratcheted, rolled
+from mcl.engine.account import (
+    Holding,
+    exact,
+    holding_after_fill,
+    holding_at_close,
+    profit_level,
+    rolled,
+    stop_level,
+)
 from mcl.engine.decision import Bracket
 from mcl.engine.kernel import ROLL, Fills, signed
 from mcl.engine.plan import Plan
@@ -36,7 +44,8 @@ def levels(result: Result, plan: Plan, execution: schema.Execution) -> tuple[Flo
         readonly(plan.stop_ticks), readonly(plan.take_profit_ticks), readonly(plan.trail_ticks)
     )
     stop, take_profit = np.full(n, math.nan), np.full(n, math.nan)
-    _replayed(result.fills, shifts, distances, stop, take_profit)
+    before = exact(result.curve.before)
+    _replayed(before, result.fills, shifts, distances, stop, take_profit)
     return stop, take_profit
 
 
@@ -60,9 +69,14 @@ class DistanceArrays(NamedTuple):
 
 @njit
 def _replayed(
-    fills: Fills, shifts: LevelShifts, distances: DistanceArrays, stop: Floats, take_profit: Floats
+    before: Holding,
+    fills: Fills,
+    shifts: LevelShifts,
+    distances: DistanceArrays,
+    stop: Floats,
+    take_profit: Floats,
 ) -> None:
-    holding, k = FLAT, 0
+    holding, k = before, 0
     for i in range(len(shifts.close)):
         row = max(0, i - shifts.late)
         while k < len(fills) and fills[k].bar == i:
@@ -80,8 +94,8 @@ def _replayed(
                 holding = rolled(holding, 0.0, 0.0, shifts.gap[i])
             k += 1
         if holding.position != 0:
-            holding = ratcheted(holding, shifts.close[i]) if holding.trail_ticks > 0 else holding
-            stop[i], take_profit[i] = holding.stop_at, holding.take_profit_at
+            holding = holding_at_close(holding, shifts.close[i])
+            stop[i], take_profit[i] = stop_level(holding), profit_level(holding)
 
 
 @njit

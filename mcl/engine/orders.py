@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mcl.base.jit import inline, njit
 from mcl.config import schema
-from mcl.engine.account import Holding
+from mcl.engine.account import Holding, stop_level
 from mcl.engine.decision import sign, without_new_risk
 from mcl.risk.limits import OFF
 
@@ -98,13 +98,6 @@ def live_supported(
         (
             e.participation_frac is not None,
             f"execution.participation_frac={e.participation_frac}: a session sends whole orders",
-        ),
-        (
-            risk.protection.trail is not None,
-            (
-                f"risk.protection.trail={risk.protection.trail}: a session does not move a working"
-                " stop"
-            ),
         ),
         (
             limits.price_collar_ticks is not None,
@@ -225,7 +218,7 @@ def stopped_before(holding: Holding, touch: Touch) -> bool:
     price has met the stop.
     """
     side = sign(holding.position)
-    return side * (touch.price - holding.stop_at) - touch.slippage <= 0
+    return side * (touch.price - stop_level(holding)) - touch.slippage <= 0
 
 
 @njit

@@ -9,7 +9,7 @@ is left out of the JSON where it is None.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
@@ -30,6 +30,7 @@ from mcl.base.undefined import finite
 from mcl.broker.protocol import Bar, Fill, FillReason
 from mcl.engine.account import FLAT, Guard, Holding, LedgerState, initial_guard
 from mcl.engine.decision import Bracket, Target
+from mcl.engine.legs import NO_LEG, Leg, Legs
 from mcl.live.journal import Draft, Entry, Kind
 
 # what version 0.1 may not have written of a record inside a body
@@ -37,6 +38,26 @@ EARLIER: dict[type, dict[str, Any]] = {
     Holding: FLAT._asdict(),
     Guard: initial_guard(math.nan)._asdict(),
 }
+
+
+def _with_legs(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A holding of a journal that had one stop and one take-profit, as it is written now."""
+    if "legs" in body or "stop_at" not in body:
+        return body
+    stop, trail = _number(body["stop_at"]), _number(body.get("trail_ticks"))
+    fixed = Leg(level=stop, distance=math.nan)
+    trailing = Leg(level=stop, distance=trail)
+    stops = (fixed, NO_LEG) if math.isnan(trail) else (NO_LEG, trailing)
+    profit = Leg(level=_number(body["take_profit_at"]), distance=math.nan)
+    return {**body, "legs": _plain(Legs(stops=stops, take_profits=(profit,)))}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+# what a body of an earlier journal becomes before it is read
+RENEWALS: dict[type, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {Holding: _with_legs}
 
 
 @dataclass(frozen=True)
@@ -206,10 +227,14 @@ class OrderIntent(JournalRecord):
     trail_ticks: Annotated[float, LACKED]
 
 
+# why protection is placed or moved without a decision; any other word closed a position
+PROTECT, TRAIL = "protect", "trail"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProtectiveIntent(JournalRecord):
-    """An order that no decision asked for: protection placed again (`position`), or a position
-    closed (`before`, `after`, `symbol`).
+    """An order that no decision asked for: protection placed again or moved (`position`), or a
+    position closed (`before`, `after`, `symbol`).
     """
 
     kind = "protect"
@@ -450,7 +475,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, float):
         return finite(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
 
 
 def _value(hint: Any, value: Any) -> Any:
@@ -464,14 +489,25 @@ def _value(hint: Any, value: Any) -> Any:
     if isinstance(hint, type) and hasattr(hint, "_fields"):
         return _named_tuple(hint, value)
     if get_origin(hint) is tuple:
-        return tuple(value)
+        return _tuple(get_args(hint), value)
     if get_origin(hint) is dict:
         return {str(key): _value(get_args(hint)[1], inner) for key, inner in value.items()}
     return value
 
 
+def _tuple(kinds: tuple[Any, ...], values: Sequence[Any]) -> tuple[Any, ...]:
+    """Of any length where the type says so, else one value of each kind."""
+    if kinds[-1] is Ellipsis:
+        return tuple(_value(kinds[0], value) for value in values)
+    if len(values) != len(kinds):
+        raise LiveError(f"the journal has {len(values)} values where {len(kinds)} belong")
+    return tuple(map(_value, kinds, values))
+
+
 def _named_tuple(kind: Any, body: Mapping[str, Any]) -> Any:
     names, earlier = JSON_NAMES.get(kind, {}), EARLIER.get(kind, {})
+    if kind in RENEWALS:
+        body = RENEWALS[kind](body)
     values = {}
     for name, hint in _hints(kind).items():
         key = names.get(name, name)

@@ -67,8 +67,8 @@ class PositionBook:
             self.pending_roll = None
 
     def mark(self, close_ticks: float) -> None:
-        """At a close of the session's contract; what is still in the one before is worth that less
-        the gap.
+        """At a close of the session's contract, which a trailing stop follows; what is still in the
+        one before is worth that less the gap.
         """
         self.ledger.mark(close_ticks - (self.pending_roll.gap_ticks if self.pending_roll else 0.0))
 

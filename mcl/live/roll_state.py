@@ -20,7 +20,7 @@ from mcl.base.instants import NS
 from mcl.broker.fills import decision_of
 from mcl.broker.protocol import Fill
 from mcl.data.bars import Bars
-from mcl.engine.account import Holding, Ledger, rolled
+from mcl.engine.account import Holding, Ledger, profit_level, rolled, stop_level
 from mcl.engine.decision import NO_BRACKET, Bracket, sign
 from mcl.live.journal_records import RollState
 from mcl.market import calendar
@@ -146,15 +146,16 @@ class PendingRoll:
     def bracket(self, holding: Holding, slippage_ticks: float) -> Bracket:
         """From the fill in the new contract to the stop and to the take-profit, so that both move
         by the gap of the market. Ticks, at least one: a level that the market has passed is moved
-        to its place when the fill is known.
+        to its place when the fill is known. The level that a trailing stop has reached is a stop
+        like any other here: it trails on from the close of the bar.
         """
         side, sold = sign(holding.position), self.price(self.outgoing)
-        stop = side * (sold - holding.stop_at) + 2 * slippage_ticks
-        take = side * (holding.take_profit_at - sold) - 2 * slippage_ticks
+        stop = side * (sold - stop_level(holding)) + 2 * slippage_ticks
+        take = side * (profit_level(holding) - sold) - 2 * slippage_ticks
         return Bracket(
             stop_ticks=_at_least_one(stop),
             take_profit_ticks=_at_least_one(take),
-            trail_ticks=holding.trail_ticks,
+            trail_ticks=math.nan,
         )
 
     def give_up(self, ledger: Ledger) -> None:

@@ -26,9 +26,12 @@ from mcl.config import schema
 from mcl.engine.account import Holding, Money
 from mcl.engine.backtest import plan
 from mcl.engine.decision import NO_BRACKET, Account, Intent, Target, decide
+from mcl.engine.legs import trails
 from mcl.live.bar_window import Window
 from mcl.live.journal import Journal
 from mcl.live.journal_records import (
+    PROTECT,
+    TRAIL,
     ArmedReference,
     BarRecord,
     DecisionRecord,
@@ -240,6 +243,7 @@ class Runner:
             target, ref = self._decide(bar, act)
             if ref:
                 await self._trade(target, ref)
+            await self._trail()
             self._show(bar)
             self.status_board.account = self._agreed(await self.broker.account(self.pinned))
             if not self.session.replay or self.session.broker.replay.speed:
@@ -384,16 +388,29 @@ class Runner:
         self._timed(ref)
         await self.account_for_fills()
 
+    async def _trail(self) -> None:
+        """Move the working stop to where the close has drawn a trailing one, whether or not
+        anything was traded. A replay that is over takes no orders: the next session moves it.
+        """
+        if self.over and self.session.replay:
+            return
+        for contract, holding in self.holdings():
+            if trails(holding.legs):
+                await self.broker.account(contract)  # every execution so far is in the book
+                await self.secure(contract, holding, TRAIL)
+
     def _timed(self, ref: str) -> None:
         if self.broker.timing.reaction_ms == self.broker.timing.reaction_ms:
             self.status_board.latencies_ms.append(self.broker.timing.reaction_ms)
             latency_ms = self.broker.timing.reaction_ms
             self.journal.append(OrderTiming(bar=self.bars - 1, latency_ms=latency_ms).draft(ref))
 
-    async def secure(self, contract: QualifiedContract, holding: Holding) -> None:
+    async def secure(
+        self, contract: QualifiedContract, holding: Holding, word: str = PROTECT
+    ) -> None:
         """Make sure that the holding has its protection, and that nothing else of ours works."""
         if not self.broker.protected(contract):
-            ref = self.repair("protect", position=holding.position)
+            ref = self.repair(word, position=holding.position)
             await self.broker.protect(contract, ref)
             self.answered(ref)
 

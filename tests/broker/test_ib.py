@@ -796,15 +796,18 @@ class Trader:
                 self.ledger.stop_out(fill.quantity, ticks)
 
 
+@pytest.mark.parametrize("trailing", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_replayed_session_is_the_backtest(seed: int) -> None:
+def test_the_replayed_session_is_the_backtest(seed: int, trailing: bool) -> None:
     """Random wishes with random protection through decide, ib_async, the wire and the book: the
-    fills of the kernel, one by one.
+    fills of the kernel, one by one. A trailing stop follows the closes that the broker has told.
     """
     tape, rng = walk(seed, 60, 240), np.random.default_rng(seed + 100)
     bars, n = as_bars(tape), len(tape) - tape.first
     wanted = np.repeat(rng.integers(-2, 3, n), rng.integers(1, 6, n))[:n].astype(float)
     wishes = Plan(wanted, rng.integers(2, 9, n).astype(float), rng.integers(2, 12, n).astype(float))
+    if trailing:
+        wishes = replace(wishes, trail_ticks=rng.integers(2, 9, n).astype(float))
     limits, costs = schema.Limits(max_position=2, max_daily_loss_usd=1500.0), schema.Costs()
     trader = Trader(bars, wishes, limits, costs)
 

@@ -10,26 +10,31 @@ from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from walks import make_bars
 
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.engine.account import FLAT, Ledger, Money
+from mcl.engine.account import FLAT, Ledger, Money, profit_level, stop_level
 from mcl.engine.backtest import Plan, simulate
-from mcl.engine.decision import NO_TARGET, Target, decide
+from mcl.engine.decision import NO_BRACKET, NO_TARGET, Target, decide
+from mcl.engine.legs import legs_of
 from mcl.engine.result import FILL_REASONS
 from mcl.risk.limits import limits_record
 
-from .flows import CAPITAL, Flow, limited
+from .flows import CAPITAL, Flow, constant, limited
 
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (
     FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk")
 )
 
 
-@given(limited())
-@settings(max_examples=80)
-def test_ledger_and_decide_repeat_the_kernel(flow: Flow) -> None:
+@given(limited(), st.sampled_from([0, 0, 3, 8]))
+@settings(max_examples=120)
+def test_ledger_and_decide_repeat_the_kernel(limits_flow: Flow, trail: int) -> None:
+    """With a trailing stop, too: it moves at the close, and a restart loses nothing of it."""
+    trail_ticks = constant(len(limits_flow.bars), trail)
+    flow = limits_flow._replace(plan=replace(limits_flow.plan, trail_ticks=trail_ticks))
     bars, plan, limits, costs, _ = flow
     result = flow.run()
     record = limits_record(limits, bars.interval)
@@ -61,7 +66,7 @@ def _replay_fills(ledger: Ledger, target: Target, fills: np.ndarray, bars: Bars,
         if fill["reason"] in (TARGET, RISK):
             ledger.fill(quantity, price, target.bracket)
             continue
-        level = ledger.holding.stop_at if fill["reason"] == STOP else ledger.holding.take_profit_at
+        level = (stop_level if fill["reason"] == STOP else profit_level)(ledger.holding)
         raw = price - math.copysign(fill["slippage_ticks"], quantity)
         assert raw in (level, bars.ticks["open"][i])
         ledger.stop_out(quantity, price)
@@ -77,7 +82,11 @@ def test_a_run_goes_on_from_what_was_held_over_a_roll_at_its_first_bar() -> None
     )
     money = Money(CAPITAL, 1.0, 0.5, 1.0)
     held = FLAT._replace(
-        position=2, cash_ticks=-2 * 6_980.0, sides=2, entry_ticks=6_980.0, stop_at=6_900.0
+        position=2,
+        cash_ticks=-2 * 6_980.0,
+        sides=2,
+        entry_ticks=6_980.0,
+        legs=legs_of(NO_BRACKET._replace(stop_ticks=80.0), 1, 6_980.0, math.nan),
     )
     ledger = Ledger(money, held)
     wanted = Plan(np.full(3, 2.0), np.full(3, 80.0), np.empty(0))

@@ -9,7 +9,9 @@ import pytest
 from walks import make_bars, random_bars
 
 from mcl.config import schema
+from mcl.engine.account import FLAT, Ledger, Money, holding_after_fill, holding_at_close
 from mcl.engine.backtest import Plan, plan, simulate
+from mcl.engine.decision import Bracket
 from mcl.engine.level_lines import levels
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.strategy import build
@@ -81,3 +83,17 @@ def test_no_levels_where_there_is_no_protection_or_a_fill_does_not_tell_its_deci
     assert all(len(level) == 0 for level in levels(result, intent, execution))
     protected, intent, waits = run({"unit": "atr", "stop": 2.0}, entry="limit", offset_ticks=2)
     assert all(len(level) == 0 for level in levels(protected, intent, waits))
+
+
+def test_the_levels_of_what_was_held_before_the_first_bar_go_on() -> None:
+    """A session carries long 1 from 90 with a stop that has reached 95 and trails at 6: by hand."""
+    close = np.array([100.0, 103, 102])
+    prices = {"open": close, "high": close + 1, "low": close - 1, "close": close}
+    bracket = Bracket(stop_ticks=20.0, take_profit_ticks=30.0, trail_ticks=6.0)
+    held = holding_at_close(holding_after_fill(FLAT, 1, 90.0, bracket), 101.0)
+    ledger = Ledger(Money(25_000.0, 1.0, 0.0, 0.0), held)
+    intent = Plan(np.ones(3), np.full(3, 20.0), np.full(3, 30.0), trail_ticks=np.full(3, 6.0))
+    result = simulate(make_bars(prices), intent, LIMITS, COSTS, 25_000.0, ledger=ledger)
+    stop, take = levels(result, intent, schema.Execution())
+    assert list(stop) == [95.0, 97.0, 97.0]
+    assert list(take) == [120.0, 120.0, 120.0]

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcl.base.errors import LiveError
-from mcl.engine.account import Holding, LedgerState, initial_guard
+from mcl.engine.account import (
+    Holding,
+    LedgerState,
+    holding_at_close,
+    initial_guard,
+    profit_level,
+    stop_level,
+)
+from mcl.engine.decision import NO_BRACKET
+from mcl.engine.legs import legs_of
 from mcl.live import journal
 from mcl.live.journal import Entry, Journal, read
 from mcl.live.journal_records import (
@@ -23,6 +32,7 @@ from mcl.live.journal_records import (
     JournalRecord,
     OrderIntent,
     SessionStart,
+    ledger_state,
     record_of,
 )
 
@@ -39,8 +49,10 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return st.none() | st.one_of(*map(values, kinds))
     if get_origin(hint) is Literal:
         return st.sampled_from(get_args(hint))
-    if get_origin(hint) is tuple:
+    if get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis:
         return st.lists(values(get_args(hint)[0]), max_size=3).map(tuple)
+    if get_origin(hint) is tuple:
+        return st.tuples(*map(values, get_args(hint)))
     if get_origin(hint) is dict:
         return st.dictionaries(st.text(max_size=5), values(get_args(hint)[1]), max_size=3)
     if hasattr(hint, "_fields"):
@@ -104,9 +116,7 @@ def test_what_version_01_wrote_is_read() -> None:
         cash_ticks=-6000.0,
         sides=1,
         entry_ticks=6000.0,
-        stop_at=5960.0,
-        take_profit_at=math.nan,
-        trail_ticks=math.nan,
+        legs=legs_of(NO_BRACKET._replace(stop_ticks=40.0), 1, 6000.0, math.nan),
     )
     guard = initial_guard(25_000.0)._replace(trades=1)
     assert repr(decided.ledger) == repr(LedgerState(holding=held, guard=guard, equity=25_001.0))
@@ -118,6 +128,17 @@ def test_what_version_01_wrote_is_read() -> None:
     begin = record_of(entry("begin", broker="sim", account="DU1"))
     assert isinstance(begin, SessionStart)
     assert (begin.ledger, begin.move) == (None, None)
+
+
+def test_a_stop_that_an_earlier_journal_had_drawn_trails_on() -> None:
+    """Written before legs: one level, and the distance at which it follows."""
+    holding = {"position": -1, "cash_ticks": 6000.0, "sides": 1, "entry_ticks": 6000.0}
+    levels = {"stop_at": 6010.0, "take_profit_at": 5900.0, "trail_ticks": 25.0}
+    guard = initial_guard(25_000.0)._asdict()
+    state = ledger_state({"holding": holding | levels, "guard": guard, "equity": 25_000.0})
+    assert (stop_level(state.holding), profit_level(state.holding)) == (6010.0, 5900.0)
+    assert stop_level(holding_at_close(state.holding, 5990.0)) == 6010.0
+    assert stop_level(holding_at_close(state.holding, 5980.0)) == 6005.0
 
 
 def test_a_body_of_another_shape_is_a_sentence() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mcl.broker.fills import ExecutionBook
 from mcl.broker.protocol import Fill
-from mcl.engine.account import FLAT, Ledger, Money
+from mcl.engine.account import FLAT, Ledger, Money, profit_level, stop_level
 from mcl.engine.decision import NO_BRACKET, NO_TARGET, Bracket
 from mcl.live.roll_state import IN, OUT, PendingRoll
 from mcl.live.session_state import SessionBook
@@ -102,8 +102,8 @@ def test_between_the_legs_of_a_roll_each_contract_has_its_part() -> None:
     book.take(out)
     book.report(fill(3, 1, 6_031.0, ref="roll" + IN, symbol="MCLH6"), NO_BRACKET)
     old, new = book.holding(SYMBOL), book.holding("MCLH6")
-    assert (old.position, old.stop_at, old.take_profit_at) == (1, 5_960.0, 6_060.0)
-    assert (new.position, new.stop_at, new.take_profit_at) == (1, 5_990.0, 6_090.0)
+    assert (old.position, stop_level(old), profit_level(old)) == (1, 5_960.0, 6_060.0)
+    assert (new.position, stop_level(new), profit_level(new)) == (1, 5_990.0, 6_090.0)
     assert book.ledger.holding.position == 2
     assert book.holding("MCLJ6") == FLAT
 
@@ -113,8 +113,27 @@ def test_a_position_without_levels_gets_those_of_the_next_target() -> None:
     book = empty()
     book.target = NO_TARGET
     book.take(fill(1, -1, 6_000.0))
-    assert math.isnan(book.holding(SYMBOL).stop_at)
+    assert math.isnan(stop_level(book.holding(SYMBOL)))
     book.aim(SYMBOL, BRACKET)
-    assert (book.holding(SYMBOL).stop_at, book.holding(SYMBOL).take_profit_at) == (6_040, 5_940)
+    holding = book.holding(SYMBOL)
+    assert (stop_level(holding), profit_level(holding)) == (6_040, 5_940)
     book.aim(SYMBOL, BRACKET._replace(stop_ticks=10.0))
-    assert book.holding(SYMBOL).stop_at == 6_040
+    assert stop_level(book.holding(SYMBOL)) == 6_040
+
+
+def test_a_trailing_stop_of_a_position_that_rolls_is_in_the_prices_of_each_contract() -> None:
+    """By hand: bought at 6,000 with a trail of 40. The new contract, 30 ticks higher, closes at
+    6,050, which is 6,020 in the old one; the legs then fill 33 ticks apart, slippage of 2 in it.
+    """
+    book = empty()
+    book.target = NO_TARGET._replace(bracket=BRACKET._replace(trail_ticks=40.0))
+    book.take(fill(1, 1, 6_000.0))
+    book.pending_roll = PendingRoll(SYMBOL, "MCLH6", 30.0, {"roll"})
+    book.mark(6_050.0)
+    assert stop_level(book.holding(SYMBOL)) == 5_980.0
+    book.take(fill(2, -1, 6_015.0, ref="roll" + OUT))
+    assert book.pending_roll.bracket(book.ledger.holding, 1.0)[:1] == (37.0,)  # 6,048 - 6,011
+    book.take(fill(3, 1, 6_048.0, ref="roll" + IN, symbol="MCLH6"))
+    assert stop_level(book.holding("MCLH6")) == 6_011.0
+    book.mark(6_060.0)
+    assert stop_level(book.holding("MCLH6")) == 6_020.0

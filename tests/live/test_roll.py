@@ -25,7 +25,9 @@ from mcl.broker.guards import OrderProposal, PreTradeGate, out_by
 from mcl.broker.ib import IBBroker
 from mcl.broker.protocol import Fill, QualifiedContract
 from mcl.config import schema
-from mcl.engine.account import FLAT, Ledger, Money
+from mcl.engine.account import FLAT, Ledger, Money, profit_level, stop_level
+from mcl.engine.decision import Bracket
+from mcl.engine.legs import legs_of
 from mcl.live import journal_queries
 from mcl.live import session_setup as staging
 from mcl.live.audit.record import AuditedSession
@@ -379,8 +381,7 @@ def test_the_legs_of_a_short_settle_without_their_slippage() -> None:
             cash_ticks=6_050.0,
             sides=1,
             entry_ticks=6_050.0,
-            stop_at=6_100.0,
-            take_profit_at=5_900.0,
+            legs=legs_of(Bracket(50.0, 150.0, math.nan), -1, 6_050.0, math.nan),
         ),
     )
     move = PendingRoll(OLD, NEW, 30.0, {"a"})
@@ -392,7 +393,8 @@ def test_the_legs_of_a_short_settle_without_their_slippage() -> None:
     assert move.whole(-1)
     assert PendingRoll.of(move.state()) == move
     move.settle(ledger)
-    assert ledger.holding[:6] == (-1, 6_050.0 - 6_001.0 + 6_036.0, 3, 6_087.0, 6_137.0, 5_937.0)
+    assert ledger.holding[:4] == (-1, 6_050.0 - 6_001.0 + 6_036.0, 3, 6_087.0)
+    assert (stop_level(ledger.holding), profit_level(ledger.holding)) == (6_137.0, 5_937.0)
 
 
 # ------------------------------------------------------------------------------------------- guards

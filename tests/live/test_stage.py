@@ -89,10 +89,6 @@ def test_a_session_that_the_data_do_not_hold_is_refused(shop: Project) -> None:
         ({"execution": {"latency_bars": 1}}, "execution.latency_bars=1"),
         ({"execution": {"participation_frac": 0.1}}, "execution.participation_frac=0.1"),
         (
-            {"risk": {"size": {"method": "fixed"}, "protection": {"unit": "ticks", "trail": 9.0}}},
-            "risk.protection.trail=9.0",
-        ),
-        (
             {"risk": {"size": {"method": "fixed"}, "limits": {"price_collar_ticks": 5.0}}},
             "risk.limits.price_collar_ticks=5.0",
         ),

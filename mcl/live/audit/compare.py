@@ -34,7 +34,7 @@ from mcl.broker.fills import decision_of, traded_for
 from mcl.broker.protocol import Bar
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.engine.account import Money
+from mcl.engine.account import Money, stop_level
 from mcl.engine.backtest import Plan, plan, simulate
 from mcl.engine.result import Result
 from mcl.live.audit.basis import Basis, measure, recorded_bodies, vendor_bars
@@ -43,6 +43,7 @@ from mcl.live.audit.fill_matching import Cause, Circumstances, Row, backtest_fil
 from mcl.live.audit.slippage import LiveFill, split
 from mcl.live.bar_window import Window
 from mcl.live.journal import Entry, read
+from mcl.live.journal_records import ledger_state
 from mcl.live.roll_state import ContractRoll
 from mcl.live.session_setup import Stage
 from mcl.live.session_state import ledger_from
@@ -51,7 +52,8 @@ from mcl.risk.limits import Block
 from mcl.strategy import Strategy
 
 DIFFERENCE = ("time", "what", "live", "backtest", "cause", "detail")
-DECISION = ("position", "target", "block", "stop_ticks", "take_profit_ticks")  # compared bar by bar
+# compared bar by bar
+DECISION = ("position", "target", "block", "stop_ticks", "take_profit_ticks", "trail_ticks")
 BAR = ("open", "high", "low", "close", "volume")
 
 
@@ -130,6 +132,7 @@ def audit(
     rows = [
         *wrong.values(),
         *_decision_rows(decisions, theirs, rules, wrong, matches.rows),
+        *_stop_rows(kinds["decision"], rules, bars),
         *matches.rows,
     ]
     rows = rows or list(_equity_rows(decisions, theirs) if exact_prices else ())
@@ -138,7 +141,7 @@ def audit(
     )
     orders = _frame(
         [e.body | {"ref": e.key} for e in kinds["order"]],
-        ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"),
+        ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks", "trail_ticks"),
     )
     costs = split(bars, inside, matches.backtest_prices, deployed.config.costs)
     start_usd = _start_usd(deployed, kinds["begin"])
@@ -263,6 +266,7 @@ def expected(result: Result, intent: Plan) -> pd.DataFrame:
             "take_profit_ticks": (
                 intent.take_profit_ticks if len(intent.take_profit_ticks) else missing
             ),
+            "trail_ticks": intent.trail_ticks if len(intent.trail_ticks) else missing,
             "equity_usd": result.equity,
         }
     )
@@ -399,6 +403,18 @@ def _whole(stretch: list[Row]) -> Row:
         else ""
     )
     return (*first[:5], detail or "right for the account as it was")
+
+
+def _stop_rows(entries: list[Entry], rules: pd.DataFrame, bars: Bars) -> Iterator[Row]:
+    """A stop of the journal that is not where the fills and the closes before put it."""
+    levels = dict(zip(bars.close_time.tolist(), rules["stop_at"].tolist(), strict=True))
+    for entry in entries:
+        at = int(entry.key or 0)
+        if "ledger" not in entry.body or at not in levels:
+            continue
+        ours, theirs = stop_level(ledger_state(entry.body["ledger"]).holding), levels[at]
+        if not (ours == theirs or (np.isnan(ours) and np.isnan(theirs))):
+            yield _row(at, "stop", f"{ours:g}", f"{theirs:g}", "unexplained")
 
 
 def _equity_rows(live: pd.DataFrame, backtest: pd.DataFrame) -> Iterator[Row]:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.engine.account import Money
+from mcl.engine.account import Money, stop_level
 from mcl.engine.decision import Account, Target, decide
 from mcl.engine.plan import Plan
 from mcl.live.journal import Entry
@@ -23,14 +23,17 @@ from mcl.live.session_state import SessionBook, empty_book, read_into
 from mcl.live.status import Mode
 from mcl.risk.limits import TradingState, limits_record
 
-COLUMNS = ("position", "target", "block", "stop_ticks", "take_profit_ticks", "equity_usd")
+COLUMNS = (
+    *("position", "target", "block", "stop_ticks", "take_profit_ticks", "trail_ticks"),
+    *("equity_usd", "stop_at"),
+)
 
 
 def replay_decisions(
     entries: Sequence[Entry], bars: Bars, intent: Plan, limits: schema.Limits, money: Money
 ) -> pd.DataFrame:
     """One row per recorded bar, in the columns of COLUMNS: the decision that the journal's account
-    asks for.
+    asks for, and the level of its stop from this close on.
     """
     book = empty_book(money, bars.instrument.tick_size)
     record = limits_record(limits, bars.interval)
@@ -59,7 +62,9 @@ def replay_decisions(
                     target.block,
                     target.bracket.stop_ticks,
                     target.bracket.take_profit_ticks,
+                    target.bracket.trail_ticks,
                     account.equity_usd,
+                    stop_level(book.ledger.holding),
                 )
             )
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=np.float64)

@@ -17,6 +17,7 @@ from mcl.data.bars import Bars
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.live.audit.slippage import LiveFill
 from mcl.live.journal import Entry
+from mcl.live.journal_records import PROTECT, TRAIL
 from mcl.risk.limits import Block
 
 Cause = Literal["data", "timing", "price", "missed", "risk block", "roll", "unexplained"]
@@ -48,7 +49,7 @@ class Circumstances:
         self._ordered = {
             str(e.key): self._who(e, kinds["command"])
             for e in kinds["protect"]
-            if e.body.get("why") != "protect"
+            if e.body.get("why") not in (PROTECT, TRAIL)
         }
         self._commands = kinds["command"]
         self._bars = {ref: bar for bar, ref in self._sent.items()}
