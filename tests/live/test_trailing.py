@@ -5,8 +5,11 @@ each close, never back, over a crash, a restart and the roll.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +118,31 @@ def _quiet(bench: Bench) -> list[int]:
         for entry in decisions
         if entry.body["held_back"] == "the position is the target" and entry.body["position"]
     ]
+
+
+def test_the_audit_finds_a_stop_that_has_not_followed(shop: Project, tmp_path: Path) -> None:
+    """Only a hand with the file can do it: the level of one decision is that of the bar before."""
+    bench = Bench(shop, tmp_path, run_of(shop))
+    asyncio.run(bench.run())
+    decisions = read(bench.path, ("decision",))
+    stops = [entry.body["ledger"]["holding"]["legs"]["stops"] for entry in decisions]
+    holdings = [entry.body["ledger"]["holding"] for entry in decisions]
+    bar = next(
+        n
+        for n in range(1, len(stops))
+        if holdings[n]["position"]
+        and holdings[n]["sides"] == holdings[n - 1]["sides"]
+        and stops[n] != stops[n - 1]
+    )
+    body = decisions[bar].body
+    body["ledger"]["holding"]["legs"]["stops"] = stops[bar - 1]
+    with closing(sqlite3.connect(bench.path)) as db, db:
+        db.execute("DROP TRIGGER IF EXISTS no_update")
+        text = json.dumps(body)
+        db.execute("UPDATE entry SET body = ? WHERE seq = ?", (text, decisions[bar].seq))
+    rows = bench.audited().differences
+    assert rows["what"].iloc[0] == "stop"
+    assert rows["cause"].iloc[0] == "unexplained"
 
 
 def test_flatten_leaves_no_order(shop: Project, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from mcl.broker.fills import decision_of, traded_for
 from mcl.broker.protocol import Bar
 from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.engine.account import Money, stop_level
+from mcl.engine.account import FLAT, Money, stop_level
 from mcl.engine.backtest import Plan, plan, simulate
 from mcl.engine.result import Result
 from mcl.live.audit.basis import Basis, measure, recorded_bodies, vendor_bars
@@ -406,14 +406,17 @@ def _whole(stretch: list[Row]) -> Row:
 
 
 def _stop_rows(entries: list[Entry], rules: pd.DataFrame, bars: Bars) -> Iterator[Row]:
-    """A stop of the journal that is not where the fills and the closes before put it."""
+    """A stop that a close without a fill has not put where the rules draw it."""
     levels = dict(zip(bars.close_time.tolist(), rules["stop_at"].tolist(), strict=True))
+    before = FLAT
     for entry in entries:
-        at = int(entry.key or 0)
-        if "ledger" not in entry.body or at not in levels:
+        if "ledger" not in entry.body:
             continue
-        ours, theirs = stop_level(ledger_state(entry.body["ledger"]).holding), levels[at]
-        if not (ours == theirs or (np.isnan(ours) and np.isnan(theirs))):
+        at, holding = int(entry.key or 0), ledger_state(entry.body["ledger"]).holding
+        ours, theirs = stop_level(holding), levels.get(at, np.nan)
+        traded = (holding.position, holding.sides) != (before.position, before.sides)
+        before = holding
+        if not traded and at in levels and _unequal(ours, theirs):
             yield _row(at, "stop", f"{ours:g}", f"{theirs:g}", "unexplained")
 
 
