@@ -14,11 +14,11 @@ from mcl.data.bars import COLUMNS, Bars, Floats, Inside
 from mcl.engine import kernel
 from mcl.engine.account import Holding, Ledger, Money, exact, stop_level
 from mcl.engine.curve import Curve
-from mcl.engine.kernel import Fills
 from mcl.engine.legs import distance
 from mcl.engine.orders import QUANTA, execution_record
 from mcl.engine.plan import VECTORS, Plan, plan
 from mcl.engine.result import FILL, Result
+from mcl.engine.rows import Fills
 from mcl.engine.trades import round_trips
 from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC, limits_record

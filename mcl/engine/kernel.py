@@ -57,7 +57,7 @@ from mcl.engine.decision import (
     sign,
     without_new_risk,
 )
-from mcl.engine.legs import NOTHING, STOP, corridor, distance, reaches_profit, touched
+from mcl.engine.legs import NOTHING, STOP, corridor, reaches_profit, touched
 from mcl.engine.orders import (
     NO_ORDER,
     ExecutionRecord,
@@ -68,6 +68,7 @@ from mcl.engine.orders import (
     stopped_before,
 )
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
+from mcl.engine.rows import Changes, Fills, last_change, note_change, signed, write_fill
 from mcl.risk.limits import OFF, Block, LimitsRecord
 
 TARGET, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "roll", "risk"))
@@ -78,8 +79,6 @@ FILLS_PER_BAR = 5  # two legs of a roll, a reduction, an entry, a protective exi
 NOWHERE = np.int32(-(1 << 31))  # no open and no time has it
 ROOM = 64  # fills and changes, next to one for so many bars, that there is room for at first
 ONE = np.uint64(1)
-Fills = npt.NDArray[np.void]
-Changes = npt.NDArray[np.void]
 
 
 class MarketArrays(NamedTuple):
@@ -276,7 +275,7 @@ def _advance(  # noqa: PLR0912, PLR0915
         opens[start],
         np.uint64(len(opens) - 1),
     )
-    last_position, last_target, last_block = _last_change(changes, change_count)
+    last_position, last_target, last_block = last_change(changes, change_count)
     i: Any = np.uint64(start)
     end, no_skip_before = np.uint64(len(closes)), i
     while i < end and count + FILLS_PER_BAR <= len(fills) and change_count < len(changes):
@@ -294,7 +293,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                 paid = slippage(base, position, volumes[i], execution) if full else base
                 sold, bought = (outgoing - sign(position) * paid, opening + sign(position) * paid)
                 holding = rolled(holding, sold, bought, opening - outgoing)
-                count = _write(
+                count = write_fill(
                     fills,
                     count,
                     bar=i,
@@ -306,7 +305,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                     position=0,
                     stop_at=math.nan,
                 )
-                count = _write(
+                count = write_fill(
                     fills,
                     count,
                     bar=i,
@@ -353,7 +352,7 @@ def _advance(  # noqa: PLR0912, PLR0915
             price = opening + sign(order) * paid
             holding, guard = after_fill(holding, guard, order, price, target.bracket, money)
             reason = RISK if target.block >= FORCED else TARGET
-            count = _write(
+            count = write_fill(
                 fills,
                 count,
                 bar=i,
@@ -378,7 +377,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                     trail_ticks=_at(trails, k),
                 )
                 holding, guard = after_fill(holding, guard, part, touch.price, bracket, money)
-                count = _write(
+                count = write_fill(
                     fills,
                     count,
                     bar=i,
@@ -426,7 +425,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                 price = level - sign(position) * paid
                 holding, guard = after_exit(holding, guard, -position, price, money)
                 waiting, valid = NO_ORDER, signed(i)
-                count = _write(
+                count = write_fill(
                     fills,
                     count,
                     bar=i,
@@ -466,7 +465,9 @@ def _advance(  # noqa: PLR0912, PLR0915
             or block != last_block
         ):
             last_position, last_target, last_block = holding.position, target.position, block
-            change_count = _note(changes, change_count, i, last_position, last_target, last_block)
+            change_count = note_change(
+                changes, change_count, i, last_position, last_target, last_block
+            )
         i += ONE
         if (
             not skips_quiet_bars
@@ -556,14 +557,6 @@ def _forgotten(guard: Guard) -> Guard:
 
 
 @inline
-def signed(index: Any) -> Any:
-    """An int64, whatever the array or the loop counts in: unsigned and signed integers make a
-    float.
-    """
-    return np.int64(index)
-
-
-@inline
 def _at(distances: npt.NDArray[np.float64], i: int) -> float:
     return distances[i] if len(distances) > 0 else math.nan
 
@@ -577,48 +570,6 @@ def _admitted(goal: int, open_position: int, guard: Guard, collared: bool, terms
     if collared or (terms.execution.latency_bars > 0 and forbidden):
         return without_new_risk(goal, open_position)
     return goal
-
-
-@inline
-def _write(
-    fills: Fills,
-    count: int,
-    bar: int,
-    contract: int,
-    quantity: int,
-    price: float,
-    paid: float,
-    reason: int,
-    position: int,
-    stop_at: float,
-) -> int:
-    fill: Any = fills[count]
-    fill.bar, fill.contract, fill.quantity, fill.price_ticks = bar, contract, quantity, price
-    fill.slippage_ticks, fill.reason, fill.position, fill.risk_ticks = (
-        paid,
-        reason,
-        position,
-        distance(price, stop_at),
-    )
-    return count + 1
-
-
-@inline
-def _note(changes: Changes, count: int, bar: int, position: int, target: int, block: int) -> int:
-    change: Any = changes[count]
-    change.bar, change.position, change.target, change.block = bar, position, target, block
-    return count + 1
-
-
-@inline
-def _last_change(changes: Changes, count: int) -> tuple[int, int, int]:
-    """Position, target and block of the last change; before the first one a block that does not
-    exist, so that row 0 is one.
-    """
-    if count == 0:
-        return 0, 0, NOTHING
-    change: Any = changes[count - 1]
-    return signed(change.position), signed(change.target), signed(change.block)
 
 
 def _roomier(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:

@@ -22,9 +22,10 @@ from mcl.engine.account import (
     stop_level,
 )
 from mcl.engine.decision import Bracket
-from mcl.engine.kernel import ROLL, Fills, signed
+from mcl.engine.kernel import ROLL
 from mcl.engine.plan import Plan
 from mcl.engine.result import Result
+from mcl.engine.rows import Fills, signed
 
 
 def levels(result: Result, plan: Plan, execution: schema.Execution) -> tuple[Floats, Floats]:
