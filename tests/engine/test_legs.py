@@ -5,6 +5,7 @@ moves.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,7 +51,7 @@ def test_a_stop_a_target_and_a_trailing_stop_are_legs_of_their_own() -> None:
 
 def test_the_nearer_stop_is_the_one_that_fills() -> None:
     legs = holding_after_fill(FLAT, -1, 100.0, ALL._replace(stop_ticks=4.0)).legs
-    bar = {"opening": 100.0, "low": 99.0, "close": 100.0, "within": False}
+    bar: dict[str, Any] = {"opening": 100.0, "low": 99.0, "close": 100.0, "within": False}
     assert touched(legs, -1, high=103.0, **bar)[0] == NOTHING
     assert touched(legs, -1, high=104.0, **bar) == (STOP, 104.0)
     assert touched(legs, -1, high=108.0, **bar | {"opening": 107.0}) == (STOP, 107.0)

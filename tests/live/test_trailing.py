@@ -10,6 +10,7 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import pytest
 from deployments import Project, write_walks
 
 from mcl.broker.ib import IBBroker
+from mcl.broker.order_port import Ticket
+from mcl.broker.protocol import QualifiedContract
 from mcl.config import schema
 from mcl.engine.backtest import plan
 from mcl.engine.level_lines import levels
@@ -194,7 +197,8 @@ def test_killed_while_the_stop_moves_it_goes_on(shop: Project, tmp_path: Path, s
     """SIGKILL before the move is written down, before it is sent, and before its answer is written
     down. Server and session die together, and the server has what it was told, as a broker has.
     """
-    bench, state = Bench(shop, tmp_path, run_of(shop)), {"state": tmp_path / "tws.sqlite"}
+    bench = Bench(shop, tmp_path, run_of(shop))
+    state: dict[str, Any] = {"state": tmp_path / "tws.sqlite"}
     assert _killed(bench, state, step, move=4)
     before = len(read(bench.path, ("bar",)))
     at_broker = Levels()
@@ -238,10 +242,10 @@ def _die(step: str, move: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return append(self, *drafts)
 
-    def sent(self: IBBroker, *ticket: Any) -> Any:
+    def sent(self: IBBroker, pinned: QualifiedContract, ticket: Ticket) -> Any:
         if moves[0] == move and step == "send":
             os.kill(os.getpid(), signal.SIGKILL)
-        return send(self, *ticket)
+        return send(self, pinned, ticket)
 
     Journal.append = appended  # type: ignore[method-assign]
     IBBroker.send = sent  # type: ignore[method-assign]
@@ -294,11 +298,7 @@ def test_late_bars_move_the_stop_once_somebody_is_there(shop: Project, tmp_path:
                 await bench.tws.listen()
             else:
                 await bench.tws.player.step()
-            await until(
-                lambda before=bars: (
-                    bench.supervisor.status().bars > before or _is_in(bench, State.STOPPED)
-                )
-            )
+            await until(partial(_decided, bench, bars))
 
     async def both() -> None:
         async with asyncio.TaskGroup() as group:
@@ -350,6 +350,10 @@ def test_the_stop_trails_on_over_the_roll(shop: Project, tmp_path: Path) -> None
         max(round(last[0][1] * 100), int(close) - 150) for close in closes[: len(last) - 1]
     ]
     assert last[-1][1] > last[0][1]
+
+
+def _decided(bench: Bench, bars: int) -> bool:
+    return bench.supervisor.status().bars > bars or _is_in(bench, State.STOPPED)
 
 
 def _is_in(bench: Bench, state: State) -> bool:
