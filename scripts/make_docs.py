@@ -29,6 +29,7 @@ from mcl import composition
 from mcl.base.files import write_whole
 from mcl.composition import schema_keys
 from mcl.config import schema
+from mcl.config.base_model import BARS
 from mcl.config.promotion_rules import Promotion
 from mcl.data.sources import SOURCES
 from mcl.risk.sizes import METHODS
@@ -254,11 +255,12 @@ def _kind(field: FieldInfo) -> str:
 def _limited(kind: str, metadata: list[Any] | tuple[Any, ...]) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
     bounds = [
-        f"{sign} {getattr(m, name):g}"
+        f"{sign} {getattr(m, name):,}"
         for m in metadata
         for name, sign in signs.items()
         if getattr(m, name, None) is not None
     ]
+    kind = "bars or a duration" if BARS in metadata else kind
     return f"{kind}, {', '.join(bounds)}" if bounds else kind
 
 
@@ -266,7 +268,7 @@ def _type(annotation: Any) -> str:
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         nested = [m for meta in inner[1:] if isinstance(meta, FieldInfo) for m in meta.metadata]
-        return _limited(_type(inner[0]), nested)
+        return _limited(_type(inner[0]), [*nested, *inner[1:]])
     if origin is Literal:
         return " · ".join(f"`{value}`" for value in inner)
     if origin in (Union, types.UnionType):
@@ -333,8 +335,11 @@ def _strategy(name: str, cls: type[Any]) -> str:
 
 def _parameters(cls: type[Any]) -> Iterator[tuple[str, str, str, str]]:
     hints, told = get_type_hints(cls, include_extras=True), _comments(cls)
+    from_conf = yaml.safe_load((ROOT / "conf" / "strategy" / f"{cls.name}.yaml").read_text())
     for field in fields(cls):
         default = field.default if field.default is not MISSING else None
+        if default is not None:
+            default = from_conf.get(field.name, default)
         yield field.name, _type(hints[field.name]), f"`{default}`", told.get(field.name, "")
 
 

@@ -90,12 +90,12 @@ def empty_store(folder: Path) -> Path:
     return folder / "mlruns"
 
 
-def walk(minutes: int, seed: int = 3) -> pd.DataFrame:
+def walk(minutes: float, seed: int = 3) -> pd.DataFrame:
     """Bars of one contract in whole sessions, in ticks of 0.01 around 60, with gaps between a close
     and the next open.
     """
     rng = np.random.default_rng(seed)
-    sessions, step = calendar.sessions(FIRST, END), minutes * 60 * NS
+    sessions, step = calendar.sessions(FIRST, END), int(minutes * 60) * NS
     closes = np.concatenate(
         [
             np.arange(a + step, b + 1, step)

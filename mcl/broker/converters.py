@@ -15,15 +15,16 @@ from mcl.base.instants import NS
 from mcl.broker.fills import reason_of
 from mcl.broker.protocol import Bar, Fill, WorkingOrder
 from mcl.market import calendar
+from mcl.market.intervals import STEPS_SEC
 
-EXCHANGE_MINUTES = 15  # the exchange opens and closes at quarters of an hour
-_SIZES = {
-    "1m": (1, "1 min"),
-    "5m": (5, "5 mins"),
-    "15m": (15, "15 mins"),
-    "30m": (30, "30 mins"),
-    "1h": (60, "1 hour"),
+EXCHANGE_SEC = 900  # the exchange opens and closes at quarters of an hour
+# what TWS calls a bar that it keeps up to date: none is shorter than five seconds
+BAR_SIZES = {
+    **{"5s": "5 secs", "10s": "10 secs", "15s": "15 secs", "30s": "30 secs"},
+    **{"1m": "1 min", "5m": "5 mins", "15m": "15 mins", "30m": "30 mins", "1h": "1 hour"},
 }
+# seconds of bars shorter than a minute that TWS gives at once; of others whole days
+_PAGE_SEC = {"5s": 3600, "10s": 14_400, "15s": 14_400, "30s": 28_800}
 
 
 class Interval:
@@ -35,26 +36,27 @@ class Interval:
     """
 
     def __init__(self, name: str, root: str = "MCL") -> None:
-        if name not in _SIZES:
+        if name not in BAR_SIZES:
             raise BrokerError(
-                f"the broker has no live bars of interval {name!r}; valid: {', '.join(_SIZES)}"
+                f"the broker has no live bars of interval {name!r}; valid: {', '.join(BAR_SIZES)}"
             )
-        self.minutes, self.bar_size = _SIZES[name]
+        self.seconds, self.bar_size = STEPS_SEC[name], BAR_SIZES[name]
+        self.page_sec = _PAGE_SEC.get(name, 0)
         self._root = root
         # by open: close times of bars that a close of the exchange may cut short
         self._closes: dict[int, int] = {}
 
     def close_time(self, row: Any) -> int:
         opened = int(row.date.timestamp()) * NS
-        if self.minutes <= EXCHANGE_MINUTES:
-            return opened + 60 * self.minutes * NS
+        if self.seconds <= EXCHANGE_SEC:
+            return opened + self.seconds * NS
         if opened not in self._closes:
             self._closes[opened] = self._cut(opened)
         return self._closes[opened]
 
     def _cut(self, opened: int) -> int:
         """The nominal close, or the official one of the session if that is earlier."""
-        nominal, day = opened + 60 * self.minutes * NS, int(calendar.session_of(opened))
+        nominal, day = opened + self.seconds * NS, int(calendar.session_of(opened))
         official = _official_closes(self._root, calendar.from_day(day).year).get(day, 0)
         return official if opened < official < nominal else nominal
 

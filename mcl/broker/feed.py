@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from mcl.base.errors import ConnectionLost
+from mcl.base.errors import BrokerError, ConnectionLost
 from mcl.base.instants import NS
 from mcl.broker.converters import Interval
 from mcl.broker.protocol import QUIET_NS, Bar, Begin, QualifiedContract
@@ -27,7 +27,9 @@ from mcl.market import calendar
 STREAM_ENDED = frozenset({162, 366, 10182, 10225})
 GRACE_NS = 2 * NS  # after the close of a bar: its last trades are still being reported
 SILENT_NS = 7 * NS  # a TWS updates a bar every five seconds while anything trades
-SESSION_MINUTES = 1380
+SESSION_SEC = 82_800
+NO_DATA = "returned no data"  # of TWS: there is nothing older
+MOST_PAGES = 50  # TWS answers 60 requests in ten minutes
 
 Ask = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
@@ -128,9 +130,11 @@ class Feed:
     ) -> tuple[Bar, ...]:
         """At most the last `bars` that have closed by `now`."""
         length = Interval(interval, pinned.contract.root)
-        rows = await self._rows(
-            pinned, length, math.ceil(bars * length.minutes / SESSION_MINUTES) + 1, live=False
-        )
+        if length.page_sec:
+            rows = await self._pages(pinned, length, bars)
+        else:
+            days = math.ceil(bars * length.seconds / SESSION_SEC) + 1
+            rows = await self._rows(pinned, length, f"{days} D")
         closed = [bar for bar in length.after(rows, 0) if bar.close_time <= now]
         return tuple(closed[-bars:])
 
@@ -188,17 +192,22 @@ class Feed:
         return len(live) - (0 if over >= GRACE_NS and (updated or over >= SILENT_NS) else 1)
 
     async def _stream(self, pinned: QualifiedContract, length: Interval) -> Any:
-        self._live = live = await self._rows(pinned, length, 2, live=True)
+        duration = f"{length.page_sec} S" if length.page_sec else "2 D"
+        self._live = live = await self._rows(pinned, length, duration, live=True)
         self._of, self._updated = pinned.con_id, 0
         return live
 
     async def _again(self, pinned: QualifiedContract, length: Interval, live: Any) -> Any:
         """The stream, asked for once more; the rows begin two days ago, so that nothing between is
-        missing.
+        missing. Those of bars shorter than a minute begin hours ago: ConnectionLost for an outage
+        that was longer, and the broker's history fills it.
         """
         self._drop(live)
+        last = length.close_time(live[-1]) if live else 0
         fresh = await self._stream(pinned, length)
         self._stale = False
+        if length.page_sec and fresh and length.close_time(fresh[0]) > last:
+            raise ConnectionLost(f"the bars of {pinned.local_symbol} were away for too long")
         return fresh
 
     def _drop(self, live: Any) -> None:
@@ -217,16 +226,43 @@ class Feed:
             await self._next_row(live, length, len(live), closes_at)
         return True
 
+    async def _pages(self, pinned: QualifiedContract, length: Interval, bars: int) -> list[Any]:
+        """At least so many rows, page by page from the newest back, or all that there are."""
+        rows: list[Any] = []
+        for _ in range(MOST_PAGES):
+            end = rows[0].date if rows else ""
+            try:
+                page = await self._rows(pinned, length, f"{length.page_sec} S", end=end)
+            except BrokerError as error:
+                if not rows or NO_DATA not in error.message:
+                    raise
+                return rows
+            older = [row for row in page if not rows or row.date < rows[0].date]
+            rows = [*older, *rows]
+            if len(rows) >= bars or not older:
+                return rows
+        raise BrokerError(
+            f"the broker gives bars of {length.bar_size} in pages of"
+            f" {length.page_sec // 3600} h, and {bars:,} bars are more than {MOST_PAGES} pages",
+            "mcl data download, then start again",
+        )
+
     async def _rows(
-        self, pinned: QualifiedContract, length: Interval, days: int, live: bool
+        self,
+        pinned: QualifiedContract,
+        length: Interval,
+        duration: str,
+        *,
+        live: bool = False,
+        end: Any = "",
     ) -> Any:
         contract, size = self._contracts[pinned.con_id], length.bar_size
         return await self._ask(
             f"bars of {pinned.local_symbol}",
             lambda: self._ib.reqHistoricalDataAsync(
                 contract,
-                "",
-                f"{days} D",
+                end,
+                duration,
                 size,
                 "TRADES",
                 useRTH=False,

@@ -79,7 +79,7 @@ _compositions: dict[tuple[Any, ...], _Composition] = {}
 
 def _compose(verb: Verb, overrides: list[str]) -> Composed:
     # with the strategies, which a list of runs does not need
-    from mcl.composition import axes, schema_keys
+    from mcl.composition import axes, durations, schema_keys
 
     with hydra(), sentences(verb, overrides):
         texts = axes.with_options(overrides) if verb == "sweep" else overrides
@@ -105,6 +105,7 @@ def _compose(verb: Verb, overrides: list[str]) -> Composed:
                 "type the axes themselves: strategy.fast=range(10,100,10)",
             )
         resolved["search"]["space"] = axes.without(space, fixed)
+        resolved = durations.search_in_bars(resolved)
         resolved = axes.completed(resolved, [*flatten(resolved["search"]["space"])])
     return Composed(resolved, tuple(overrides), chosen, multirun, params)
 

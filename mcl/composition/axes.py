@@ -10,8 +10,11 @@ from typing import Any
 from mcl import strategy
 from mcl.base.differences import flatten
 from mcl.base.errors import ConfigError
+from mcl.composition import durations
 from mcl.composition.hydra_door import conf_dir, unknown_key
 from mcl.composition.run_config import run_config
+
+QUOTES = "'\""
 
 
 def axes(overrides: list[str]) -> tuple[list[str], list[str]]:
@@ -37,12 +40,19 @@ def axes(overrides: list[str]) -> tuple[list[str], list[str]]:
 
 def with_options(overrides: list[str]) -> list[str]:
     """`search.sampler.n_startup_trials=20` as the entry of search.sampler_options that it is; the
-    same for a pruner.
+    same for a pruner. A range of durations is an axis, which Hydra would not read as one.
     """
-    return [
+    texts = [
         re.sub(r"^\+{0,2}search\.(sampler|pruner)\.", r"++search.\1_options.", text)
         for text in overrides
     ]
+    return [_axis(*_sides(text)) if durations.has_sweep(text) else text for text in texts]
+
+
+def _sides(text: str) -> tuple[str, str]:
+    """The key of an override, and the whole of it without quotes around its value."""
+    key, _, value = text.partition("=")
+    return key.lstrip("+"), f"{key}={value.strip(QUOTES)}"
 
 
 def _axis(key: str, override: str) -> str:

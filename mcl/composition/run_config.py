@@ -51,13 +51,14 @@ def run_config(raw: dict[str, Any]) -> schema.Config:
     are left aside.
     """
     # these registries complete the schema
+    # with numba and pandas, which a list of runs does not need
+    from mcl import strategy
+    from mcl.composition import durations
     from mcl.data import sources  # noqa: F401
     from mcl.risk import sizes  # noqa: F401
 
-    config = validate(
-        schema.Config, {k: v for k, v in raw.items() if k not in ("search", "promotion")}
-    )
-    from mcl import strategy  # with numba and pandas, which a list of runs does not need
+    own = {k: v for k, v in raw.items() if k not in ("search", "promotion")}
+    config = validate(schema.Config, durations.in_bars(own))
 
     strategy.build(config.strategy)
     return config

@@ -6,14 +6,29 @@ from __future__ import annotations
 
 import math
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LARGEST = 2**63 - 1  # what a file of a result or a compiled loop can hold
 
+
+class Unit(NamedTuple):
+    """Name what a number of a configuration counts, as a mark of its type."""
+
+    name: str
+
+
+BARS = Unit("bars")
+# a whole number of bars; a configuration may say a duration such as 12h instead
+BarCount = Annotated[int, BARS]
 Day = Annotated[date, Field(strict=False)]
 Ticks = Annotated[float, Field(ge=0, le=100)]
+
+
+def counts_bars(hint: Any) -> bool:
+    """Whether a type is `BarCount`, with limits or as one of several."""
+    return BARS in getattr(hint, "__metadata__", ()) or any(map(counts_bars, get_args(hint)))
 
 
 class Strict(BaseModel):

@@ -17,9 +17,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mcl.base import files
 from mcl.config import broker_schema
-from mcl.config.base_model import Day, Strict, Ticks
+from mcl.config.base_model import BarCount, Day, Strict, Ticks
 
-Interval = Literal["1m", "5m", "15m", "30m", "1h", "session"]
+Interval = Literal["1s", "5s", "10s", "15s", "30s", "1m", "5m", "15m", "30m", "1h", "session"]
 WINDOW = r"(?:(Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)"
 # New York: "09:00-14:30" every day, "Wed 10:25-10:40" on one
 Window = Annotated[str, Field(pattern=f"^{WINDOW}$")]
@@ -123,13 +123,14 @@ class Execution(Strict):
     entry: Literal["market", "limit", "stop", "stop_limit"] = "market"
     offset_ticks: int = Field(0, ge=0, le=10_000)
     limit_ticks: int = Field(0, ge=0, le=10_000)
-    ttl_bars: int | None = Field(None, ge=1)  # an entry order ends with its session at the latest
+    # an entry order ends with its session at the latest
+    ttl_bars: BarCount | None = Field(None, ge=1)
     # an order that has run out is placed again from the newest close while its target is unchanged
     renew: bool = True
     # a limit fills when the price reaches it, or only one tick beyond
     fill: Literal["touch", "through"] = "through"
     # opens that pass before an order reaches the market
-    latency_bars: int = Field(0, ge=0, le=1000)
+    latency_bars: BarCount = Field(0, ge=0, le=100_000)
     # of the volume of a bar that one order may be
     participation_frac: float | None = Field(None, gt=0, le=1)
     # a bar touches both levels: the stop was first, or ask the dataset's own bars
@@ -172,7 +173,7 @@ class Protection(Strict):
     take_profit: float | None = Field(None, gt=0)
     # the stop follows the closes at this distance, never back
     trail: float | None = Field(None, gt=0)
-    atr_bars: int = Field(14, ge=1, le=5000)
+    atr_bars: BarCount = Field(14, ge=1, le=1_000_000)
 
 
 class Limits(Strict):
@@ -198,7 +199,7 @@ class Limits(Strict):
     max_loss_per_trade_usd: float | None = Field(None, gt=0)
     # then only reductions for
     max_consecutive_losses: int | None = Field(None, ge=1, le=1_000_000_000)
-    cool_down_bars: int = Field(60, ge=1, le=1_000_000_000)
+    cool_down_bars: BarCount = Field(60, ge=1, le=1_000_000_000)
     trading_windows: tuple[Window, ...] = Field((), strict=False)  # no entry outside
     # no entry inside; EIA inventories: "Wed 10:25-10:40"
     news_windows: tuple[Window, ...] = Field((), strict=False)
@@ -206,8 +207,8 @@ class Limits(Strict):
     flatten_at_windows: bool = False
     # no entry while the mean range of the last fast bars is above this times the slow
     volatility_ratio: float | None = Field(None, gt=0)
-    volatility_fast_bars: int = Field(5, ge=1, le=100_000)
-    volatility_slow_bars: int = Field(390, ge=2, le=100_000)
+    volatility_fast_bars: BarCount = Field(5, ge=1, le=10_000_000)
+    volatility_slow_bars: BarCount = Field(390, ge=2, le=10_000_000)
     # no entry when the open is further from the close that was decided on
     price_collar_ticks: float | None = Field(None, gt=0)
     initial_margin_usd: float | None = Field(None, gt=0)  # per contract: carries what is opened

@@ -101,7 +101,7 @@ class Bars:
     """
 
     instrument: Instrument = field(metadata=truncation.SAME)
-    interval: str = field(metadata=truncation.SAME)  # "1m", "5m", "15m", "30m", "1h", "session"
+    interval: str = field(metadata=truncation.SAME)  # a name of `mcl.market.intervals`
     close_time: Ints = field(metadata=truncation.ROWS)
     open_ticks: Narrow = field(metadata=truncation.ROWS)
     high_ticks: Narrow = field(metadata=truncation.ROWS)

@@ -21,10 +21,11 @@ from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.data import roll
 from mcl.data.bars import ROLL_COLUMNS, SETTLED, Bars, narrow, ticks_of
-from mcl.data.table import PRICES, ROW_COLUMNS, STEPS_SEC, Rows, published
+from mcl.data.table import PRICES, ROW_COLUMNS, Rows, published
 from mcl.market import calendar
 from mcl.market.calendar import Sessions, from_day
 from mcl.market.instruments import ACTIVE_MONTHS, DELIVERED_BY_NOTICE, Contract, Instrument
+from mcl.market.intervals import STEPS_SEC, makes
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -406,15 +407,11 @@ def resample(bars: Bars, interval: str, calendar: Sessions) -> Bars:
     if interval == bars.interval:
         return bars
     step, base = STEPS_SEC[interval], STEPS_SEC[bars.interval]
-    if not base or (step and (step < base or step % base)):
-        finer = [
-            name
-            for name, sec in STEPS_SEC.items()
-            if (base and sec >= base and sec % base == 0) or sec == 0
-        ]
+    if not makes(bars.interval, interval):
+        choices = [name for name in STEPS_SEC if makes(bars.interval, name)]
         raise DataError(
             f"cannot make {interval} bars from {bars.interval} bars; choose data.interval from"
-            f" {', '.join(finer)}"
+            f" {', '.join(choices)}"
         )
     index = np.searchsorted(calendar.day, bars.session)
     opens, closes = calendar.open_ns[index], calendar.close_ns[index]

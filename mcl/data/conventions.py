@@ -29,9 +29,10 @@ import pandas as pd
 from mcl.base.errors import DataError
 from mcl.base.instants import NS
 from mcl.config.schema import Convention
-from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, clock
+from mcl.data.table import PRICES, Chunk, Rows, Table, clock
 from mcl.market import calendar
 from mcl.market.calendar import DAY_NS, from_day, new_york_ns, to_day
+from mcl.market.intervals import STEPS_SEC
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

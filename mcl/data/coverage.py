@@ -12,8 +12,8 @@ import pandas as pd
 
 from mcl.base.instants import NS
 from mcl.data.bars import Bars
-from mcl.data.table import STEPS_SEC
 from mcl.market.calendar import Sessions, from_day, new_york_ns
+from mcl.market.intervals import STEPS_SEC
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -25,9 +25,10 @@ from mcl.data import conventions, csv_text
 from mcl.data.conventions import Doubt, Stamps
 from mcl.data.sources import csv
 from mcl.data.sources.csv import CsvData
-from mcl.data.table import PRICES, STEPS_SEC, Table, fitting_scale, instrument, wrong_scale
+from mcl.data.table import PRICES, Table, fitting_scale, instrument, wrong_scale
 from mcl.market import symbols
 from mcl.market.instruments import INSTRUMENTS, Contract
+from mcl.market.intervals import STEPS_SEC
 
 Ints = npt.NDArray[np.int64]
 Keys = dict[str, Any]  # dotted keys below data.
@@ -344,7 +345,7 @@ class _Measurement:
         if name is None:
             self.undecided["format.interval"] = f"its bars are {step} s apart"
         elif name != stated:
-            key = "format.interval" if name == "1s" else "interval"
+            key = "format.interval" if STEPS_SEC[name] in range(1, 60) else "interval"
             self._put(key, name, f"its bars are {step} s apart")
 
     def _time_format(self, text: pd.Series) -> None:

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from mcl.base.errors import DataError
 from mcl.base.instants import NS
+from mcl.config import schema
 from mcl.config.base_model import Strict
 from mcl.data import file_mark
 from mcl.data.conventions import zone_and_lead
@@ -33,7 +34,6 @@ from mcl.data.table import zone
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Column = Annotated[str, Field(min_length=1)]
-FileInterval = Literal["1s", "1m", "5m", "15m", "30m", "1h", "session"]
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": r"\s+"}
 MARKS = {"comma": ",", "point": ".", "space": " "}
@@ -80,7 +80,7 @@ class CsvFormat(Strict):
     symbols: Literal["all", "outrights", "product"] = "all"
     root: Column | None = None  # the letters of the product where they are not the exchange's
     # the length of the bars in the file where it is not data.interval; longer bars are made of it
-    interval: FileInterval | None = None
+    interval: schema.Interval | None = None
     sundays: Literal["refuse", "skip"] = "refuse"  # skip: rows dated on a Sunday are left out
     shift_days: int = Field(0, ge=-1, le=1)  # added to dates: 1 where each is a day early
 

@@ -43,9 +43,10 @@ from mcl.base.files import sha256, write_whole
 from mcl.data import file_mark
 from mcl.data.bars import COLUMNS, SETTLED, Bars
 from mcl.data.continuous import fingerprint, roll_records, roll_table
-from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, TradedVolume, accepted, degraded
+from mcl.data.table import PRICES, Rows, Table, TradedVolume, accepted, degraded
 from mcl.market.calendar import Sessions, from_day, to_day
 from mcl.market.instruments import INSTRUMENTS, Contract, Instrument
+from mcl.market.intervals import STEPS_SEC
 
 Ints = npt.NDArray[np.int64]
 

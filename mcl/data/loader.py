@@ -25,9 +25,9 @@ from mcl.config.base_model import Strict
 from mcl.data import continuous, dataset, sources
 from mcl.data.bars import Bars
 from mcl.data.source import Raw
-from mcl.data.table import STEPS_SEC
 from mcl.market import calendar
 from mcl.market.calendar import from_day, to_day
+from mcl.market.intervals import STEPS_SEC
 
 _MANIFEST_KEYS = ("synthetic", "request", "counts", "conditions", "facts")
 

@@ -30,7 +30,6 @@ from mcl.data.coverage import Coverage, Gap
 from mcl.data.data_note import deadline_decides
 from mcl.data.table import (
     ROW_COLUMNS,
-    STEPS_SEC,
     Chunk,
     Rows,
     Table,
@@ -45,6 +44,7 @@ from mcl.data.table import (
 from mcl.data.table import sentence as place_of
 from mcl.market.calendar import Sessions, from_day, new_york_ns
 from mcl.market.instruments import Contract, Instrument
+from mcl.market.intervals import STEPS_SEC
 
 Ints = npt.NDArray[np.int64]
 Severity = Literal["error", "warning", "note"]

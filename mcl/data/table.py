@@ -29,7 +29,6 @@ from mcl.market.instruments import INSTRUMENTS, Contract, Instrument
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-STEPS_SEC = {"1s": 1, "1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "session": 0}
 PRICES = ("open", "high", "low", "close")
 _QUOTE = "open {open}, high {high}, low {low}, close {close}"
 

@@ -21,7 +21,8 @@ from mcl.engine.result import FILL, Result
 from mcl.engine.rows import Fills
 from mcl.engine.trades import round_trips
 from mcl.market import calendar
-from mcl.risk.limits import BAR_SEC, limits_record
+from mcl.market.intervals import BAR_SEC
+from mcl.risk.limits import limits_record
 from mcl.strategy import build
 
 __all__ = [

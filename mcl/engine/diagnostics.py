@@ -71,14 +71,14 @@ def _signals(result: Result) -> Iterator[tuple[str, str, int, str]]:
     yield (
         "no signal",
         "warming up",
-        int(warming.sum()),
+        int(np.count_nonzero(warming)),
         "an indicator, a size or a protective distance is not known yet",
     )
-    yield "no signal", "flat", int(flat.sum()), "the strategy wants no position"
+    yield "no signal", "flat", int(np.count_nonzero(flat)), "the strategy wants no position"
     yield (
         "no signal",
         "under one contract",
-        int(small.sum()),
+        int(np.count_nonzero(small)),
         "the size comes to less than a whole contract",
     )
     for code in np.unique(result.block[signal & ~off_target]).tolist():
@@ -86,19 +86,19 @@ def _signals(result: Result) -> Iterator[tuple[str, str, int, str]]:
             yield (
                 "blocked",
                 Block(code).name,
-                int((signal & ~off_target & (result.block == code)).sum()),
+                int(np.count_nonzero(signal & ~off_target & (result.block == code))),
                 Block(code).text,
             )
     yield (
         "signal",
         "already in position",
-        int((signal & ~off_target & (result.block == 0)).sum()),
+        int(np.count_nonzero(signal & ~off_target & (result.block == 0))),
         "what is wanted is held",
     )
     yield (
         "signal",
         "asks for a trade",
-        int((signal & off_target).sum()),
+        int(np.count_nonzero(signal & off_target)),
         "the target is not the position",
     )
 
@@ -108,12 +108,17 @@ def _orders(result: Result) -> Iterator[tuple[str, str, int, str]]:
     fresh = off_target & (result.target != np.concatenate([[0], result.target[:-1]]))
     fresh |= off_target & np.concatenate([[False], ~off_target[:-1]])
     forced = fresh & (result.block >= FORCED)
-    yield "order", "sent", int(fresh.sum()), "targets that were new"
-    yield "order", "of these forced", int(forced.sum()), "by a limit that closes or reduces"
+    yield "order", "sent", int(np.count_nonzero(fresh)), "targets that were new"
+    yield (
+        "order",
+        "of these forced",
+        int(np.count_nonzero(forced)),
+        "by a limit that closes or reduces",
+    )
     yield (
         "order",
         "standing",
-        int((off_target & ~fresh).sum()),
+        int(np.count_nonzero(off_target & ~fresh)),
         "bars in which an order waited for its price, its time or its volume",
     )
     yield "order", "too late", int(off_target[-1]), "decided at the last bar: there is no next open"

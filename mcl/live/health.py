@@ -16,7 +16,7 @@ from mcl.live.runner import Runner, SessionConfig
 from mcl.live.status import State
 from mcl.live.status_board import StatusBoard
 from mcl.market import calendar
-from mcl.risk.limits import BAR_SEC
+from mcl.market.intervals import BAR_SEC
 
 PROTECTION_SEC = 1.0  # the broker needs a moment to cancel the other orders of a group
 

@@ -35,7 +35,7 @@ from mcl.live.session_setup import Stage, stage_after_roll, with_history
 from mcl.live.session_state import MOST_CARRIED, SessionBook, book_of
 from mcl.live.status_board import StatusBoard
 from mcl.market import calendar
-from mcl.risk.limits import BAR_SEC
+from mcl.market.intervals import BAR_SEC
 
 HISTORY = 500  # bars of the broker's own history that are compared with the stored ones
 # so long positions and executions may contradict each other before that counts as unknown

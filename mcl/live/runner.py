@@ -21,6 +21,7 @@ import numpy as np
 from mcl.base.errors import GuardError, LiveError, Uncertain
 from mcl.base.instants import NS
 from mcl.base.undefined import finite
+from mcl.broker.feed import SILENT_NS
 from mcl.broker.protocol import QUIET_NS, Bar, Broker, BrokerAccount, Fill, QualifiedContract
 from mcl.config import schema
 from mcl.engine.account import Holding, Money
@@ -51,12 +52,14 @@ from mcl.live.session_tasks import Turn
 from mcl.live.status import Mode
 from mcl.live.status_board import StatusBoard
 from mcl.market.instruments import INSTRUMENTS
+from mcl.market.intervals import BAR_SEC
 from mcl.promotion.load import Deployable
-from mcl.risk.limits import BAR_SEC, Block, TradingState, limits_record
+from mcl.risk.limits import Block, TradingState, limits_record
 from mcl.risk.sizing import memory_bars, memory_sessions
-from mcl.strategy import Strategy
+from mcl.strategy import Strategy, memory_at
 
 FRESH_FRAC = 0.5  # of an interval: so long after its close a bar may still be acted on
+FRESH_NS = SILENT_NS + NS  # of a shorter one, too
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ class Runner:
         config, interval = self.session.deployed.config, self.stage.warmup.interval
         self.window = Window(self.stage)
         self.limits = limits_record(self.session.limits, interval)
-        self.reach = max(self.session.strategy.memory, memory_bars(config.risk)) + 1
+        looks_back = memory_at(self.session.strategy, interval)
+        self.reach = max(looks_back, memory_bars(config.risk)) + 1
         self.interval_ns = BAR_SEC[interval] * NS
         self.bars = self.fills_seen = 0  # bars decided on; the broker's fills accounted for
         self.waiting: Bar | None = None  # closed while nobody was there, and still fresh
@@ -191,10 +195,11 @@ class Runner:
 
     def _fresh(self, bar: Bar, clock: int) -> bool:
         """A replay stands still until it is decided; in a real market half an interval is the
-        longest that counts as at once.
+        longest that counts as at once, and what the clock needs to close a bar in silence.
         """
-        allowed = 1.0 if self.session.replay else FRESH_FRAC
-        return clock - bar.close_time < allowed * self.interval_ns
+        if self.session.replay:
+            return clock - bar.close_time < self.interval_ns
+        return clock - bar.close_time < max(FRESH_FRAC * self.interval_ns, FRESH_NS)
 
     # ------------------------------------------------------------------------------------- each bar
 

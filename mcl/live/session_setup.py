@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mcl.base.errors import DataError, LiveError
 from mcl.base.instants import NS
+from mcl.broker.converters import BAR_SIZES
 from mcl.broker.protocol import Bar
 from mcl.config import schema
 from mcl.data import continuous, loader
@@ -27,9 +28,9 @@ from mcl.engine.orders import live_supported
 from mcl.live.roll_state import ContractRoll, roll_into
 from mcl.market import calendar
 from mcl.market.instruments import Contract
-from mcl.risk.limits import BAR_SEC
+from mcl.market.intervals import BAR_SEC
 from mcl.risk.sizing import memory_bars, memory_sessions
-from mcl.strategy import Strategy
+from mcl.strategy import Strategy, memory_at
 
 # more than a long weekend between the last known session and today's: the roll rule may have missed
 # a roll
@@ -300,7 +301,13 @@ def _tradeable(config: schema.Config, simulated: bool) -> None:
     if config.data.interval == "session":
         raise LiveError(
             "data.interval=session has one bar a session: nothing to decide within one",
-            "promote a run on 1m … 1h bars",
+            "promote a run on 5s … 1h bars",
+        )
+    if config.data.interval not in BAR_SIZES:
+        raise LiveError(
+            f"a broker's feed has no bars of data.interval={config.data.interval}: it keeps bars"
+            f" up to date from {next(iter(BAR_SIZES))} on",
+            f"promote a run on {', '.join(BAR_SIZES)}",
         )
 
 
@@ -308,7 +315,7 @@ def _warmup_start(bars: Bars, start: int, config: schema.Config, strategy: Strat
     """The row from which nothing is missing for the decision at row `start`. LiveError when the
     stored bars are too few.
     """
-    looks_back = max(strategy.memory, memory_bars(config.risk))
+    looks_back = max(memory_at(strategy, bars.interval), memory_bars(config.risk))
     row = start - looks_back
     sessions = memory_sessions(config.risk)
     if sessions:

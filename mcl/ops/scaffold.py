@@ -23,6 +23,7 @@ from typing import Annotated, ClassVar
 import pandas as pd
 from pydantic import Field
 
+from mcl.config.base_model import BarCount
 from mcl.data.bars import Bars
 
 
@@ -30,8 +31,8 @@ from mcl.data.bars import Bars
 class {title}:
     """Long while the close is above the mean of its last `length` bars, short while below."""
 
-    # parameters: a type with its range, and a default
-    length: Annotated[int, Field(ge=2, le=100_000)] = 480
+    # parameters: a type with its range, and a default. A BarCount may be written as 8h
+    length: Annotated[BarCount, Field(ge=2, le=10_000_000)] = 480
     name: ClassVar[str] = "{name}"  # as the file is called
     # True if adding 10 dollars to all prices could change the signal
     uses_levels: ClassVar[bool] = False
@@ -96,12 +97,12 @@ def test_it_declares_enough_memory() -> None:
 '''
 
 CONFIG = """name: {name}  # experiments/strategies/{name}.py
-length: 480  # bars
+length: 8h  # or a number of bars
 """
 
 SPACE = """# Searched when strategy={name}. Hydra's sweep grammar: the stop of a range is exclusive.
 strategy:
-  length: range(120, 1921, 120) # bars
+  length: range(2h, 33h, 2h)
 """
 
 

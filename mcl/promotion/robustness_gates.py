@@ -15,7 +15,7 @@ from mcl.config.promotion_rules import Promotion
 from mcl.metrics.cscv import overfitting
 from mcl.promotion.gates import Gate, at_least, at_most, not_asked
 from mcl.report.format import annual_text
-from mcl.strategy import build
+from mcl.strategy import build, memory_at
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.validation import lookahead, neighbourhood, stress
 from mcl.validation.subject import Subject
@@ -113,9 +113,8 @@ def _warmup(rules: Promotion, repeated: backtest_run.Replayed) -> Gate | None:
     if rules.max_warmup_percent is None:
         return None
     try:
-        deviation = lookahead.warmup(
-            repeated.config, repeated.bars, lengths=(build(repeated.config.strategy).memory,)
-        )
+        memory = memory_at(build(repeated.config.strategy), repeated.bars.interval)
+        deviation = lookahead.warmup(repeated.config, repeated.bars, lengths=(memory,))
     except DataError as error:
         return at_most("warmup", math.nan, rules.max_warmup_percent, error.message)
     deviations = zip(deviation.lengths, deviation.deviation_percent["signal"], strict=True)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcl.base.instants import NS
 from mcl.engine.diagnostics import why
 from mcl.engine.result import FILL_REASONS, Result
+from mcl.market import calendar
 from mcl.metrics.trades import closed, net, win_rate
 from mcl.report import charts
 from mcl.report.format import number, scalar
@@ -42,11 +44,12 @@ def hours(result: Result) -> str:
             "Bars of a whole session have no hours.", "Choose a shorter data.interval to see them."
         )
     # a bar that closes at 08:00 lies before 08:00
-    hour = (bars.week_minute.astype(np.int64) - 1) // 60 % 24
+    hour = calendar.new_york_ns(bars.close_time - 1) // (3600 * NS) % 24
     weekday = (bars.session + 3) % 7  # 1970-01-01 was a Thursday
     change = np.diff(result.equity, prepend=result.capital_usd)
-    sums = np.bincount(weekday * 24 + hour, change, 7 * 24).reshape(7, 24)
-    traded = np.bincount(weekday * 24 + hour, minlength=7 * 24).reshape(7, 24) > 0
+    cell = weekday * 24 + hour
+    sums = np.bincount(cell, change, 7 * 24).reshape(7, 24)
+    traded = np.bincount(cell, minlength=7 * 24).reshape(7, 24) > 0
     rows: list[list[Cell | str]] = [
         [
             Cell(name, head=True),

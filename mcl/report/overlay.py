@@ -11,7 +11,7 @@ import numpy as np
 
 from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars, Floats
-from mcl.strategy import Strategy, exposed
+from mcl.strategy import Strategy, exposed, memory_at
 
 MOST = 6  # indicators that a chart shows: the first ones that the strategy names
 # rows beyond a strategy's memory on which an indicator is asked whether it follows the price
@@ -43,7 +43,7 @@ def indicators(strategy: Strategy, bars: Bars) -> list[Overlay]:
     series_by_name = dict(list(_exposed(strategy, bars).items())[:MOST])
     if not series_by_name:
         return []
-    probe = bars.rows(0, min(len(bars), strategy.memory + PROBE))
+    probe = bars.rows(0, min(len(bars), memory_at(strategy, bars.interval) + PROBE))
     still, shifted = (
         _exposed(strategy, probe),
         _exposed(strategy, replace(probe, shift=probe.shift + 1.0)),

@@ -48,6 +48,7 @@ from mcl.report.theme import (
     titled,
 )
 from mcl.report.trades import trades
+from mcl.report.zoom_data import drawn_rows
 from mcl.risk import sizes
 from mcl.risk.limits import Block
 
@@ -204,12 +205,13 @@ def _card_note(name: str, view: RunView) -> str:
 
 
 def _sampling(view: RunView) -> str:
-    n = len(view.result.bars)
+    n, (rows, interval) = len(view.result.bars), drawn_rows(view.result.bars)
+    zoomed = "every bar" if len(rows) == n else f"{len(rows):,} bars of {interval} made of them"
     sentence = f"All {n:,} bars are drawn." if n != 1 else "The only bar is drawn."
     if n > 2 * BUCKETS:
         sentence = (
             f"Lines keep the lowest and highest value of each of {BUCKETS:,} spans of {n:,} bars;"
-            " zoomed in, every bar."
+            f" zoomed in, {zoomed}."
         )
     marks = (
         "Every fill is marked; prices are those of the dated contract. Fewer than"

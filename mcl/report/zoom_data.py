@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mcl.base.instants import NS
+from mcl.data.bars import Bars, Ints
 from mcl.engine.result import FILL_REASONS, Result
+from mcl.market.intervals import STEPS_SEC
 from mcl.report.format import reason_words
 from mcl.report.overlay import Overlay
 
+MOST = 1_000_000  # bars in a page
+LARGEST = (1 << 31) - 1
 LEVEL = 6  # of zlib
 ROLL = FILL_REASONS.index("roll")
 Floats = npt.NDArray[np.float64]
@@ -47,34 +52,53 @@ def detail(
 
     Equity is not stored: it is cash + position · close · tick value at every bar, with cash moved
     by the fills alone, as the engine's books say. `fill_traces` holds the trace number of each
-    fill.
+    fill. The bars are those of `drawn_rows`.
     """
     bars, fills, ticks = result.bars, result.fills, result.bars.ticks
-    close, start = ticks["close"], int(bars.close_time[0]) // 10**9
-    opens = ticks["open"]
+    rows, _ = drawn_rows(bars)
+    first = np.append(0, rows[:-1] + 1)
+    close, start = ticks["close"][rows], int(bars.close_time[rows[0]]) // 10**9
+    opens = ticks["open"][first]
+    highs = np.maximum.reduceat(ticks["high"], first)
+    lows = np.minimum.reduceat(ticks["low"], first)
+    volume = np.minimum(np.add.reduceat(bars.volume, first, dtype=np.int64), LARGEST)
+    fill_rows = np.searchsorted(rows, fills["bar"])
     before = np.append(opens[:1], close[:-1])
     return {
         "start": start,
-        "seconds": stream(np.diff(bars.close_time // 10**9, prepend=start)),
+        "seconds": stream(np.diff(bars.close_time[rows] // 10**9, prepend=start)),
         "close": stream(np.diff(close, prepend=0)),
         "firstOpen": int(opens[0]),
         "open": stream(opens - before),
-        "upper": stream(ticks["high"] - np.maximum(opens, close)),
-        "lower": stream(np.minimum(opens, close) - ticks["low"]),
-        "volume": stream(bars.volume),
-        "rolls": np.flatnonzero(bars.roll).tolist(),
-        "fillBar": stream(np.diff(fills["bar"], prepend=0)),
+        "upper": stream(highs - np.maximum(opens, close)),
+        "lower": stream(np.minimum(opens, close) - lows),
+        "volume": stream(volume),
+        "rolls": np.searchsorted(rows, np.flatnonzero(bars.roll)).tolist(),
+        "fillBar": stream(np.diff(fill_rows, prepend=0)),
         "fillQuantity": stream(fills["quantity"]),
         # hundredths of a tick from the close
-        "fillCenti": stream(np.rint((fills["price_ticks"] - close[fills["bar"]]) * 100)),
+        "fillCenti": stream(np.rint((fills["price_ticks"] - close[fill_rows]) * 100)),
         "fillTrace": stream(fill_traces),
         "tick": bars.instrument.tick_size,
         "tickValue": bars.instrument.tick_value_usd,
         "capital": result.capital_usd,
         "commission": commission_usd,
-        "lines": [_line(overlay, bars.instrument.tick_size) for overlay in overlays],
-        "trades": _trades(result),
+        "lines": [_line(overlay, rows, bars.instrument.tick_size) for overlay in overlays],
+        "trades": _trades(result, rows),
     }
+
+
+def drawn_rows(bars: Bars) -> tuple[Ints, str]:
+    """The last row of each bar that a page holds, and the interval of these bars. Every row is one
+    up to MOST; of more those of the shortest interval from a minute on that makes at most MOST.
+    """
+    rows, name = np.arange(len(bars)), bars.interval
+    longer = (item for item in STEPS_SEC.items() if item[1] >= max(60, STEPS_SEC[name] + 1))
+    while len(rows) > MOST and (choice := next(longer, None)):
+        name, step = choice
+        span = (bars.close_time - 1) // (step * NS)
+        rows = np.append(np.flatnonzero(np.diff(span)), len(bars) - 1)
+    return rows, name
 
 
 def dated_exits(result: Result) -> Floats:
@@ -98,9 +122,10 @@ def _roll_gaps(result: Result) -> Floats:
     return np.asarray(total[end] - total[begin], np.float64)
 
 
-def _trades(result: Result) -> dict[str, Any]:
+def _trades(result: Result, rows: Ints) -> dict[str, Any]:
     """Each trade as its row of the table has it: prices in hundredths of a tick, USD in cents."""
     t = result.trades
+    entry, end = (np.searchsorted(rows, t[name]) for name in ("entry_bar", "exit_bar"))
     cents = {
         "net": t["gross_usd"] - t["commission_usd"],
         "commission": t["commission_usd"],
@@ -108,8 +133,8 @@ def _trades(result: Result) -> dict[str, Any]:
         "best": t["mfe_usd"],
     }
     return {
-        "entry": stream(np.diff(t["entry_bar"], prepend=0)),
-        "bars": stream(t["exit_bar"] - t["entry_bar"]),
+        "entry": stream(np.diff(entry, prepend=0)),
+        "bars": stream(end - entry),
         "quantity": stream(t["quantity"]),
         "entryCenti": stream(np.diff(np.rint(t["entry_ticks"] * 100), prepend=0)),
         "exitCenti": stream(np.rint((t["exit_ticks"] - t["entry_ticks"]) * 100)),
@@ -120,14 +145,15 @@ def _trades(result: Result) -> dict[str, Any]:
     }
 
 
-def _line(overlay: Overlay, tick: float) -> dict[str, Any]:
+def _line(overlay: Overlay, rows: Ints, tick: float) -> dict[str, Any]:
     """An overlay in steps of a tenth of a tick (protective levels: of a tick), or of 1/5000 of its
     range when it is no price.
 
     `holes` are the first row without a value and the first with one again, and so on.
     """
-    finite = np.isfinite(overlay.values)
-    reach = float(np.ptp(overlay.values[finite])) if finite.any() else 0.0
+    values = overlay.values[rows]
+    finite = np.isfinite(values)
+    reach = float(np.ptp(values[finite])) if finite.any() else 0.0
     step = (
         tick / (1 if overlay.protective else 10)
         if overlay.on_price
@@ -135,7 +161,7 @@ def _line(overlay: Overlay, tick: float) -> dict[str, Any]:
     )
     # a hole repeats the value before it
     last = np.maximum.accumulate(np.where(finite, np.arange(len(finite)), 0))
-    whole = np.rint(np.nan_to_num(overlay.values)[last] / step)
+    whole = np.rint(np.nan_to_num(values)[last] / step)
     holes = np.flatnonzero(np.diff(~finite, prepend=False))
     return {
         "name": overlay.name,

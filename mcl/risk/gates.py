@@ -12,7 +12,8 @@ from mcl.base.errors import ConfigError
 from mcl.base.jit import njit, readonly
 from mcl.config import schema
 from mcl.data.bars import Bars, Ints, Narrow
-from mcl.risk.limits import BAR_SEC, OFF, Block
+from mcl.market.intervals import BAR_SEC
+from mcl.risk.limits import OFF, Block
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 DAY_MINUTES = 1440

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mcl.config import schema
+from mcl.market.intervals import BAR_SEC
 
 OFF = 1 << 60  # an integer limit that is never reached
-BAR_SEC = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "session": 86400}
 
 
 class Block(IntEnum):

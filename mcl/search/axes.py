@@ -18,6 +18,7 @@ from optuna.distributions import (
 
 from mcl import composition, strategy
 from mcl.base.errors import ConfigError
+from mcl.composition import durations
 from mcl.composition.validation import fault
 from mcl.config import schema
 from mcl.search.constraints import Rule
@@ -97,7 +98,10 @@ def ends(axis: BaseDistribution) -> list[Any]:
 
 def value_fault(raw: Mapping[str, Any], key: str, value: Any) -> str:
     """The reason why a key cannot have a value, whatever the others have. Empty where it can."""
-    candidate = overlay(raw, {key: value})
+    try:
+        candidate = durations.in_bars(overlay(raw, {key: value}))
+    except ConfigError as error:
+        return error.message
     if key.startswith("strategy."):
         return _parameter_fault(candidate["strategy"], key.split(".")[1:])
     return fault(

@@ -29,7 +29,7 @@ from mcl.search.axes import refuse_axes, refuse_failing_points, refuse_rules
 from mcl.search.point_sequences import closest, inside, uniform, worded
 from mcl.search.study import planned
 from mcl.search.trial import DataCache, deciding
-from mcl.strategy import build
+from mcl.strategy import build, memory_at
 from mcl.tracking import backtest_run, provenance, repository
 from mcl.tracking.store import Record, StoredRun
 
@@ -113,7 +113,7 @@ class SearchSnapshot:
         last = {key: axis.high for key, axis in self.space.items() if hasattr(axis, "high")}
         try:
             run = composition.run_config(spaces.overlay(self.composed.raw, last))
-            memory = build(run.strategy).memory
+            memory = memory_at(build(run.strategy), run.data.interval)
         except MclError:
             return ""
         if not last or memory <= WAITS_FRAC * len(self.bars):

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from mcl.base.errors import ConfigError, in_words, nearest
-from mcl.config.base_model import unrepresentable
+from mcl.config.base_model import counts_bars, unrepresentable
 from mcl.data.bars import Bars
 
 
@@ -31,7 +31,7 @@ class Strategy(Protocol):
     `Annotated[..., Field(...)]`.
 
     It may have a method `indicators(bars) -> dict[str, Floats]`, one value per bar, for `mcl check
-    warmup` and charts.
+    warmup` and charts. One that measures in minutes has a method `memory_at(interval) -> int`.
     """
 
     name: ClassVar[str]
@@ -43,7 +43,7 @@ class Strategy(Protocol):
     @property
     def memory(self) -> int:
         """Bars after which the past no longer matters; live loads this many before the first
-        decision.
+        decision. Of a strategy that measures in minutes: one-minute bars.
         """
 
     def signal(self, bars: Bars) -> npt.NDArray[np.float64]:
@@ -148,6 +148,17 @@ def exposed(strategy: Strategy, bars: Bars) -> dict[str, npt.NDArray[np.float64]
     )
 
 
+def bar_counts(name: str) -> list[str]:
+    """The parameters of a strategy that are a number of bars, by their type `BarCount`."""
+    return [key for key, hint in _hints(_named(name)).items() if counts_bars(hint)]
+
+
+def memory_at(strategy: Strategy, interval: str) -> int:
+    """The bars of an interval after which the past no longer matters to a strategy."""
+    method: Callable[[str], int] | None = getattr(strategy, "memory_at", None)
+    return method(interval) if method else strategy.memory
+
+
 def _named(name: str) -> type[Strategy]:
     """The class of this name. A user's own file is only read when a config names it: a broken one
     does not disturb other runs.
@@ -187,6 +198,12 @@ def _ranges(cls: type[Strategy]) -> dict[str, TypeAdapter[Any]]:
     """A validator per parameter. Building one takes half a millisecond, and a search validates
     thousands of configurations.
     """
+    return {key: TypeAdapter(hint) for key, hint in _hints(cls).items()}
+
+
+@cache
+def _hints(cls: type[Strategy]) -> dict[str, Any]:
+    """The types of the parameters of a strategy, with their limits."""
     try:
         hints = get_type_hints(cls, include_extras=True).items()
     except Exception as error:  # an annotation is code of whoever wrote the class
@@ -195,4 +212,4 @@ def _ranges(cls: type[Strategy]) -> dict[str, TypeAdapter[Any]]:
             f" read: {in_words(error)}"
         )
         raise ConfigError(message, "write plain types: int, float, str, bool") from error
-    return {field: TypeAdapter(hint) for field, hint in hints if get_origin(hint) is not ClassVar}
+    return {key: hint for key, hint in hints if get_origin(hint) is not ClassVar}

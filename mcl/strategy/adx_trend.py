@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from mcl.config.base_model import BarCount
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
 from mcl.strategy.indicators import FORGETS_WILDER, TOLERANCE, directional
@@ -20,7 +21,7 @@ class AdxTrend:
     without a trend.
     """
 
-    bars: Annotated[int, Field(ge=2, le=100_000)] = 120
+    bars: Annotated[BarCount, Field(ge=2, le=10_000_000)] = 120
     level: Annotated[float, Field(ge=0, le=100)] = 10.0
     name: ClassVar[str] = "adx_trend"
     uses_levels: ClassVar[bool] = False

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from mcl.config.base_model import BarCount
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
 from mcl.strategy.band_exits import follow
@@ -23,9 +24,9 @@ class Bollinger:
     without a new breakout.
     """
 
-    bars: Annotated[int, Field(ge=2, le=100_000)] = 240
+    bars: Annotated[BarCount, Field(ge=2, le=10_000_000)] = 240
     width: Annotated[float, Field(gt=0, le=20)] = 2.0
-    hold: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+    hold: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 600
     name: ClassVar[str] = "bollinger"
     uses_levels: ClassVar[bool] = False
 
@@ -51,10 +52,10 @@ class Keltner:
     breakout.
     """
 
-    bars: Annotated[int, Field(ge=2, le=100_000)] = 240
-    atr_bars: Annotated[int, Field(ge=1, le=100_000)] = 120
+    bars: Annotated[BarCount, Field(ge=2, le=10_000_000)] = 240
+    atr_bars: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 120
     width: Annotated[float, Field(gt=0, le=50)] = 10.0
-    hold: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+    hold: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 600
     name: ClassVar[str] = "keltner"
     uses_levels: ClassVar[bool] = False
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars, Floats
-from mcl.strategy import Strategy, build, exposed, register
+from mcl.strategy import Strategy, build, exposed, memory_at, register
 from mcl.strategy.indicators import TOLERANCE, moments
 from mcl.strategy.timeframe import higher, rows_at_most
 
@@ -78,7 +78,10 @@ class Ensemble:
 
     @property
     def memory(self) -> int:
-        return max(part.memory for part in self._parts.values())
+        return self.memory_at("1m")
+
+    def memory_at(self, interval: str) -> int:
+        return max(memory_at(part, interval) for part in self._parts.values())
 
     def signal(self, bars: Bars) -> Floats:
         used = {label: weight for label, weight in self._weighted.items() if weight}
@@ -111,7 +114,9 @@ class TrendFilter:
     """
 
     inner: dict[str, Any] = field(default_factory=_crossing)
-    interval: Annotated[str, Field(pattern=r"^(5m|15m|30m|1h|session)$")] = "session"
+    interval: Annotated[str, Field(pattern=r"^(5s|10s|15s|30s|1m|5m|15m|30m|1h|session)$")] = (
+        "session"
+    )
     bars: Annotated[int, Field(ge=2, le=500)] = 20
     name: ClassVar[str] = "trend_filter"
 
@@ -128,10 +133,12 @@ class TrendFilter:
 
     @property
     def memory(self) -> int:
-        """In one-minute bars, of which coarser data have fewer: the mean, the bar in progress, and
-        one that may be cut off.
-        """
-        return max(self._inner.memory, (self.bars + 2) * rows_at_most(self.interval))
+        return self.memory_at("1m")
+
+    def memory_at(self, interval: str) -> int:
+        """The mean, the bar in progress, and one that may be cut off."""
+        coarse = (self.bars + 2) * rows_at_most(self.interval, interval)
+        return max(memory_at(self._inner, interval), coarse)
 
     def signal(self, bars: Bars) -> Floats:
         trend = self._trend(bars)

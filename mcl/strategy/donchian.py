@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from mcl.base.jit import njit, readonly
+from mcl.config.base_model import BarCount
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
 from mcl.strategy.indicators import TOLERANCE, rolling_max, rolling_min
@@ -25,8 +26,8 @@ class Donchian:
     know its own position.
     """
 
-    channel: Annotated[int, Field(ge=1, le=100_000)] = 120
-    hold: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+    channel: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 120
+    hold: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 600
     name: ClassVar[str] = "donchian"
     uses_levels: ClassVar[bool] = False
 

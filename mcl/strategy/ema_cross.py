@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mcl.base.errors import ConfigError
 from mcl.base.jit import inline, njit, readonly
+from mcl.config.base_model import BarCount
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
 from mcl.strategy.indicators import TOLERANCE, ema
@@ -23,8 +24,8 @@ class EmaCross:
     they are equal.
     """
 
-    fast: Annotated[int, Field(ge=1, le=100_000)] = 10
-    slow: Annotated[int, Field(ge=2, le=100_000)] = 30
+    fast: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 10
+    slow: Annotated[BarCount, Field(ge=2, le=10_000_000)] = 30
     name: ClassVar[str] = "ema_cross"
     uses_levels: ClassVar[bool] = False
 

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from mcl.base.errors import ConfigError
+from mcl.config.base_model import BarCount
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
 from mcl.strategy.indicators import FORGETS_EMA, TOLERANCE, macd
@@ -21,9 +22,9 @@ class Macd:
     while below.
     """
 
-    fast: Annotated[int, Field(ge=2, le=100_000)] = 120
-    slow: Annotated[int, Field(ge=3, le=100_000)] = 260
-    smooth: Annotated[int, Field(ge=1, le=100_000)] = 90
+    fast: Annotated[BarCount, Field(ge=2, le=10_000_000)] = 120
+    slow: Annotated[BarCount, Field(ge=3, le=10_000_000)] = 260
+    smooth: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 90
     name: ClassVar[str] = "macd"
     uses_levels: ClassVar[bool] = False
 

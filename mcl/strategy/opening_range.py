@@ -12,12 +12,11 @@ from mcl.base.errors import ConfigError
 from mcl.base.instants import NS
 from mcl.base.jit import njit, readonly
 from mcl.data.bars import Bars, Floats, Ints, Narrow
-from mcl.data.table import STEPS_SEC
 from mcl.market import calendar
+from mcl.market.intervals import DAY_SEC, STEPS_SEC
 from mcl.strategy import register
 from mcl.strategy.indicators import TOLERANCE
-
-DAY_SEC = 86_400
+from mcl.strategy.timeframe import rows_at_most
 
 
 @register
@@ -47,16 +46,17 @@ class OpeningRange:
 
     @property
     def memory(self) -> int:
-        """In one-minute bars: the range, the hold, and a bar before them to know that the range is
-        whole.
-        """
-        return self.range_min + self.hold_min + 1
+        return self.memory_at("1m")
+
+    def memory_at(self, interval: str) -> int:
+        """The range, the hold, and a bar before them to know that the range is whole."""
+        return (self.range_min + self.hold_min) * rows_at_most("1m", interval) + 1
 
     def signal(self, bars: Bars) -> Floats:
         step = STEPS_SEC.get(bars.interval, 0)
-        if not 60 <= step <= 60 * self.range_min:
+        if not 0 < step <= 60 * self.range_min:
             raise ConfigError(
-                f"opening_range needs bars of one minute up to its range of {self.range_min}"
+                f"opening_range needs bars of one second up to its range of {self.range_min}"
                 f" minutes; data.interval={bars.interval}",
                 "use data with bars of a day's minutes, such as data=synthetic, or a strategy for"
                 " whole sessions, such as strategy=tsmom"

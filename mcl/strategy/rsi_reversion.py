@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from mcl.base.errors import ConfigError
+from mcl.config.base_model import BarCount
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
 from mcl.strategy.band_exits import follow
@@ -24,10 +25,10 @@ class RsiReversion:
     `high`, until it is back at 50 or `hold` bars passed without a new extreme.
     """
 
-    bars: Annotated[int, Field(ge=2, le=100_000)] = 60
+    bars: Annotated[BarCount, Field(ge=2, le=10_000_000)] = 60
     low: Annotated[float, Field(gt=0, lt=50)] = 35.0
     high: Annotated[float, Field(gt=50, lt=100)] = 65.0
-    hold: Annotated[int, Field(ge=1, le=1_000_000)] = 240
+    hold: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 240
     name: ClassVar[str] = "rsi_reversion"
     uses_levels: ClassVar[bool] = False
 

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from mcl.base.jit import njit, readonly
+from mcl.config.base_model import BarCount
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
 from mcl.strategy.indicators import (
@@ -35,10 +36,10 @@ class SuperTrend:
     well above width² bars that changes few bars of a market that moves.
     """
 
-    bars: Annotated[int, Field(ge=1, le=100_000)] = 60
+    bars: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 60
     width: Annotated[float, Field(gt=0, le=100)] = 10.0
-    anchor: Annotated[int, Field(ge=1, le=100_000)] = 480
-    hold: Annotated[int, Field(ge=1, le=1_000_000)] = 2400
+    anchor: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 480
+    hold: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 2400
     name: ClassVar[str] = "supertrend"
     uses_levels: ClassVar[bool] = False
 

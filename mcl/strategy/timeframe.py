@@ -11,9 +11,7 @@ import numpy as np
 from mcl.base.errors import ConfigError
 from mcl.base.instants import NS
 from mcl.data.bars import Bars, Floats, Ints
-from mcl.data.table import STEPS_SEC
-
-SESSION_SEC = 86_400  # a session counts as a whole day
+from mcl.market.intervals import BAR_SEC, STEPS_SEC, makes
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Higher:
 
 
 def higher(bars: Bars, interval: str) -> Higher:
-    """The closed `interval` bars ("5m" … "1h", "session") inside `bars`: `bars` themselves, but for
+    """The closed `interval` bars ("5s" … "1h", "session") inside `bars`: `bars` themselves, but for
     the first, where it is their own interval. ConfigError when it is finer.
 
     `h = higher(bars, "session"); mean = h.align(ema(h.close, 20))` is the daily mean that was known
@@ -81,17 +79,18 @@ def _folded(bars: Bars, rows: Ints, starts: Ints, lasts: Ints, known_rows: Ints)
     )
 
 
-def rows_at_most(interval: str) -> int:
-    """One-minute bars that one coarser bar can hold; a session counts as a whole day."""
-    return (STEPS_SEC[interval] or SESSION_SEC) // 60
+def rows_at_most(interval: str, of: str = "1m") -> int:
+    """Bars of the interval `of`, or of a minute where that is longer, that one coarser bar can
+    hold; a session counts as a whole day.
+    """
+    return BAR_SEC[interval] // min(BAR_SEC[of], 60)
 
 
 def _step(base: str, interval: str) -> int:
     if interval not in STEPS_SEC:
-        by_length = sorted(STEPS_SEC, key=lambda name: STEPS_SEC[name] or SESSION_SEC)
+        by_length = sorted(STEPS_SEC, key=BAR_SEC.__getitem__)
         raise ConfigError(f"there is no interval {interval!r}; valid: {', '.join(by_length)}")
-    fine, coarse = (STEPS_SEC[name] or SESSION_SEC for name in (base, interval))
-    if coarse < fine or coarse % fine:
+    if not makes(base, interval):
         raise ConfigError(
             f"{interval} bars cannot be made from {base} bars; choose a coarser interval or a finer"
             " data.interval"

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from mcl.base.errors import ConfigError
+from mcl.config.base_model import BarCount
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
 from mcl.strategy.indicators import TOLERANCE, moments
@@ -21,7 +22,7 @@ class TimeSeriesMomentum:
     scaling is the business of `risk`.
     """
 
-    lookback: Annotated[int, Field(ge=1, le=1_000_000)] = 1380
+    lookback: Annotated[BarCount, Field(ge=1, le=10_000_000)] = 1380
     name: ClassVar[str] = "tsmom"
     uses_levels: ClassVar[bool] = False
 
@@ -46,10 +47,10 @@ class MultiHorizonMomentum:
     not returns, since a futures price may be negative and adjustment shifts it.
     """
 
-    lookback: Annotated[int, Field(ge=2, le=1_000_000)] = 13_800
+    lookback: Annotated[BarCount, Field(ge=2, le=10_000_000)] = 13_800
     horizons: Annotated[int, Field(ge=1, le=8)] = 3
     ratio: Annotated[int, Field(ge=2, le=20)] = 4
-    vol_bars: Annotated[int, Field(ge=2, le=1_000_000)] = 6_900
+    vol_bars: Annotated[BarCount, Field(ge=2, le=10_000_000)] = 6_900
     full_at: Annotated[float, Field(gt=0, le=10)] = 1.0
     name: ClassVar[str] = "tsmom_multi"
     uses_levels: ClassVar[bool] = False

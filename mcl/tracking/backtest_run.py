@@ -20,6 +20,7 @@ from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, MclError, StoreError
 from mcl.base.files import write_whole
 from mcl.base.words import many
+from mcl.composition import durations
 from mcl.config import schema
 from mcl.data import file_mark
 from mcl.data.bars import Bars
@@ -88,6 +89,7 @@ def backtest(
     progress.begin("simulating")
     with access_recorder.recording() as reads:
         result = simulate(run, bars)
+    refuse_silence(run, bars, result)
     progress.begin("measuring")
     measured = summary(result)
     tags = provenance.tags(run, bars) | access_recorder.tags(reads) | (extra_tags or {})
@@ -120,6 +122,28 @@ def backtest(
     trial_ledger.append(project.root, [trial_row(run, result, tags, run_id, parent or "")])
     where = project.store.artifacts(run_id) / "report.html" if report else None
     return Done(run_id, run, bars, result, measured, tags, where, luck)
+
+
+def refuse_silence(run: schema.Config, bars: Bars, result: Result) -> None:
+    """ConfigError for a run that nothing could come of: what the strategy or the risk looks back
+    over is longer than the data.
+    """
+    if result.wanted is None or not np.isnan(result.wanted).all():
+        return
+    length = f"the {many(len(bars), 'bar')} of the data (data.interval={bars.interval})"
+    raw = run.model_dump(include={"strategy"})
+    counts = {key: durations.value_at(raw, key) for key in durations.bar_counts(raw)}
+    for key, count in counts.items():
+        if count is not None and key.startswith("strategy.") and count >= len(bars):
+            raise ConfigError(
+                f"{key}={count:,} is not less than {length}: no signal is ever known",
+                f"set {key} to at most {max(1, len(bars) - 1):,}, or use more or finer bars",
+                key,
+            )
+    raise ConfigError(
+        f"nothing is known on any of {length}: strategy, size and protection look back over more",
+        "use more bars or shorter look-backs; mcl check warmup prints how long the strategy's is",
+    )
 
 
 def counted(run: schema.Config, bars: Bars, measured: Mapping[str, float], root: Path) -> Luck:
@@ -361,12 +385,24 @@ def intervals(result: Result) -> dict[str, tuple[float, float]]:
 
 
 def parquet(frame: pd.DataFrame, bars: Bars | None = None) -> bytes:
-    """The frame as a Parquet file, with the mark of generated data where its bars are."""
+    """The frame as a Parquet file, with the mark of generated data where its bars are. Times are
+    kept as steps: those of a year of seconds are a third of the file otherwise.
+    """
+    import pandas as pd
+
     buffer = io.BytesIO()
     if bars is not None and bars.synthetic:
         frame = frame.copy(deep=False)
         frame.attrs |= file_mark.attributes(bars.provenance.get("facts", {}))
-    frame.to_parquet(buffer, compression="zstd", index=False)
+    times = [name for name in frame if isinstance(frame[name].dtype, pd.DatetimeTZDtype)]
+    frame.to_parquet(
+        buffer,
+        compression="zstd",
+        index=False,
+        write_statistics=False,
+        use_dictionary=[name for name in frame if name not in times],
+        column_encoding=dict.fromkeys(times, "DELTA_BINARY_PACKED"),
+    )
     return buffer.getvalue()
 
 

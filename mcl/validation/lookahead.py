@@ -22,7 +22,7 @@ from mcl.config import schema
 from mcl.data.bars import Bars, Bools, Floats, Ints
 from mcl.engine.backtest import backtest
 from mcl.engine.result import Result
-from mcl.strategy import Strategy, build, exposed
+from mcl.strategy import Strategy, build, exposed, memory_at
 
 EXACT = 1e-9  # of max(1, |value|): what a different order of summation may cost
 # of the declared memory: the default columns of the warm-up table
@@ -122,7 +122,7 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 40, seed: int = 
         full = _computation(config, bars)
         _same_twice(config, bars, full.signal)
         memory, span = (
-            build(config.strategy).memory,
+            memory_at(build(config.strategy), bars.interval),
             int(np.diff(bars.session_ends, prepend=-1).max()),
         )
         places = _places(full, bars, memory, seed)
@@ -341,7 +341,7 @@ def warmup(
     The declared memory is always among the lengths. DataError when the bars are not more than it.
     """
     strategy = build(config.strategy)
-    memory = strategy.memory
+    memory = memory_at(strategy, bars.interval)
     _enough(samples, len(bars), memory + 2)
     for length in lengths:
         if not 1 <= length <= len(bars) - 2:

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 
 from mcl.base.errors import BrokerError, ConnectionLost, Halt, Uncertain
+from mcl.base.instants import NS
 from mcl.broker import feed, guards
 from mcl.broker.converters import Interval
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
@@ -34,6 +35,7 @@ from mcl.engine.decision import NO_TARGET, decide
 from mcl.engine.result import FILL_REASONS
 from mcl.market import calendar
 from mcl.market.instruments import CL, MCL
+from mcl.market.intervals import STEPS_SEC
 from mcl.risk.limits import limits_record
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.simulators.tws.listener import BrokerOptions
@@ -108,6 +110,51 @@ def test_every_bar_of_the_session_arrives_once_and_in_order() -> None:
             assert tws.counters["unknown_requests"] == 0
 
     run(main())
+
+
+def in_steps(tape: Tape, interval: str) -> Tape:
+    """The same bars, one every so many seconds."""
+    step = STEPS_SEC[interval] * NS
+    start = SESSION_OPEN_NS + step * np.arange(-tape.first, len(tape.close) - tape.first)
+    return replace(tape, interval=interval, start=start)
+
+
+@pytest.mark.parametrize("interval", ["5s", "10s", "15s", "30s"])
+def test_bars_of_seconds_arrive_and_their_history_comes_in_pages(interval: str) -> None:
+    tape, step = in_steps(walk(5, 3000, 20), interval), STEPS_SEC[interval] * NS
+
+    async def main() -> None:
+        async with trading(tape) as (_, broker, pinned):
+            known = await broker.history(pinned, 2500, interval)
+            assert [b.close for b in known] == tape.close[500:3000].tolist()
+            assert known[-1].close_time == SESSION_OPEN_NS
+            whole = await broker.history(pinned, 4000, interval)
+            assert [b.close for b in whole] == tape.close[:3000].tolist()
+            bars = [bar async for bar in broker.bars(pinned, interval, known[-1].close_time)]
+            assert [b.close_time for b in bars] == [
+                SESSION_OPEN_NS + step * n for n in range(1, 21)
+            ]
+            assert [b.close for b in bars] == tape.close[3000:].tolist()
+
+    run(main())
+
+
+def test_history_of_seconds_that_is_too_long_is_a_sentence() -> None:
+    tape = in_steps(walk(5, 3000, 1), "5s")
+
+    async def main() -> None:
+        async with trading(tape) as (_, broker, pinned):
+            with pytest.raises(BrokerError, match=r"5 secs in pages of 1 h, and 2,500 bars"):
+                await broker.history(pinned, 2500, "5s")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed, "MOST_PAGES", 3)
+        run(main())
+
+
+def test_a_second_is_no_bar_of_the_broker() -> None:
+    with pytest.raises(BrokerError, match="no live bars of interval '1s'; valid: 5s, 10s"):
+        Interval("1s")
 
 
 def test_bars_known_before_the_subscription_can_be_asked_for_again() -> None:
@@ -714,7 +761,7 @@ def test_unknown_contracts_and_intervals() -> None:
         async with trading(steady()) as (tws, broker, pinned):
             with pytest.raises(BrokerError, match=r"MCL 2036-02.*\(200\)"):
                 await broker.qualify(calendar.contract("MCL", 2036, 2))
-            with pytest.raises(BrokerError, match="'2m'; valid: 1m"):
+            with pytest.raises(BrokerError, match="'2m'; valid: 5s, 10s"):
                 await broker.history(pinned, 10, "2m")
             fives = await broker.history(pinned, 10, "5m")
             assert {b.close_time - a.close_time for a, b in pairwise(fives)} == {5 * 60 * 10**9}

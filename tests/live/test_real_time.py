@@ -26,7 +26,7 @@ from mcl.live.status import State
 from mcl.live.status_json import plain_status
 from mcl.live.supervisor import Supervisor
 from mcl.market import calendar
-from mcl.risk.limits import BAR_SEC
+from mcl.market.intervals import BAR_SEC
 from mcl.simulators.tws import SimulatedTWS, Tape
 
 from .real_time import DAY, OFF, RANDOM, STRIDE_SEC, TEN, Desk

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from deployments import Project
+from deployments import Project, walk
 
 from mcl import composition
 from mcl.base.errors import BrokerError, LiveError
@@ -70,6 +70,23 @@ def all_equal(done: AuditedSession) -> bool:
     assert done.differences.to_dict("records") == []
     assert done.facts["net_pnl_usd"] == done.facts["backtest_net_pnl_usd"]
     return bool(len(done.decisions) == done.facts["bars"])
+
+
+def test_a_session_of_seconds_decides_as_the_backtest(deploy: Deploy, desk: Project) -> None:
+    """Most seconds have no trade and no bar, in the data as in the feed."""
+    thin = walk(0.5).sample(frac=0.4, random_state=1).sort_index()
+    thin.to_csv(desk.root / "walk-30s.csv", index=False)
+    strategy = {"name": "ema_cross", "fast": "5m", "slow": "15m"}
+    done = session(deploy(interval="30s", strategy=strategy, risk=BRACKET))
+    assert all_equal(done)
+    assert 900 < done.facts["bars"] < 1300
+    assert len(done.fills)
+
+
+def test_a_version_on_bars_that_no_feed_has_is_refused_at_the_start(desk: Project) -> None:
+    config = desk.config(interval="1s")
+    with pytest.raises(LiveError, match=r"no bars of data\.interval=1s: it keeps .* from 5s on"):
+        staging.replayed(config, None, build(config.strategy), desk.root)
 
 
 def test_a_session_of_minutes_decides_as_the_backtest(deploy: Deploy) -> None:

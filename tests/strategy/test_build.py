@@ -11,6 +11,7 @@ import yaml
 from walks import random_bars
 
 from mcl.base.errors import ConfigError
+from mcl.composition import durations
 from mcl.strategy import build, registry
 from mcl.strategy.ema_cross import EmaCross
 from mcl.strategy.indicators import ema
@@ -22,7 +23,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf" / "strategy"
 def test_every_strategy_has_a_config_with_all_its_parameters(name: str) -> None:
     params = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     assert list(params) == ["name", *(field.name for field in fields(registry()[name]))]  # type: ignore[arg-type]
-    assert build(params) == build({"name": name})
+    minutes = durations.in_bars({"data": {"interval": "1m"}, "strategy": params})
+    assert build(minutes["strategy"]) == build({"name": name})
 
 
 def test_every_config_names_a_strategy() -> None:

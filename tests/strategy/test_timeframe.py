@@ -113,7 +113,7 @@ def test_the_own_interval_is_the_bars_themselves(interval: str) -> None:
         ("1h", "30m", "30m bars cannot be made from 1h bars"),
         ("1h", "5m", "5m bars cannot be made from 1h bars"),
         ("session", "1h", "1h bars cannot be made from session bars"),
-        ("1m", "2h", "there is no interval '2h'; valid: 1s, 1m, 5m, 15m, 30m, 1h, session"),
+        ("1m", "2h", "there is no interval '2h'; valid: 1s, 5s, 10s, 15s, 30s, 1m, 5m, 15m, 30m"),
     ],
 )
 def test_an_interval_that_is_not_coarser_is_refused(

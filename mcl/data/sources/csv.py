@@ -29,12 +29,11 @@ from mcl.base.instants import NS
 from mcl.config import schema
 from mcl.config.base_model import Strict
 from mcl.data import csv_folder, csv_text, file_mark
-from mcl.data.csv_text import Cells, Column, CsvFormat, FileInterval
+from mcl.data.csv_text import Cells, Column, CsvFormat
 from mcl.data.source import Raw, Source, existing_path, plain_label
 from mcl.data.sources import expiry_ranks
 from mcl.data.table import (
     PRICES,
-    STEPS_SEC,
     Chunk,
     Rows,
     Table,
@@ -45,6 +44,7 @@ from mcl.data.table import (
 from mcl.market import calendar, contract_master, symbols
 from mcl.market.calendar import DAY_NS, Sessions, from_day, parse_symbol, session_of
 from mcl.market.instruments import Contract, Instrument
+from mcl.market.intervals import STEPS_SEC
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -109,7 +109,7 @@ class CsvData(schema.DataCommon):
         return self
 
     @property
-    def file_interval(self) -> FileInterval:
+    def file_interval(self) -> schema.Interval:
         """The length of the bars in the file."""
         return self.format.interval or self.interval
 
@@ -469,7 +469,7 @@ def _interval(apart_sec: float, shorter: bool) -> str:
     """Name the setting that fits bars which begin so far apart."""
     if apart_sec >= _NIGHTLY_SEC:
         return "set data.interval=session and data.stamped_at=date"
-    names = get_args(FileInterval)
+    names = get_args(schema.Interval)
     name = next((n for n in names if STEPS_SEC[n] == apart_sec), None)
     if name is None:
         return f"there is no interval of {apart_sec:g} s: {', '.join(names)}"

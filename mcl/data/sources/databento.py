@@ -33,7 +33,6 @@ from mcl.data.source import Raw, Source, existing_path, plain_label
 from mcl.data.table import (
     PLAIN,
     PRICES,
-    STEPS_SEC,
     Chunk,
     Rows,
     Table,
@@ -46,6 +45,7 @@ from mcl.data.table import (
 from mcl.market import calendar, contract_master
 from mcl.market.calendar import DAY_NS, from_day, to_day
 from mcl.market.instruments import Instrument
+from mcl.market.intervals import STEPS_SEC, makes
 
 if TYPE_CHECKING:
     from mcl.data.dbn import Header, Records
@@ -68,7 +68,8 @@ class DatabentoData(schema.DataCommon):
     source: Literal["databento"]
     symbol: str = "MCL.FUT"
     path: str = "data/raw/MCL_FUT"
-    # of the bars that are read where several lie side by side; 1m, else 1s, else 1h when null
+    # of the bars that are read where several lie side by side; null: the first of 1m, 1s and 1h
+    # that makes data.interval
     stored_interval: StoredInterval | None = None
     folder: str = "data"
 
@@ -104,18 +105,21 @@ class RecordFiles:
 
 def files(
     path: Path,
-    interval: str | None = None,
+    stored: str | None = None,
     wanted: Format | None = None,
     on: WallClock = PLAIN,
+    interval: str = "1m",
 ) -> RecordFiles:
-    """The files at or below the path that make bars of an interval; of the first one of INTERVALS
-    that is there, when none is named.
+    """The files at or below the path with bars of the interval `stored`. When none is named: of the
+    first one of INTERVALS that is there and makes bars of `interval`, or else the first.
     """
     kind, paths_by_schema = record_files.first_with(path, tuple(INTERVALS), wanted)
     present = [name for name in INTERVALS if name in paths_by_schema]
-    bars = next((n for n in present if interval in (None, INTERVALS[n])), None)
-    if bars is None:
-        raise _no_bars(path, kind, interval, paths_by_schema)
+    able = [name for name in present if makes(INTERVALS[name], interval)]
+    choices = able or present if stored is None else [n for n in present if INTERVALS[n] == stored]
+    if not choices:
+        raise _no_bars(path, kind, stored, paths_by_schema)
+    bars = choices[0]
     # definitions of a batch job may lie next to frames of bars
     other = record_files.by_schema(path, "DBN") if kind == "Parquet" and path.is_dir() else {}
     by_schema = {bars: paths_by_schema[bars]}
@@ -502,7 +506,8 @@ def raw_files(source_files: RecordFiles, symbol: str, request: dict[str, Any]) -
 
 
 def _raw(data: DatabentoData, root: Path) -> Raw:
-    source_files = files(existing_path(data.path, root), data.stored_interval)
+    path = existing_path(data.path, root)
+    source_files = files(path, data.stored_interval, interval=data.interval)
     raw = raw_files(source_files, data.instrument, {"source": "databento", "symbol": data.symbol})
     return replace(raw, home=data.folder)
 

@@ -28,7 +28,9 @@ class ParquetData(databento.DatabentoData):
 def _raw(data: ParquetData, root: Path) -> Raw:
     path = existing_path(data.path, root)
     on = WallClock(data.timezone, data.offsets == "ignore")
-    source_files = databento.files(path, data.stored_interval, "Parquet", on)
+    source_files = databento.files(
+        path, data.stored_interval, "Parquet", on, interval=data.interval
+    )
     source_files = replace(source_files, closes=data.stamped_at == "close")
     keys = {"source", "symbol", "stamped_at", "timezone", "offsets"}
     raw = databento.raw_files(source_files, data.instrument, data.model_dump(include=keys))

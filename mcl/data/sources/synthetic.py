@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ from pydantic import Field
 from mcl.config import schema
 from mcl.data.source import Keys, Raw, Source
 from mcl.data.sources import databento
+from mcl.market import calendar
+from mcl.market.calendar import from_day
+from mcl.market.intervals import makes
 
 
 class SyntheticData(schema.DataCommon):
@@ -35,8 +39,28 @@ def _raw(data: SyntheticData, root: Path) -> Raw:
 
     home = generator.generate(data, root / data.folder / "raw")
     request = {"source": "synthetic", "world": data.world, "seed": data.seed}
-    raw = databento.raw_files(databento.files(home), data.instrument, request)
-    return replace(raw, label=f"synthetic-{data.world}-seed{data.seed}", home=data.folder)
+    files = databento.files(home, "1m")
+    if not makes("1m", data.interval):
+        files = _seconds(data, home)
+    raw = databento.raw_files(files, data.instrument, request)
+    label = f"synthetic-{data.world}-seed{data.seed}"
+    return replace(raw, label=label, home=data.folder, other_intervals=())
+
+
+def _seconds(data: SyntheticData, home: Path) -> databento.RecordFiles:
+    """The one-second bars of the sessions of a config, made on the first call: a session takes as
+    long as months of minutes.
+    """
+    from mcl.data.synthetic import generator, trade_tape
+
+    first = max(filter(None, (generator.FIRST, data.start)))
+    beyond = min(filter(None, (generator.LAST + timedelta(days=1), data.end)))
+    days = [from_day(int(day)) for day in calendar.sessions(first, beyond).day]
+    trade_tape.generate(home, days)
+    files = databento.files(home, "1s")
+    own = {f"{day}.dbn.zst" for day in days}
+    paths = [path for path in files.by_schema["ohlcv-1s"] if path.name in own]
+    return replace(files, by_schema=files.by_schema | {"ohlcv-1s": paths})
 
 
 def _identity(values: Mapping[str, Any]) -> Keys:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from mcl.config import schema
+from mcl.config.base_model import BarCount
 from mcl.risk.size_method import Floats, SizeMethod, per_risk
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class AtrUnitSize(schema.SizeRule):
     method: Literal["atr_unit"]
     risk_frac: float = Field(0.01, gt=0, le=1)
     multiple: float = Field(1.0, gt=0, le=100)
-    atr_bars: int = Field(14, ge=1, le=5000)
+    atr_bars: BarCount = Field(14, ge=1, le=1_000_000)
     max_contracts: float = Field(10.0, gt=0, le=1000)
 
 

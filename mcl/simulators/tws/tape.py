@@ -15,19 +15,12 @@ from mcl.base.errors import BrokerError
 from mcl.base.instants import NS
 from mcl.market import calendar
 from mcl.market.instruments import Contract, Instrument
+from mcl.market.intervals import STEPS_SEC
 
 if TYPE_CHECKING:
     from mcl.data.bars import Bars
 
-INTERVAL_NS = {
-    "1s": NS,
-    "5s": 5 * NS,
-    "1m": 60 * NS,
-    "5m": 300 * NS,
-    "15m": 900 * NS,
-    "30m": 1800 * NS,
-    "1h": 3600 * NS,
-}
+INTERVAL_NS = {name: seconds * NS for name, seconds in STEPS_SEC.items() if seconds}
 
 
 Ints = npt.NDArray[np.int64]
