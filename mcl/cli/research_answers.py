@@ -54,7 +54,7 @@ class SearchAnswer(OfSearch):
     stopped: str
     """Why it ended early, or empty."""
     notices: list[Any]
-    """Sentences said before the first trial: no hold-out, a capital of another size."""
+    """Sentences before the first trial: no hold-out, a capital of another size."""
 
 
 class SweepAnswer(SearchAnswer):

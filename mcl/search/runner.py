@@ -102,8 +102,8 @@ def resume(
         )
         if trials is not None and snapshot.total <= metadata["target"]:
             raise ConfigError(
-                f"sweep {directory.sweep_id[:12]} has a target of"
-                f" {many(metadata['target'], 'trial')}; {trials} are no more",
+                f"the target of sweep {directory.sweep_id[:12]} is already"
+                f" {many(metadata['target'], 'trial')}; {trials} would not extend it",
                 (
                     "a grid is complete by itself"
                     if snapshot.search.sampler == "grid"

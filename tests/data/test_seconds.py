@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,11 @@ def test_no_second_is_invented(seconds: Bars) -> None:
 
 def test_a_window_of_a_generated_world_has_its_own_seconds(project: Path, worlds: Path) -> None:
     (project / "data").symlink_to(worlds)
-    spec = {"source": "synthetic", "start": date(2024, 3, 5), "end": date(2024, 3, 7)}
+    spec: dict[str, Any] = {
+        "source": "synthetic",
+        "start": date(2024, 3, 5),
+        "end": date(2024, 3, 7),
+    }
     fine = load(SyntheticData(**spec, interval="1s"), project)
     minutes = load(SyntheticData(**spec), project)
     assert sorted(set(fine.session)) == sorted(set(minutes.session))

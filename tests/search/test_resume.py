@@ -318,7 +318,7 @@ def test_extend_counts_to_the_new_target_as_if_it_had_been_the_first(project: Pr
     assert parent.name == begins
     assert parent.metrics["best_sharpe"] == (longer.best or {})["value"]
     assert rows(project, grown) == list(range(20))
-    with pytest.raises(ConfigError, match="has a target of 20 trials; 15 are no more"):
+    with pytest.raises(ConfigError, match="is already 20 trials; 15 would not extend it"):
         project.resume("growing", trials=15)
 
 
