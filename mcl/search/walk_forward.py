@@ -590,6 +590,7 @@ def _page(
         data_note=data_note(snapshot.bars),
         first=sections(result.session_equity, folded, efficiency),
         first_cards=cards(folded, efficiency),
+        benchmark=engine.buy_and_hold(result.bars, snapshot.run.costs, snapshot.run.capital_usd),
     )
     return run_page(view).encode()
 

@@ -26,6 +26,8 @@ def test_every_chart_becomes_a_picture(
     page.write_text(run_page(view_of(month)), encoding="utf-8")
     assert png.charts(page) == [
         "chart-strip",
+        "chart-sessions",
+        "chart-exposure",
         "chart-trades",
         "chart-mae",
         "chart-mfe",
