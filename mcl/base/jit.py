@@ -38,7 +38,7 @@ from numba.core.typing.templates import (
 F = TypeVar("F", bound=Callable[..., Any])
 PACKAGE = Path(__file__).resolve().parents[1]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
-SOURCES = ("base/jit.py", "risk", "engine", "strategy")
+SOURCES = ("base/jit.py", "risk", "engine", "strategy", "report/range_coding.py")
 
 
 def fingerprint() -> str:

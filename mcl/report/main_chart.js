@@ -122,8 +122,9 @@ const mainChart = ({ holder, figure, shown, resolve }) => {
     const columns = await run(), mine = figure.data.flatMap((trace, k) => (trace.meta === part ? [k] : []));
     if (part === "roll") rolls = on;
     for (const k of mine) figure.data[k].visible = on;
-    if (mine.length) await Plotly.restyle(holder, { visible: on }, mine);
+    for (const k of mine) holder.data[k].visible = on;
     await Plotly.relayout(holder, { shapes: shapes(columns) });
+    await refine();
   };
   for (const button of controls ? controls.querySelectorAll("[data-move]") : []) button.addEventListener("click", () => moves[button.dataset.move]());
   for (const box of controls ? controls.querySelectorAll("[data-part]") : []) box.addEventListener("change", () => turn(box.dataset.part, box.checked));

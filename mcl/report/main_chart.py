@@ -17,6 +17,7 @@ from mcl.metrics.regime import THIRDS, market_volatility, terciles
 from mcl.report.charts import line
 from mcl.report.downsampling import Floats, Ints, broken, extremes
 from mcl.report.overlay import Overlay
+from mcl.report.range_coding import stream
 from mcl.report.tear_sheet import drawdown_shades
 from mcl.report.theme import Figure, milliseconds, packed
 from mcl.report.zoom_data import dated_exits, detail
@@ -64,6 +65,7 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
     """
     times = milliseconds(result.bars.close_time)
     money, _ = drawdown(result.equity, result.capital_usd)
+    held = result.position.astype(np.float64)
     lines = [
         _price(result, times),
         _span(times, result.equity, "Equity", "@blue", yaxis="y2", showlegend=False),
@@ -79,13 +81,14 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
         ),
         _span(
             times,
-            result.position.astype(np.float64),
+            held,
             "Position",
             "@grey",
             yaxis="y4",
             line={"shape": "hv"},
             showlegend=False,
-        ),
+        )
+        | {"y": steps(extremes(held, held, BUCKETS)[1], 1)},
         *_overlay_traces(times, overlays),
         *_connectors(result, times),
         *_candles(),
@@ -185,7 +188,7 @@ def _decimals(result: Result) -> int:
 
 def _span(times: Floats, values: Floats, name: str, color: str, **more: Any) -> dict[str, Any]:
     rows, buckets = extremes(values, values, BUCKETS)
-    return line(times[rows], buckets, name, color, **more)
+    return line(times[rows], buckets, name, color, **more) | {"x": moments(times[rows])}
 
 
 def _price(result: Result, times: Floats) -> dict[str, Any]:
@@ -197,7 +200,22 @@ def _price(result: Result, times: Floats) -> dict[str, Any]:
         else extremes(bars.low, bars.high, BUCKETS)
     )
     rows, values = broken(rows, values, bars.contract)
-    return line(times[rows], values, "Price", "@grey", width=1)
+    gaps, tick = np.flatnonzero(np.isnan(values)), bars.instrument.tick_size
+    ticks = np.rint(np.nan_to_num(values) / tick)
+    drawn = {"x": moments(times[rows]), "y": steps(ticks, tick, gaps.tolist())}
+    return line(times[:0], values[:0], "Price", "@grey", width=1) | drawn
+
+
+def steps(values: Any, unit: float, gaps: Sequence[int] = ()) -> dict[str, Any]:
+    """Whole multiples of `unit` as their differences, a fifth of the letters of floats; what stands
+    at `gaps` is not a number.
+    """
+    return {"steps": stream(np.diff(values, prepend=0)), "unit": unit, "gaps": list(gaps)}
+
+
+def moments(times: Floats) -> dict[str, Any]:
+    """Milliseconds of whole seconds."""
+    return steps(times // 1000, 1000)
 
 
 def _overlay_traces(times: Floats, overlays: Sequence[Overlay]) -> list[dict[str, Any]]:
@@ -209,16 +227,14 @@ def _overlay_traces(times: Floats, overlays: Sequence[Overlay]) -> list[dict[str
 
 def _overlay(times: Floats, overlay: Overlay, color: str) -> dict[str, Any]:
     finite = np.flatnonzero(np.isfinite(overlay.values))
+    none = np.empty(0)
     if overlay.protective:
         style = {"dash": "dot", "shape": "hv"}
-        return line(
-            np.empty(0), np.empty(0), overlay.name, color, line=style, connectgaps=False, width=1.5
-        )
-    # a price is hidden until it is wanted; what has a panel of its own hides nothing
-    more: dict[str, Any] = (
-        {"visible": False, "meta": "indicator"} if overlay.on_price else {"yaxis": "y6"}
-    )
-    return _span(times[finite], overlay.values[finite], overlay.name, color, width=1, **more)
+        return line(none, none, overlay.name, color, line=style, connectgaps=False, width=1.5)
+    if overlay.on_price:  # hidden until it is wanted, and then drawn from all bars
+        hidden = {"visible": False, "meta": "indicator"}
+        return line(none, none, overlay.name, color, width=1, **hidden)
+    return _span(times[finite], overlay.values[finite], overlay.name, color, width=1, yaxis="y6")
 
 
 def _connectors(result: Result, times: Floats) -> list[dict[str, Any]]:
@@ -264,13 +280,8 @@ def _ribbon(result: Result, times: Floats) -> dict[str, Any]:
         "x": packed(np.append(times[first], times[-1])),
         "y": [""],
         "z": [third.tolist()],
-        "text": [
-            [
-                f"{day}: {THIRDS[k]} of sessions by volatility"
-                for day, k in zip(days, third, strict=True)
-            ]
-        ],
-        "hovertemplate": "%{text}<extra></extra>",
+        "text": [[f"{day}: {THIRDS[k]}" for day, k in zip(days, third, strict=True)]],
+        "hovertemplate": "%{text} of sessions by volatility<extra></extra>",
         "colorscale": [[0, "@grid"], [0.5, "@line"], [1, "@grey"]],
         "zmin": 0,
         "zmax": 2,
@@ -310,7 +321,7 @@ def _marks(
         "type": "scattergl" if many else "scatter",
         "mode": "markers",
         "name": f"{name} ({len(f):,})",
-        "x": packed(times[f["bar"]]),
+        "x": moments(times[f["bar"]]),
         "y": packed(f["price_ticks"] * tick, "float32" if many else "float64"),
         "customdata": packed(f["quantity"], "int16"),
         "hovertemplate": (

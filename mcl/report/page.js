@@ -3,10 +3,18 @@
   const scheme = window.matchMedia("(prefers-color-scheme: dark)");
   const charts = new Map();
 
+  // { steps, unit, gaps }: the sums of whole steps times the unit, and where there is none.
+  const running = ({ steps, unit, gaps }) => {
+    let sum = 0;
+    const values = Float64Array.from(Packed.integers(steps), (step) => (sum += step)).map((value) => Number((value * unit).toPrecision(15)));
+    for (const gap of gaps) values[gap] = NaN;
+    return values;
+  };
   // "@name" anywhere in a figure is the CSS colour --name of the scheme in force.
   const resolve = (value, style) => {
     if (typeof value === "string") return value.startsWith("@") ? style.getPropertyValue("--" + value.slice(1)).trim() : value;
     if (Array.isArray(value)) return value.map((item) => resolve(item, style));
+    if (value && value.steps) return running(value);
     if (value && typeof value === "object") {
       return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, key === "bdata" ? item : resolve(item, style)]));
     }
@@ -103,7 +111,8 @@
 
   const load = async () => {
     const script = document.createElement("script");
-    script.textContent = new TextDecoder().decode(await inflated(document.getElementById("plotly").textContent));
+    const packed = document.getElementById("plotly");
+    script.textContent = new TextDecoder().decode(await Packed.inflated(packed.textContent, Number(packed.dataset.size)));
     document.head.append(script);
   };
 
@@ -119,18 +128,28 @@
   if (wanted) alone(wanted);
 
   const visible = () => [...document.querySelectorAll(".chart > div")].filter((holder) => !holder.closest("[hidden]"));
-  const all = async () => { for (const holder of visible()) await draw(holder); };
+  // What is near the screen first; the others as they come near, at the latest when the browser has nothing else to do.
+  const started = new Set();
+  const once = async (holder) => { if (!started.has(holder)) { started.add(holder); await draw(holder); } };
+  const idle = () => new Promise((done) => { (window.requestIdleCallback || setTimeout)(done); });
+  const all = async () => {
+    const near = new IntersectionObserver((entries) => { for (const { isIntersecting, target } of entries) if (isIntersecting) { near.unobserve(target); once(target); } }, { rootMargin: "300px" });
+    const holders = visible(), first = holders.filter((holder) => holder.getBoundingClientRect().top < window.innerHeight);
+    for (const holder of first) await once(holder);
+    for (const holder of holders) near.observe(holder);
+    for (const holder of holders) { await idle(); await once(holder); }
+  };
   const drawn = () => {
     for (const ruler of document.querySelectorAll("#js-plotly-tester")) ruler.setAttribute("aria-hidden", "true"); // what Plotly measures texts with
     document.documentElement.setAttribute("data-drawn", String(visible().length));
   };
   load().then(all).then(drawn);
-  scheme.addEventListener("change", all);
+  scheme.addEventListener("change", () => { for (const holder of visible()) if (charts.has(holder.id)) draw(holder); });
   // Paper is light and has its own width; what is drawn must fit it before the sheet is taken.
   const paper = (on) => () => {
     document.documentElement.toggleAttribute("data-print", on);
-    for (const holder of visible().filter((one) => charts.has(one.id))) {
-      draw(holder);
+    for (const holder of visible()) {
+      if (charts.has(holder.id)) draw(holder); else once(holder);
       if (!on) Plotly.Plots.resize(holder);
     }
   };

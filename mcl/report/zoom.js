@@ -5,23 +5,15 @@ const Windows = (() => {
   const BIG_MARKS = 400;
   const STEPS = 50000; // beyond so many bars the levels of orders would be a carpet
 
-  // Whole numbers from the four byte planes of little-endian uint32.
-  const inflate = async (text) => {
-    const planes = await inflated(text);
-    const n = planes.length / 4, out = new Int32Array(n);
-    for (let i = 0; i < n; i++) {
-      const folded = planes[i] | (planes[n + i] << 8) | (planes[2 * n + i] << 16) | (planes[3 * n + i] << 24);
-      out[i] = (folded >>> 1) ^ -(folded & 1); // the sign is the lowest bit
-    }
-    return out;
-  };
+  // In tasks of their own: the page answers in between.
+  const inflate = async (text, side) => { await new Promise((done) => { setTimeout(done); }); return Packed.integers(text, side); };
 
   const running = (steps) => { let sum = 0; return Float64Array.from(steps, (step) => (sum += step)); };
 
   // One overlay: a value per bar, NaN in its holes.
   const overlay = async (line) => {
     const [steps, edges] = await Promise.all([inflate(line.steps), inflate(line.holes)]);
-    const values = running(steps).map((value) => value * line.step), holes = running(edges);
+    const whole = line.order === 2 ? running(running(steps)) : running(steps), values = whole.map((value) => value * line.step), holes = running(edges);
     for (let k = 0; k < holes.length; k += 2) values.fill(NaN, holes[k], k + 1 < holes.length ? holes[k + 1] : values.length);
     return { values, name: line.name, onPrice: line.onPrice, protective: line.protective };
   };
@@ -41,19 +33,23 @@ const Windows = (() => {
 
   // Columns of the run, from the streams of its `detail`; equity by the books: cash + position · close · tick value.
   const load = async (detail) => {
-    const names = ["seconds", "close", "open", "upper", "lower", "volume", "fillBar", "fillQuantity", "fillCenti", "fillTrace"];
-    const columns = await inflateAll(detail, names), { upper, lower, volume, fillQuantity: quantity, fillTrace: trace } = columns;
-    const close = running(columns.close), bar = running(columns.fillBar), n = close.length;
-    const time = running(columns.seconds).map((s) => (s + detail.start) * 1000);
-    const price = Float64Array.from(columns.fillCenti, (c, k) => close[bar[k]] + c / 100);
-    const open = new Float64Array(n), high = new Float64Array(n), low = new Float64Array(n);
+    const volume = await inflate(detail.volume), traded = Packed.digits(volume, 31), body = await inflate(detail.body, traded);
+    const shape = Packed.digits(body, 3).map((size, i) => size + 4 * Math.min(traded[i], 7));
+    const gap = await inflate(detail.gap, traded), upper = await inflate(detail.upper, shape), lower = await inflate(detail.lower, shape);
+    const columns = await inflateAll(detail, ["seconds", "fillBar", "fillQuantity", "fillCenti", "fillTrace"]), { fillQuantity: quantity, fillTrace: trace } = columns;
+    const n = volume.length, open = new Float64Array(n), high = new Float64Array(n), low = new Float64Array(n), close = new Float64Array(n);
+    for (let i = 0, before = detail.firstOpen; i < n; i++) {
+      open[i] = before + gap[i];
+      before = close[i] = open[i] + body[i];
+      high[i] = Math.max(open[i], close[i]) + upper[i];
+      low[i] = Math.min(open[i], close[i]) - lower[i];
+    }
+    const time = running(columns.seconds.map((s) => s + detail.usual)).map((s) => (s + detail.start) * 1000);
+    const bar = running(columns.fillBar), price = Float64Array.from(columns.fillCenti, (c, k) => close[bar[k]] + c / 100);
     const position = new Float64Array(n), equity = new Float64Array(n), money = new Float64Array(n);
     const rolls = new Set(detail.rolls), era = new Int32Array(n); // era: how many rolls came before or on the bar
     let k = 0, held = 0, cash = detail.capital, peak = detail.capital;
     for (let i = 0; i < n; i++) {
-      open[i] = columns.open[i] + (i ? close[i - 1] : detail.firstOpen);
-      high[i] = Math.max(open[i], close[i]) + upper[i];
-      low[i] = Math.min(open[i], close[i]) - lower[i];
       for (; k < bar.length && bar[k] === i; k++) {
         cash -= quantity[k] * price[k] * detail.tickValue + Math.abs(quantity[k]) * detail.commission;
         held += quantity[k];

@@ -4,8 +4,6 @@ themselves.
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,31 +16,12 @@ from mcl.engine.result import FILL_REASONS, Result
 from mcl.market.intervals import STEPS_SEC
 from mcl.report.format import reason_words
 from mcl.report.overlay import Overlay
+from mcl.report.range_coding import digits, stream
 
 MOST = 1_000_000  # bars in a page
 LARGEST = (1 << 31) - 1
-LEVEL = 6  # of zlib
 ROLL = FILL_REASONS.index("roll")
 Floats = npt.NDArray[np.float64]
-
-
-def stream(values: Any) -> str:
-    """Whole numbers as base64 of zlib of the four byte planes of little-endian uint32.
-
-    Signs are in the lowest bit (0, -1, 1, -2 are 0, 1, 2, 3), so that small numbers of either sign
-    fill one plane. That takes half of the bytes of two's complement.
-    """
-    whole = np.ascontiguousarray(values).astype(np.int32)
-    folded = ((whole << 1) ^ (whole >> 31)).astype("<u4")
-    planes = folded.view(np.uint8).reshape(-1, 4).T
-    return base64.b64encode(zlib.compress(planes.tobytes(), LEVEL)).decode("ascii")
-
-
-def opened(text: str) -> Any:
-    """The int32 array that `stream` wrote."""
-    planes = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(4, -1)
-    folded = np.ascontiguousarray(planes.T).view("<u4").ravel()
-    return (folded >> 1).astype(np.int32) ^ -(folded & 1).astype(np.int32)
 
 
 def detail(
@@ -57,22 +36,27 @@ def detail(
     bars, fills, ticks = result.bars, result.fills, result.bars.ticks
     rows, _ = drawn_rows(bars)
     first = np.append(0, rows[:-1] + 1)
-    close, start = ticks["close"][rows], int(bars.close_time[rows[0]]) // 10**9
+    close, seconds = ticks["close"][rows], bars.close_time[rows] // 10**9
     opens = ticks["open"][first]
     highs = np.maximum.reduceat(ticks["high"], first)
     lows = np.minimum.reduceat(ticks["low"], first)
     volume = np.minimum(np.add.reduceat(bars.volume, first, dtype=np.int64), LARGEST)
     fill_rows = np.searchsorted(rows, fills["bar"])
-    before = np.append(opens[:1], close[:-1])
+    between = np.diff(seconds, prepend=seconds[0])
+    usual = int(np.median(between)) if len(between) > 1 else 0
+    body = close.astype(np.int64) - opens
+    traded = digits(volume)  # a bar that traded little moved little
+    shape = np.minimum(traded, 7) * 4 + np.minimum(digits(body), 3)
     return {
-        "start": start,
-        "seconds": stream(np.diff(bars.close_time[rows] // 10**9, prepend=start)),
-        "close": stream(np.diff(close, prepend=0)),
-        "firstOpen": int(opens[0]),
-        "open": stream(opens - before),
-        "upper": stream(highs - np.maximum(opens, close)),
-        "lower": stream(np.minimum(opens, close) - lows),
+        "start": int(seconds[0]),
+        "usual": usual,
+        "seconds": stream(between - usual),
         "volume": stream(volume),
+        "firstOpen": int(opens[0]),
+        "gap": stream(opens - np.append(opens[:1], close[:-1]), traded),
+        "body": stream(body, traded),
+        "upper": stream(highs - np.maximum(opens, close), shape),
+        "lower": stream(np.minimum(opens, close) - lows, shape),
         "rolls": np.searchsorted(rows, np.flatnonzero(bars.roll)).tolist(),
         "fillBar": stream(np.diff(fill_rows, prepend=0)),
         "fillQuantity": stream(fills["quantity"]),
@@ -146,7 +130,7 @@ def _trades(result: Result, rows: Ints) -> dict[str, Any]:
 
 
 def _line(overlay: Overlay, rows: Ints, tick: float) -> dict[str, Any]:
-    """An overlay in steps of a tenth of a tick (protective levels: of a tick), or of 1/5000 of its
+    """An overlay in steps of a fifth of a tick (protective levels: of a tick), or of 1/5000 of its
     range when it is no price.
 
     `holes` are the first row without a value and the first with one again, and so on.
@@ -155,7 +139,7 @@ def _line(overlay: Overlay, rows: Ints, tick: float) -> dict[str, Any]:
     finite = np.isfinite(values)
     reach = float(np.ptp(values[finite])) if finite.any() else 0.0
     step = (
-        tick / (1 if overlay.protective else 10)
+        tick / (1 if overlay.protective else 5)
         if overlay.on_price
         else max(10.0 ** np.floor(np.log10(max(reach, 1e-9) / 5000)), 1e-9)
     )
@@ -163,10 +147,12 @@ def _line(overlay: Overlay, rows: Ints, tick: float) -> dict[str, Any]:
     last = np.maximum.accumulate(np.where(finite, np.arange(len(finite)), 0))
     whole = np.rint(np.nan_to_num(values)[last] / step)
     holes = np.flatnonzero(np.diff(~finite, prepend=False))
+    order = 1 if overlay.protective else 2  # the second differences of what is smooth are small
     return {
         "name": overlay.name,
         "onPrice": overlay.on_price,
-        "steps": stream(np.diff(whole, prepend=0)),
+        "order": order,
+        "steps": stream(np.diff(np.append(np.zeros(order), whole), n=order)),
         "holes": stream(np.diff(holes, prepend=0)),
         "step": step,
         "protective": overlay.protective,

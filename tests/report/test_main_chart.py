@@ -21,6 +21,8 @@ from mcl.engine.result import Result
 from mcl.metrics.performance import drawdown
 from mcl.report.main_chart import CANDLES
 from mcl.report.overlay import indicators
+from mcl.report.plotly_bundle import KINDS, bundle
+from mcl.report.range_coding import opened, stream
 from mcl.report.run import RunView, run_page
 from mcl.report.zoom_data import dated_exits
 from mcl.strategy import build
@@ -249,3 +251,33 @@ def test_indicators_and_rolls_appear_when_they_are_wanted(shown: Chromium, resul
     shown.wait(f"{seen} === 0")
     shown.wait(f"{rolls} === 1")
     assert shown.severe() == []
+
+
+def test_whole_numbers_come_back_from_their_letters(browser: Chromium, shown: Chromium) -> None:
+    """In Python and in the browser: none, one, constants, noise, the ends of 32 bits."""
+    rng = np.random.default_rng(3)
+    ends = [0, -1, 1, 2**31 - 1, -(2**31), 255, -256]
+    cases = [[], [5], [7] * 400, ends, rng.integers(-300, 300, 999), np.rint(rng.normal(0, 2, 999))]
+    for values in cases:
+        whole = np.asarray(values, np.int64)
+        side = np.abs(whole) % 32
+        for given in (None, side):
+            text = stream(whole, given)
+            assert np.array_equal(opened(text, given), whole)
+            assert not set(text) & set('"<\\ ')
+            known = "undefined" if given is None else given.tolist()
+            back = shown.run(f"return [...Packed.integers({text!r}, {known})]")
+            assert back == whole.tolist()
+
+
+def test_the_bundle_is_a_fraction_and_holds_the_kinds_that_a_page_has() -> None:
+    from plotly.offline import get_plotlyjs
+
+    source = get_plotlyjs()
+    plain, fast = bundle(source, KINDS), bundle(source, KINDS | {"scattergl"})
+    assert len(plain) < len(fast) < len(source) / 3
+    for kind in KINDS - {"scatter"}:
+        assert f'moduleType:"trace",name:"{kind}"' in plain
+    assert 'name:"choroplethmap"' not in plain
+    assert "Licensed under the MIT license" in plain
+    assert bundle("a file of another form", KINDS) == "a file of another form"

@@ -14,8 +14,8 @@ from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
 from mcl.engine.result import Result
 from mcl.report.overlay import MOST, Overlay, indicators, protection
+from mcl.report.range_coding import opened
 from mcl.report.run import run_page
-from mcl.report.zoom_data import opened
 from mcl.strategy import build, builtin, exposed
 
 from .conftest import view_of
@@ -93,7 +93,10 @@ def test_the_page_keeps_every_value_of_an_overlay(month: Result) -> None:
     stored = figure["detail"]["lines"]
     assert [line["protective"] for line in stored] == [False, False, True]
     for line, overlay in zip(stored, lines, strict=True):
-        back = np.cumsum(opened(line["steps"])) * line["step"]
+        back = opened(line["steps"])
+        for _ in range(line["order"]):
+            back = np.cumsum(back)
+        back = back * line["step"]
         edges = [*np.cumsum(opened(line["holes"])).tolist(), n]
         for start, stop in zip(edges[::2], edges[1::2], strict=False):
             back[start:stop] = np.nan

@@ -32,11 +32,11 @@ from mcl.report.compare import (
     family,
 )
 from mcl.report.format import metric_rows, number
+from mcl.report.range_coding import digits, opened
 from mcl.report.run import RunView, run_page
 from mcl.report.search import SearchView
 from mcl.report.sweep import sweep_page
 from mcl.report.theme import Link, chart, packed
-from mcl.report.zoom_data import opened
 from mcl.risk.limits import Block
 
 from .conftest import CONFIG, SESSION_BARS, simulated, walk
@@ -280,8 +280,10 @@ def test_the_chart_keeps_every_fill_and_the_extremes(month: Result, pages: dict[
     assert [len(ribbon["z"][0]), len(unpacked(ribbon["x"]))] == [20, 21]
     drawn = np.concatenate([unpacked(mark["y"]) for mark in marks])
     assert np.allclose(np.sort(drawn), np.sort(month.fills["price_ticks"] * 0.01))
-    assert np.nanmin(unpacked(price["y"])) == month.bars.low.min()
-    assert np.nanmax(unpacked(price["y"])) == month.bars.high.max()
+    ticks = np.cumsum(opened(price["y"]["steps"])).astype(float)
+    ticks[price["y"]["gaps"]] = np.nan
+    assert np.nanmin(ticks) == month.bars.ticks["low"].min()
+    assert np.nanmax(ticks) == month.bars.ticks["high"].max()
     for trace, values in (
         (equity, month.equity),
         (drawdown, month.equity - np.maximum(np.maximum.accumulate(month.equity), 25_000)),
@@ -295,17 +297,20 @@ def test_the_detail_holds_every_bar_and_the_books_close(
 ) -> None:
     detail = Document(pages["run"]).figures["chart-strip"]["detail"]
     bars, ticks = month.bars, month.bars.ticks
-    close = np.cumsum(opened(detail["close"]))
+    volume = opened(detail["volume"])
+    assert np.array_equal(volume, bars.volume)
+    traded = digits(volume)
+    body, gap = opened(detail["body"], traded), opened(detail["gap"], traded)
+    close = detail["firstOpen"] + np.cumsum(gap + body)
+    opens = close - body
     assert np.array_equal(close, ticks["close"])
-    before = np.append(detail["firstOpen"], close[:-1])
-    opens = before + opened(detail["open"])
     assert np.array_equal(opens, ticks["open"])
-    assert np.array_equal(np.maximum(opens, close) + opened(detail["upper"]), ticks["high"])
-    assert np.array_equal(np.minimum(opens, close) - opened(detail["lower"]), ticks["low"])
-    assert np.array_equal(opened(detail["volume"]), bars.volume)
-    assert np.array_equal(
-        (np.cumsum(opened(detail["seconds"])) + detail["start"]) * 10**9, bars.close_time
-    )
+    shape = np.minimum(traded, 7) * 4 + np.minimum(digits(body), 3)
+    upper, lower = (opened(detail[name], shape) for name in ("upper", "lower"))
+    assert np.array_equal(np.maximum(opens, close) + upper, ticks["high"])
+    assert np.array_equal(np.minimum(opens, close) - lower, ticks["low"])
+    seconds = np.cumsum(opened(detail["seconds"]) + detail["usual"])
+    assert np.array_equal((seconds + detail["start"]) * 10**9, bars.close_time)
     row, quantity = np.cumsum(opened(detail["fillBar"])), opened(detail["fillQuantity"])
     price = close[row] + opened(detail["fillCenti"]) / 100
     moved = np.bincount(
