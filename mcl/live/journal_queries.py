@@ -17,7 +17,8 @@ from mcl.data.synthetic.watermark import SYNTHETIC
 from mcl.engine.diagnostics import LIMIT_OF
 from mcl.live.journal import Entry, Kind, read
 from mcl.live.ops.control_socket import folder_of
-from mcl.live.status import State
+from mcl.live.status import State, levels_of
+from mcl.market.instruments import INSTRUMENTS
 from mcl.promotion.promoted_file import FIRST_LINE, path_of
 from mcl.risk.limits import Block
 
@@ -57,6 +58,8 @@ def last_status(path: Path) -> dict[str, Any]:
     state, why = _last_word(entries["state"])
     fills, decisions = entries["fill"], entries["decision"]
     last = decisions[-1].body if decisions else {}
+    decided = {entry.key for entry in decisions}
+    root = path.parents[2]
     return {
         "running": False,
         "journal": str(path),
@@ -88,9 +91,25 @@ def last_status(path: Path) -> dict[str, Any]:
                 if e.body.get("equity_usd") is not None
             ]
         ),
+        "prices": _thinned(
+            [
+                (int(e.key or 0), float(e.body["close"]))
+                for e in entries["bar"]
+                if e.key in decided and e.body.get("close") is not None
+            ]
+        ),
+        "levels": _levels(last, str(begin.get("contract") or "")),
+        "max_daily_loss_usd": deployed_limits(root, path).get("max_daily_loss_usd"),
         "alerts": [{"at_ns": entry.at_ns, **entry.body} for entry in entries["alert"][-LIST_ROWS:]],
         "at_ns": max((group[-1].at_ns for group in entries.values() if group), default=None),
     }
+
+
+def _levels(decision: dict[str, Any], contract: str) -> dict[str, float]:
+    """Where the entry, the stop and the take-profit of the position stood at the last decision."""
+    instrument = INSTRUMENTS.get(contract[:-2])
+    holding = (decision.get("ledger") or {}).get("holding")
+    return levels_of(holding, instrument.tick_size) if holding and instrument else {}
 
 
 def _watermark(written: str | bool | None) -> str | None:

@@ -49,7 +49,7 @@ from mcl.live.roll_orders import execute_roll
 from mcl.live.session_setup import Stage
 from mcl.live.session_state import Chain, SessionBook
 from mcl.live.session_tasks import Turn
-from mcl.live.status import Mode
+from mcl.live.status import Mode, levels_of
 from mcl.live.status_board import StatusBoard
 from mcl.market.instruments import INSTRUMENTS
 from mcl.market.intervals import BAR_SEC
@@ -365,12 +365,9 @@ class Runner:
         )
         if self.broker.timing.close_delay_sec == self.broker.timing.close_delay_sec:
             status.close_delays_sec.append(self.broker.timing.close_delay_sec)
-        status.last_price, status.last_close_ns, status.last_bar_at_ns = (
-            bar.close,
-            bar.close_time,
-            time.time_ns(),
-        )
-        status.point(bar.close_time, ledger.equity)
+        status.last_close_ns, status.last_bar_at_ns = bar.close_time, time.time_ns()
+        status.point(bar.close_time, ledger.equity, bar.close)
+        status.levels = levels_of(ledger.holding._asdict(), self.terms[1])
         status.working = self.broker.working()
 
     # ----------------------------------------------------------------------------------------- send

@@ -8,9 +8,11 @@ JSON-ready; times are int64 nanoseconds since the epoch, UTC.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from mcl.base.alert import Alert
 
@@ -77,12 +79,35 @@ class Status:
     fills: tuple[dict[str, object], ...] = ()  # the last few: Fill._asdict()
     # (close time, equity in USD) of this session, at most some hundred points
     equity: tuple[tuple[int, float], ...] = ()
+    # (close time, price) of the same bars
+    prices: tuple[tuple[int, float], ...] = ()
+    # entry, stop and take_profit of the position, in price units; only those that there are
+    levels: dict[str, float] = field(default_factory=dict)
+    # a session that has lost this much is flat until the next one; None without such a limit
+    max_daily_loss_usd: float | None = None
     latency_ms: tuple[float, ...] = ()  # message of the close to order written, the last thousand
     # close of a bar to that message by the broker's clock, the last thousand
     close_delay_sec: tuple[float, ...] = ()
     alerts: tuple[Alert, ...] = ()
     # orders sent, fills, reconnects, messages …
     counters: dict[str, float] = field(default_factory=dict)
+
+
+LEVELS = {"entry": "entry_ticks", "stop": "stop_at", "take_profit": "take_profit_at"}
+
+
+def levels_of(holding: Mapping[str, Any], tick_size: float) -> dict[str, float]:
+    """The entry and the protective levels of a holding (the fields of `engine.account.Holding`) in
+    price units; none of a flat one.
+    """
+    if not holding.get("position"):
+        return {}
+    ticks = {name: holding.get(key) for name, key in LEVELS.items()}
+    return {
+        name: round(float(value) * tick_size, 10)
+        for name, value in ticks.items()
+        if value is not None and math.isfinite(float(value))
+    }
 
 
 class SessionHandle(Protocol):

@@ -55,6 +55,8 @@ class StatusBoard:
     decisions: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LAST_ROWS))
     fills: deque[Fill] = field(default_factory=lambda: deque(maxlen=LAST_ROWS))
     curve: list[tuple[int, float]] = field(default_factory=list)
+    prices: list[tuple[int, float]] = field(default_factory=list)
+    levels: dict[str, float] = field(default_factory=dict)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     close_delays_sec: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     alerts: deque[Alert] = field(default_factory=lambda: deque(maxlen=LAST_ROWS))
@@ -86,14 +88,15 @@ class StatusBoard:
             except Exception:
                 log.exception("a receiver of alerts failed on %s", code)
 
-    def point(self, close_ns: int, equity_usd: float) -> None:
-        """One more point of the equity curve; every other one is dropped when there are too
-        many.
+    def point(self, close_ns: int, equity_usd: float, price: float) -> None:
+        """One more point of the curves of equity and price; every other one is dropped when there
+        are too many.
         """
-        self.equity_usd = equity_usd
+        self.equity_usd, self.last_price = equity_usd, price
         self.curve.append((close_ns, equity_usd))
+        self.prices.append((close_ns, price))
         if len(self.curve) > POINTS:
-            self.curve = self.curve[::2]
+            self.curve, self.prices = self.curve[::2], self.prices[::2]
 
     def status(self) -> Status:
         now, account = time.time_ns(), self.account
@@ -135,6 +138,9 @@ class StatusBoard:
                 for fill in self.fills
             ),
             equity=tuple(self.curve),
+            prices=tuple(self.prices),
+            levels=dict(self.levels),
+            max_daily_loss_usd=self.deployed.config.risk.limits.max_daily_loss_usd,
             latency_ms=tuple(self.latencies_ms),
             close_delay_sec=tuple(self.close_delays_sec),
             alerts=tuple(self.alerts),

@@ -40,8 +40,8 @@
   // A frame with axes: returns the root and the two scales.
   const frame = (holder, xs, ys, label, xText) => {
     const width = holder.clientWidth, height = holder.clientHeight;
-    const money = Math.max(...ys.map(Math.abs)) < 10 ? 1 : 0;
     let [low, high] = [Math.min(...ys), Math.max(...ys)];
+    const money = high - low < 10;
     const room = (high - low || 1) * 0.08; low -= room; high += room;
     const ticks = steps(low, high, height < 220 ? 4 : 5), names = ticks.map((t) => (t < 0 ? "−" : "") + Math.abs(t).toLocaleString("en-US", { maximumFractionDigits: money ? 2 : 0 }));
     const left = Math.max(...names.map((n) => n.length)) * 6.6 + 10, bottom = 22, [first, last] = [Math.min(...xs), Math.max(...xs)];
@@ -67,20 +67,37 @@
     if (points.length < 2) return nothing(holder, "The curve begins with the second bar.");
     const pnl = state.session_pnl_usd, start = missing(pnl) || missing(state.equity_usd) ? points[0][1] : state.equity_usd - pnl;
     const curve = points.map(([at, equity]) => [at, equity - start]);
-    const band = past && past.band ? [past.band.low[0], past.band.high[0]] : null;
-    const xs = curve.map((p) => p[0]), ys = [0, ...curve.map((p) => p[1]), ...(band || [])];
+    const xs = curve.map((p) => p[0]), ys = [0, ...curve.map((p) => p[1])]; // not those of the band: it would flatten the day
+    const limits = [past && past.band ? `One session may earn ${usd(past.band.low[0])} to ${usd(past.band.high[0])} USD.` : "", missing(state.max_daily_loss_usd) ? "" : `At ${usd(-state.max_daily_loss_usd)} USD the session is flat until the next one.`];
+    text("session-note", ["After costs, in a scale of its own.", ...limits].filter(Boolean).join(" "));
     const last = curve[curve.length - 1];
     const { root, x, y } = frame(holder, xs, ys, `P&L of this session: ${usd(last[1])} USD`, hour);
-    if (band) root.insertBefore(svg("rect", { class: "band", x: x(xs[0]), width: Math.max(0, x(xs[xs.length - 1]) - x(xs[0])), y: y(band[1]), height: y(band[0]) - y(band[1]) }), root.firstChild);
     root.append(svg("path", { class: "line", d: path(curve, x, y) }));
-    for (const fill of state.fills || []) {
-      if (fill.time < xs[0] || fill.time > last[0]) continue;
-      const near = curve.reduce((a, b) => (Math.abs(b[0] - fill.time) < Math.abs(a[0] - fill.time) ? b : a)), cx = x(fill.time), cy = y(near[1]), up = fill.quantity > 0 ? 1 : -1;
-      const mark = svg("path", { class: up > 0 ? "bought" : "sold", d: `M${cx} ${cy + 5 * up}l-5 ${8 * up}h10Z` });
-      mark.append(svg("title", {}, `${clock(fill.time)} ${signed(fill.quantity)} at ${number(fill.price)}`));
+    root.append(svg("circle", { class: "dot", cx: x(last[0]), cy: y(last[1]), r: 3.5 }));
+    holder.replaceChildren(root);
+  };
+
+  // The price with the fills at their prices, and the levels of the position.
+  const drawPrice = () => {
+    const holder = $("plot-price"), points = state.prices || [], levels = Object.entries(state.levels || {});
+    if (points.length < 2) return nothing(holder, "The price begins with the second bar.");
+    const xs = points.map((p) => p[0]), [from, to] = [xs[0], xs[xs.length - 1]];
+    const fills = (state.fills || []).filter((fill) => fill.time >= from && fill.time <= to);
+    const ys = [...points.map((p) => p[1]), ...fills.map((fill) => fill.price), ...levels.map(([, level]) => level)];
+    const words = levels.map(([name, level]) => `, ${name.replace("_", "-")} ${price(level)}`).join("");
+    const { root, x, y } = frame(holder, xs, ys, `Price of this session: ${price(points[points.length - 1][1])}${words}`, hour);
+    root.append(svg("path", { class: "price", d: path(points, x, y) }));
+    for (const [name, level] of levels) {
+      root.append(svg("line", { class: "level " + name, x1: x(from), x2: x(to), y1: y(level), y2: y(level) }));
+      root.append(svg("text", { class: "level", x: x(from) + 4, y: y(level) - 4 }, `${name.replace("_", "-")} ${price(level)}`));
+    }
+    for (const fill of fills) {
+      const cx = x(fill.time), cy = y(fill.price), up = fill.quantity > 0 ? 1 : -1;
+      const mark = svg("path", { class: up > 0 ? "bought" : "sold", d: `M${cx} ${cy}l-5 ${9 * up}h10Z` });
+      mark.append(svg("title", {}, `${clock(fill.time)} ${signed(fill.quantity)} at ${price(fill.price)}`));
       root.append(mark);
     }
-    root.append(svg("circle", { class: "dot", cx: x(last[0]), cy: y(last[1]), r: 3.5 }));
+    root.append(svg("circle", { class: "dot", cx: x(to), cy: y(points[points.length - 1][1]), r: 3.5 }));
     holder.replaceChildren(root);
   };
 
@@ -144,8 +161,17 @@
   const soft = (code) => String(code).replaceAll("_", "_\u200b"); // may break after an underscore
   const newest = (rows, count = 20) => (rows || []).slice(-count).reverse();
 
+  // Decisions that follow each other and differ in nothing but time and price are one row: the newest, and how many.
+  const folded = (rows) => {
+    const same = (d) => JSON.stringify([missing(d.wanted) ? null : d.wanted.toFixed(3), d.position, d.target, d.block, d.reason]), groups = [];
+    for (const row of rows) {
+      const last = groups[groups.length - 1];
+      if (last && same(last.row) === same(row)) { last.count++; last.since = row.time; } else groups.push({ row, count: 1, since: row.time });
+    }
+    return groups;
+  };
   const tables = () => {
-    fill("decisions", newest(state.decisions).map((d) => [["bar close", clock(d.time)], ["price", price(d.close), "n minor"], ["wanted", signed(missing(d.wanted) ? null : Number(d.wanted.toFixed(3))), "n"],
+    fill("decisions", folded(newest(state.decisions)).map(({ row: d, count, since }) => [["bar close", count > 1 ? `${clock(since)} to ${clock(d.time)}` : clock(d.time)], ["bars", count > 1 ? "×" + count : "1", "n"], ["price", price(d.close), "n minor"], ["wanted", signed(missing(d.wanted) ? null : Number(d.wanted.toFixed(3))), "n"],
       ["held", signed(d.position), "n minor"], ["target", signed(d.target), "n"], ["block, and what was done", soft([d.block !== "NONE" && d.block, d.reason].filter(Boolean).join(": ")), "words"]]), "No decision yet.");
     fill("working", (state.working || []).map((w) => [["order", short(w.ref || String(w.permanent_id))], ["kind", w.kind], ["contracts", signed(w.quantity), "n"], ["price", price(w.price), "n"], ["status", w.status, "minor"]]), "No order works at the broker.");
     fill("fills", newest(state.fills).map((f) => [["time", clock(f.time)], ["contracts", signed(f.quantity), "n"], ["price", price(f.price), "n"], ["for", String(f.reason).replace("_", " ")], ["cost", usd(f.commission_usd, false), "n minor"]]), "No fill yet.");
@@ -158,7 +184,7 @@
   const show = () => {
     const s = state, running = s.running !== false, badge = $("state");
     text("state", s.state); badge.className = "state " + s.state;
-    text("mode", running ? (s.mode === "NORMAL" ? "" : s.mode.replace("_", " ").toLowerCase()) : "not running");
+    text("mode", running ? (s.mode === "NORMAL" ? "" : s.mode.replace("_", " ").toLowerCase()) : "stopped; this is its last state" + (s.at_ns ? `, written ${new Date(s.at_ns / 1e6).toISOString().slice(0, 19).replace("T", " ")}` : ""));
     text("why", s.why || "");
     text("whose", ["mcl dashboard", `${s.alias} v${s.version}`, "session " + s.session, s.contract, s.broker, s.account].filter(Boolean).join(" · "));
     document.title = `${s.state} ${signed(s.position)} ${s.alias} · mcl`;
@@ -171,10 +197,29 @@
     text("orders", `${number((s.counters || {}).orders || 0)} / ${number((s.counters || {}).fills || 0)}`); text("orders-note", (s.working || []).length + " working");
     const quick = s.latency && s.latency.count;
     text("latency", quick ? s.latency.p50.toFixed(2) + " ms" : "–"); text("latency-note", quick ? `99 % within ${s.latency.p99.toFixed(2)} ms` : "median");
-    text("bars", number(s.bars)); text("bars-note", s.last_bar_close_ns ? "last " + clock(s.last_bar_close_ns) : "");
-    $("acts").hidden = !token || !running;
-    ages(); drawSession(); drawLatency(); tables(); drawBand();
+    const limit = s.max_daily_loss_usd, remaining = missing(limit) || missing(s.session_pnl_usd) ? null : Math.max(0, limit + s.session_pnl_usd);
+    text("left", usd(remaining, false)); $("left").className = "figure " + (remaining !== null && remaining < limit / 4 ? "down" : "");
+    text("left-note", missing(limit) ? "no max_daily_loss_usd is set" : `of ${usd(limit, false)} a session`);
+    $("acts").hidden = !token;
+    acts(); ages(); drawPrice(); drawSession(); drawLatency(); tables(); drawBand();
     document.documentElement.dataset.shown = String(s.at_ns || 0);
+  };
+  // Why a command can do nothing now; empty where it can.
+  const idle = (word) => {
+    const s = state, flat = !s.position && !(s.working || []).length, doubtful = ["HALTED", "DEGRADED"].includes(s.state);
+    if (s.running === false || s.state === "STOPPED") return "no session runs";
+    if (word === "pause" && s.mode === "PAUSED") return "it is paused";
+    if (word === "reduce-only" && s.mode === "REDUCE_ONLY") return "it only reduces";
+    if (word === "resume" && s.mode === "NORMAL" && !doubtful) return "it trades";
+    if (word === "flatten" && s.state === "FLATTENING") return "the position is being closed";
+    if (word === "flatten" && flat && !doubtful) return "there is no position and no order";
+    return "";
+  };
+  const acts = () => {
+    for (const button of document.querySelectorAll("[data-act]")) {
+      const why = idle(button.dataset.act);
+      button.disabled = Boolean(why); button.title = why;
+    }
   };
   const ages = () => {
     const silent = (Date.now() - heard) / 1000, pulse = $("pulse"), running = state && state.running !== false;
@@ -183,7 +228,7 @@
     text("heard", lost ? (heard ? `nothing heard for ${age(silent)}` : "connecting …") : running ? (state.connected ? "live" : "broker not connected") : "no session runs");
     if (!state) return;
     const old = missing(state.data_age_sec) ? null : state.data_age_sec + silent;
-    text("age", running ? age(old) : "–"); text("age-note", running ? "since the last bar" : "not running");
+    text("age", running ? age(old) : "–"); text("age-note", (running ? "since the last bar; " : "stopped; ") + number(state.bars) + (state.bars === 1 ? " bar" : " bars"));
   };
 
   // ------------------------------------------------------------------------------------------------------ what is told
@@ -238,7 +283,7 @@
   };
 
   for (const button of document.querySelectorAll("[data-act]")) button.addEventListener("click", () => ask(button.dataset.act));
-  new ResizeObserver(() => { if (state) { drawSession(); drawBand(); drawLatency(); } }).observe(document.querySelector("main"));
+  new ResizeObserver(() => { if (state) { drawPrice(); drawSession(); drawBand(); drawLatency(); } }).observe(document.querySelector("main"));
   setInterval(ages, 250); setInterval(remember, 60000);
   listen(); remember(); unlock();
 })();

@@ -15,12 +15,12 @@ from mcl.report.theme import FOLDER
 CARDS = (
     ("Position", "position"),
     ("Session P&L, USD", "pnl"),
+    ("Until the loss limit, USD", "left"),
     ("Equity, USD", "equity"),
     ("Last price", "price"),
     ("Data age", "age"),
     ("Orders / fills", "orders"),
     ("Close message to order", "latency"),
-    ("Bars", "bars"),
 )
 ACTS = (("pause", ""), ("resume", ""), ("reduce-only", ""), ("flatten", "grave"), ("stop", "grave"))
 
@@ -88,9 +88,16 @@ def _card(label: str, key: str) -> str:
 def _sections() -> str:
     left = (
         _section(
+            "Price of this session",
+            _plot("price"),
+            "At the close of each bar. Triangles are fills, lines are the entry, the stop and the"
+            " take-profit of the position.",
+        ),
+        _section(
             "P&L of this session",
             _plot("session"),
-            "After costs; triangles are fills, the band is what one session may earn.",
+            "After costs, in a scale of its own.",
+            "session-note",
         ),
         _section("Alerts", _list("alerts")),
         _section("Last decisions", _list("decisions")),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,13 @@ def desk() -> SmallDesk:
         "reason": "target",
         "ref": "x",
     }
+    again = [decision | {"time": AT + n * MINUTE, "block": "NONE"} for n in range(1, 5)]
     made.set(
         equity=curve,
-        decisions=(decision,),
+        prices=tuple((at, 60.0 + n % 5 / 100) for n, (at, _) in enumerate(curve)),
+        levels={"entry": 60.02, "stop": 59.66, "take_profit": 60.8},
+        max_daily_loss_usd=500.0,
+        decisions=(decision, *again),
         working=(stop | {"price": 59.66, "status": "PreSubmitted"},),
         fills=(fill,),
     )
@@ -67,10 +72,9 @@ def desk() -> SmallDesk:
     return made
 
 
-@pytest.fixture
-def address(tmp_path: Path, desk: SmallDesk) -> Iterator[str]:
-    """A running session and its dashboard, each on a loop of its own."""
-    written(tmp_path)
+@contextmanager
+def served(home: Path) -> Iterator[str]:
+    """The address of a dashboard that runs on a loop of its own."""
     up, loop, over, found = (
         threading.Event(),
         asyncio.new_event_loop(),
@@ -79,20 +83,27 @@ def address(tmp_path: Path, desk: SmallDesk) -> Iterator[str]:
     )
 
     async def serve() -> None:
-        async with open_dashboard(Dashboard(Project.at(tmp_path), "paper", TOKEN), 0) as url:
+        async with open_dashboard(Dashboard(Project.at(home), "paper", TOKEN), 0) as url:
             found.append(url)
             up.set()
             await over.wait()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    with running(tmp_path, desk):
-        thread.start()
-        assert up.wait(30)
-        yield found[0]
-        loop.call_soon_threadsafe(over.set)
-        thread.join(30)
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
+    thread.start()
+    assert up.wait(30)
+    yield found[0]
+    loop.call_soon_threadsafe(over.set)
+    thread.join(30)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+@pytest.fixture
+def address(tmp_path: Path, desk: SmallDesk) -> Iterator[str]:
+    """A running session and its dashboard, each on a loop of its own."""
+    written(tmp_path)
+    with running(tmp_path, desk), served(tmp_path) as url:
+        yield url
 
 
 def test_the_page_shows_the_session_follows_it_and_commands_it(
@@ -117,7 +128,18 @@ def test_the_page_shows_the_session_follows_it_and_commands_it(
     }
     assert "MAX_" in browser.text("decisions")
     assert "120905/stop" in browser.text("working")
-    assert browser.run("return document.querySelectorAll('#plot-session .bought').length") == 1
+    assert browser.run("return document.querySelectorAll('#plot-price .bought').length") == 1
+    levels = (
+        "return [...document.querySelectorAll('#plot-price text.level')].map(t => t.textContent)"
+    )
+    assert browser.run(levels) == ["entry 60.02", "stop 59.66", "take-profit 60.80"]
+    assert (browser.text("left"), browser.text("left-note")) == ("506.46", "of 500.00 a session")
+    rows = texts.format("#decisions tbody td:nth-child(2)")
+    assert browser.run(rows) == ["×4", "1"]  # equal decisions are one row
+    # its own scale: the curve fills its frame, whatever the band and the limit are
+    height = "document.querySelector('#plot-session .line').getBBox().height"
+    assert browser.run(f"return {height} > 100")
+    assert "-500.00" in browser.text("session-note").replace("−", "-")
     assert browser.run("return document.querySelectorAll('#plot-latency .bar').length") == 11
 
     desk.set(state=State.HALTED, why="the books differ: <b>2</b>", position=2, data_age_sec=400.0)
@@ -129,6 +151,8 @@ def test_the_page_shows_the_session_follows_it_and_commands_it(
     )
     assert browser.text("age") == "7 min"
 
+    idle = "return [...document.querySelectorAll('[data-act]:disabled')].map(b => b.dataset.act)"
+    assert browser.run(idle) == []  # what is halted can be resumed
     browser.run("document.querySelector('[data-act=\"pause\"]').click()")
     assert browser.run("return document.getElementById('dialog').open")
     browser.run("document.querySelector('#dialog [value=no]').click()")
@@ -141,7 +165,30 @@ def test_the_page_shows_the_session_follows_it_and_commands_it(
     browser.wait(lambda: browser.text("said") == "pause: done")
     assert (desk.told[0][0], desk.told[0][2], desk.now.mode) == ("pause", "lunch", Mode.PAUSED)
     browser.wait(lambda: browser.text("mode") == "paused")
+    assert browser.run(idle) == ["pause"]
+    desk.set(state=State.TRADING, mode=Mode.NORMAL, position=0, working=(), levels={})
+    browser.wait(lambda: browser.run(idle) == ["resume", "flatten"])
+    why = browser.run("return document.querySelector('[data-act=flatten]').title")
+    assert why == "there is no position and no order"
     assert browser.severe() == []
+
+
+def test_a_stopped_session_shows_its_last_state_and_takes_no_command(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    """Read from its journal: no session runs here."""
+    written(tmp_path)
+    with served(tmp_path) as url:
+        browser.open(url)
+        browser.wait(lambda: browser.text("state") == "LOST")
+        browser.wait(lambda: browser.run("return !document.getElementById('acts').hidden"))
+        assert browser.text("mode").startswith("stopped; this is its last state, written 20")
+        assert (browser.text("position"), browser.text("price")) == ("+1", "60.05")
+        assert browser.run("return document.querySelectorAll('#plot-price .price').length") == 1
+        assert browser.run("return document.querySelectorAll('[data-act]:disabled').length") == 5
+        assert browser.text("age-note") == "stopped; 3 bars"
+        assert browser.text("left-note") == "no max_daily_loss_usd is set"
+        browser.examine("dashboard-stopped", (1440, 800, 390))
 
 
 def test_it_fits_every_screen_and_is_for_everybody(browser: Chromium, address: str) -> None:
@@ -159,7 +206,6 @@ def test_it_fits_every_screen_and_is_for_everybody(browser: Chromium, address: s
     assert [stop for stop in stops if stop["ring"] < 2 or not stop["seen"]] == []
     assert [stop["name"] for stop in stops if stop["tag"] == "BUTTON"] == [
         "pause",
-        "resume",
         "reduce-only",
         "flatten",
         "stop",
