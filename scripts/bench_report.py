@@ -35,7 +35,7 @@ OVERRIDES = [
     "strategy.slow=960",
     "risk=bracket",
 ]
-BOUNDS = {"build": (2.0, "s"), "size": (8.0, "MB"), "paint": (1.5, "s"), "zoom": (200.0, "ms")}
+BOUNDS = {"build": (2.0, "s"), "size": (3.0, "MB"), "paint": (1.5, "s"), "zoom": (200.0, "ms")}
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
