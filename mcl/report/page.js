@@ -148,6 +148,7 @@
   // Paper is light and has its own width; what is drawn must fit it before the sheet is taken.
   const paper = (on) => () => {
     document.documentElement.toggleAttribute("data-print", on);
+    for (const part of document.querySelectorAll(on ? "details:not([open])" : "details[data-closed]")) { part.open = on; part.toggleAttribute("data-closed", on); }
     for (const holder of visible()) {
       if (charts.has(holder.id)) draw(holder); else once(holder);
       if (!on) Plotly.Plots.resize(holder);

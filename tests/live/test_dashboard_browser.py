@@ -130,11 +130,8 @@ def test_the_page_shows_the_session_follows_it_and_commands_it(
     assert "120905/stop" in browser.text("working")
     assert browser.run("return document.querySelectorAll('#plot-price .bought').length") == 1
     texts = "return [...document.querySelectorAll('{}')].map(part => part.textContent)"
-    assert browser.run(texts.format("#plot-price text.level")) == [
-        "entry 60.02",
-        "stop 59.66",
-        "take-profit 60.80",
-    ]
+    levels = browser.run(texts.format("#plot-price text.level"))
+    assert levels == ["entry 60.02", "stop 59.66", "take-profit 60.80"]
     assert (browser.text("left"), browser.text("left-note")) == ("506.46", "of 500.00 a session")
     rows = texts.format("#decisions tbody td:nth-child(2)")
     assert browser.run(rows) == ["×4", "1"]  # equal decisions are one row

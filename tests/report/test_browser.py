@@ -202,8 +202,18 @@ def test_on_paper_every_chart_fits_its_sheet_and_the_screen_comes_back(
         browser.run("window.dispatchEvent(new Event('beforeprint'))")
         browser.wait(f"return {too_wide} === 0 && {ink} === 'rgb(28, 33, 37)'")
         assert browser.run(f"return {strip}.clientWidth") < before
+        assert browser.run("return document.querySelectorAll('details:not([open])').length") == 0
         browser.run("window.dispatchEvent(new Event('afterprint'))")
         browser.wait(f"return {strip}.{width} === {before} && {ink} === 'rgb(227, 231, 233)'")
+        assert browser.run("return document.querySelectorAll('details[open]').length") == 0
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        hidden = "return getComputedStyle(document.querySelector('.controls')).display"
+        assert browser.run(hidden) == "none"
+        rows = "[...document.querySelectorAll('.scroll tbody tr')]"
+        assert browser.run(
+            f"return {rows}.every(row => row.getClientRects().length)"
+        )  # all of them
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert browser.severe() == []
 
 
