@@ -16,7 +16,7 @@ from mcl.report.compare import compare_page
 from mcl.report.run import run_page
 from mcl.report.sweep import sweep_page
 
-from .conftest import view_of
+from .conftest import CONFIG, view_of
 from .test_pages import compared, deflated, trials
 
 SHOWN_BARS = "return document.getElementById('chart-strip').dataset.bars"
@@ -197,7 +197,8 @@ def test_on_paper_every_chart_fits_its_sheet_and_the_screen_comes_back(
     ink = "getComputedStyle(document.querySelector('#chart-trades .xtick text')).fill"
     strip = "document.getElementById('chart-strip')"
     with browser.seen_at(1440, "dark"):
-        browser.show(tmp_path, run_page(view_of(month)))
+        browser.show(tmp_path, run_page(view_of(month, defaults=CONFIG)))
+        assert browser.run("return document.querySelectorAll('details:not([open])').length") > 0
         before = browser.run(f"return {strip}.clientWidth")
         browser.run("window.dispatchEvent(new Event('beforeprint'))")
         browser.wait(f"return {too_wide} === 0 && {ink} === 'rgb(28, 33, 37)'")
