@@ -171,7 +171,7 @@
     return groups;
   };
   const tables = () => {
-    fill("decisions", folded(newest(state.decisions)).map(({ row: d, count, since }) => [["bar close", count > 1 ? `${clock(since)} to ${clock(d.time)}` : clock(d.time)], ["bars", count > 1 ? "×" + count : "1", "n"], ["price", price(d.close), "n minor"], ["wanted", signed(missing(d.wanted) ? null : Number(d.wanted.toFixed(3))), "n"],
+    fill("decisions", folded(newest(state.decisions)).map(({ row: d, count, since }) => [["bar close", count > 1 ? `${hour(since)} to ${hour(d.time)}` : clock(d.time)], ["bars", count > 1 ? "×" + count : "1", "n"], ["price", price(d.close), "n minor"], ["wanted", signed(missing(d.wanted) ? null : Number(d.wanted.toFixed(3))), "n"],
       ["held", signed(d.position), "n minor"], ["target", signed(d.target), "n"], ["block, and what was done", soft([d.block !== "NONE" && d.block, d.reason].filter(Boolean).join(": ")), "words"]]), "No decision yet.");
     fill("working", (state.working || []).map((w) => [["order", short(w.ref || String(w.permanent_id))], ["kind", w.kind], ["contracts", signed(w.quantity), "n"], ["price", price(w.price), "n"], ["status", w.status, "minor"]]), "No order works at the broker.");
     fill("fills", newest(state.fills).map((f) => [["time", clock(f.time)], ["contracts", signed(f.quantity), "n"], ["price", price(f.price), "n"], ["for", f.reason === "target" ? "signal" : String(f.reason).replace("_", "-")], ["cost", usd(f.commission_usd, false), "n minor"]]), "No fill yet.");
