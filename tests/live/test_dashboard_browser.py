@@ -91,11 +91,13 @@ def served(home: Path) -> Iterator[str]:
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
     assert up.wait(30)
-    yield found[0]
-    loop.call_soon_threadsafe(over.set)
-    thread.join(30)
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
+    try:
+        yield found[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(30)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 @pytest.fixture
