@@ -12,10 +12,10 @@ BASE, DIGITS = 91, 13  # two letters hold 13 bits
 def letters(data: bytes) -> str:
     """Bytes as printable text, 13 bits in two letters; the last letters are filled with zeros."""
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    bits = np.append(bits, np.zeros(-len(bits) % DIGITS, np.uint8)).reshape(-1, DIGITS)
-    values = bits @ (1 << np.arange(DIGITS - 1, -1, -1))
+    filled = np.append(bits, np.zeros(-len(bits) % DIGITS, np.uint8)).reshape(-1, DIGITS)
+    values = filled @ (1 << np.arange(DIGITS - 1, -1, -1))
     pairs = np.column_stack([values // BASE, values % BASE])
-    return ALPHABET[pairs].tobytes().decode("ascii")
+    return str(ALPHABET[pairs].tobytes(), "ascii")
 
 
 def data_of(text: str) -> bytes:

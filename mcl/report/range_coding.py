@@ -115,7 +115,7 @@ def _encode(values: Ints, sides: Ints, out: Bytes) -> int:
         before, last = last, length
     for _ in range(5):
         _shift(state, out)
-    return state[PLACE]
+    return int(state[PLACE])
 
 
 @njit
