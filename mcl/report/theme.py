@@ -226,6 +226,9 @@ def chart(name: str, figure: Figure, height: int, label: str) -> str:
     """A holder and its figure as JSON. Strings like "@blue" become the CSS colour of the scheme in
     force.
     """
+    kinds = {trace.get("type", "scatter") for trace in figure["data"]}
+    if unknown := kinds - plotly_bundle.KINDS - plotly_bundle.EXTRA:
+        raise ValueError(f"{name}: the pages' plotly.js draws no {', '.join(sorted(unknown))}")
     data = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
     data = NEGATIVE_ZERO.sub("0.0", data)
     role = "group" if figure.get("detail") else "img"  # the one that can be zoomed holds buttons

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,10 +19,12 @@ import pytest
 from journals import written
 
 from mcl.base.errors import LiveError
+from mcl.live import journal_queries
+from mcl.live.journal import Draft
 from mcl.live.ops import http as http_server
 from mcl.live.ops.dashboard import Dashboard, open_dashboard
 from mcl.live.ops.http import MOST_STREAMS
-from mcl.live.status import State
+from mcl.live.status import State, levels_of
 from mcl.report.dashboard import dashboard_page
 from mcl.tracking.project import Project
 
@@ -98,6 +101,19 @@ def test_a_finished_session_is_shown_until_the_next_one_runs(tmp_path: Path) -> 
         (True, "DEGRADED"),
         (False, "LOST"),
     ]
+
+
+def test_a_stopped_session_keeps_its_prices_and_the_levels_of_its_position(tmp_path: Path) -> None:
+    holding = {"position": 1, "entry_ticks": 6006.0, "stop_at": 5966.0, "take_profit_at": None}
+    decision = {"position": 1, "target": 1, "equity_usd": 25_000.0, "ledger": {"holding": holding}}
+    bar = {"open": 60.0, "high": 60.3, "low": 60.0, "close": 60.2, "volume": 3, "close_time": 4}
+    path = written(tmp_path, Draft("bar", bar, "4"), Draft("decision", decision, "4"))
+    status = journal_queries.last_status(path)
+    assert status["prices"] == [(1, 60.05), (2, 60.05), (3, 60.05), (4, 60.2)]
+    assert status["levels"] == {"entry": 60.06, "stop": 59.66}
+    assert status["max_daily_loss_usd"] is None
+    assert levels_of(holding | {"position": 0}, 0.01) == {}
+    assert levels_of(holding | {"stop_at": math.nan}, 0.01) == {"entry": 60.06}
 
 
 def test_a_name_that_never_traded_is_not_found(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mcl.base.instants import NS
 from mcl.broker.feed import GRACE_NS, Feed
 from mcl.broker.protocol import Bar
 from mcl.data.loader import load
+from mcl.live import journal_queries
 from mcl.live.journal import read
 from mcl.live.ops.metrics import SessionCounters, exposition
 from mcl.live.status import State
@@ -54,6 +55,11 @@ def test_a_start_in_the_middle_of_a_session_looks_back_on_what_it_missed(
     assert missed.sum() >= 64  # what closed before it came is what it looks back on
     bars = [int(entry.key or 0) for entry in read(desk.path, ("bar",))]
     assert bars[0] == supervisor.stage.warmup.close_time[-1] + 15 * 60 * NS > TEN
+    status, left = supervisor.status(), journal_queries.last_status(desk.path)
+    assert [at for at, _ in status.prices] == bars  # while it ran, and from its journal
+    assert list(status.prices) == left["prices"]
+    assert status.levels == left["levels"]
+    assert set(left["levels"]) == ({"entry"} if status.position else set())
     why = [entry.body["held_back"] for entry in read(desk.path, ("decision",))]
     assert len(read(desk.path, ("order",))) == why.count("")
     # late: of a busy machine
