@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcl.report.downsampling import broken, extremes
-from mcl.report.zoom_data import opened, stream
+from mcl.report.range_coding import opened, stream
 
 series = st.lists(st.floats(-1e6, 1e6, allow_nan=False), min_size=1, max_size=300).map(np.array)
 
