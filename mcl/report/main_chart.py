@@ -65,7 +65,7 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
     """
     times = milliseconds(result.bars.close_time)
     money, _ = drawdown(result.equity, result.capital_usd)
-    held = result.position.astype(np.float64)
+    position = result.position.astype(np.float64)
     lines = [
         _price(result, times),
         _span(times, result.equity, "Equity", "@blue", yaxis="y2", showlegend=False),
@@ -81,14 +81,14 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
         ),
         _span(
             times,
-            held,
+            position,
             "Position",
             "@grey",
             yaxis="y4",
             line={"shape": "hv"},
             showlegend=False,
         )
-        | {"y": steps(extremes(held, held, BUCKETS)[1], 1)},
+        | {"y": steps(extremes(position, position, BUCKETS)[1], 1)},
         *_overlay_traces(times, overlays),
         *_connectors(result, times),
         *_candles(),
@@ -202,8 +202,8 @@ def _price(result: Result, times: Floats) -> dict[str, Any]:
     rows, values = broken(rows, values, bars.contract)
     gaps, tick = np.flatnonzero(np.isnan(values)), bars.instrument.tick_size
     ticks = np.rint(np.nan_to_num(values) / tick)
-    drawn = {"x": moments(times[rows]), "y": steps(ticks, tick, gaps.tolist())}
-    return line(times[:0], values[:0], "Price", "@grey", width=1) | drawn
+    points = {"x": moments(times[rows]), "y": steps(ticks, tick, gaps.tolist())}
+    return line(times[:0], values[:0], "Price", "@grey", width=1) | points
 
 
 def steps(values: Any, unit: float, gaps: Sequence[int] = ()) -> dict[str, Any]:

@@ -35,10 +35,10 @@ def bundle(source: str, kinds: Collection[str]) -> str:
     modules = {
         head[1]: source[head.start() : end] for head, end in zip(heads, starts[1:], strict=False)
     }
-    kept = [name for name in _names(listed[1]) if _kind(name, modules) in kinds]
-    if not kept:
+    wanted = [name for name in _names(listed[1]) if _kind(name, modules) in kinds]
+    if not wanted:
         return source
-    calls = ",".join(f"{name}()" for name in kept)
+    calls = ",".join(f"{name}()" for name in wanted)
     last = source[starts[-1] : listed.start()] + f".register([{calls}])" + source[listed.end() :]
     reached = _reached(last, modules)
     return source[: starts[0]] + "".join(modules[n] for n in modules if n in reached) + last
@@ -46,9 +46,9 @@ def bundle(source: str, kinds: Collection[str]) -> str:
 
 def _heads(source: str) -> list[re.Match[str]]:
     """The beginnings of the modules: assignments of a call of the function that most use."""
-    found = list(MODULE.finditer(source))
-    wrap = Counter(head[2] for head in found).most_common(1)
-    return [head for head in found if head[2] == wrap[0][0]]
+    matches = list(MODULE.finditer(source))
+    wrap = Counter(head[2] for head in matches).most_common(1)
+    return [head for head in matches if head[2] == wrap[0][0]]
 
 
 def _names(listed: str) -> list[str]:
@@ -59,10 +59,12 @@ def _kind(name: str, modules: dict[str, str]) -> str:
     """The kind of chart that a module of the list stands for; empty for one that is no chart."""
     names = [name]
     for _ in range(DEPTH):
-        for one in names:
-            if found := KIND.search(modules.get(one, "")):
-                return found[1]
-        names = [call for one in names for call in _calls(modules.get(one, "")) if call in modules]
+        for module in names:
+            if kind := KIND.search(modules.get(module, "")):
+                return kind[1]
+        names = [
+            call for module in names for call in _calls(modules.get(module, "")) if call in modules
+        ]
     return ""
 
 
@@ -88,10 +90,10 @@ def _owners(modules: dict[str, str]) -> dict[str, str]:
     function wraps, that follow it.
     """
     pairs = {module: ASSIGNED.findall(text) for module, text in modules.items()}
-    uses = Counter(wrap for found in pairs.values() for _, wrap in found)
+    uses = Counter(wrap for names in pairs.values() for _, wrap in names)
     return {
         name: module
-        for module, found in pairs.items()
-        for name, wrap in found
+        for module, names in pairs.items()
+        for name, wrap in names
         if uses[wrap] >= LEAST_USES
     }
