@@ -106,7 +106,7 @@ def last_status(path: Path) -> dict[str, Any]:
 
 
 def _levels(decision: dict[str, Any], contract: str) -> dict[str, float]:
-    """Where the entry, the stop and the take-profit of the position stood at the last decision."""
+    """Read the entry, the stop and the take-profit of the position from the last decision."""
     instrument = INSTRUMENTS.get(contract[:-2])
     holding = (decision.get("ledger") or {}).get("holding")
     return levels_of(holding, instrument.tick_size) if holding and instrument else {}

@@ -86,8 +86,8 @@ def _reached(last: str, modules: dict[str, str]) -> set[str]:
 
 
 def _owners(modules: dict[str, str]) -> dict[str, str]:
-    """Whose text declares a name: its own, or one of the modules of the newer form, which another
-    function wraps, that follow it.
+    """Map each name to the module whose text declares it. Modules of the newer form, which another
+    function wraps, stand in the text of the module before them.
     """
     pairs = {module: ASSIGNED.findall(text) for module, text in modules.items()}
     uses = Counter(wrap for names in pairs.values() for _, wrap in names)

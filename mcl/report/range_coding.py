@@ -47,7 +47,7 @@ def opened(text: str, side: Any = None) -> Any:
 
 
 def digits(values: Any) -> Ints:
-    """How many binary digits the size of each number has."""
+    """Count the binary digits of the size of each number."""
     size = np.abs(np.asarray(values, np.int64))
     return np.where(size > 0, np.log2(np.maximum(size, 1)).astype(np.int64) + 1, 0)
 
