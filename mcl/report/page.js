@@ -131,7 +131,7 @@
   // What is near the screen first; the others as they come near, at the latest when the browser has nothing else to do.
   const started = new Set();
   const once = async (holder) => { if (!started.has(holder)) { started.add(holder); await draw(holder); } };
-  const idle = () => new Promise((done) => { (window.requestIdleCallback || setTimeout)(done); });
+  const idle = () => new Promise((done) => { if (window.requestIdleCallback) window.requestIdleCallback(done, { timeout: 500 }); else setTimeout(done); });
   const all = async () => {
     const near = new IntersectionObserver((entries) => { for (const { isIntersecting, target } of entries) if (isIntersecting) { near.unobserve(target); once(target); } }, { rootMargin: "300px" });
     const holders = visible(), first = holders.filter((holder) => holder.getBoundingClientRect().top < window.innerHeight);

@@ -617,11 +617,12 @@ def test_the_page_shows_the_recorded_session_to_everybody(
         " a.getAttribute('href').split('#')[1])"
     )
     version = finished.deployed.version
-    assert links == [
-        f"/runs/{again.run_id}",
-        f"/models/mcl/versions/{version}",
-        f"/runs/{finished.deployed.run_id}",
-    ]
+    session, promoted = (
+        urls.run_address(run_id, desk.store.experiment_of(run_id)).partition("#")[2]
+        for run_id in (again.run_id, finished.deployed.run_id)
+    )
+    assert "/experiments/" in session
+    assert links == [session, f"/models/mcl/versions/{version}", promoted]
     assert (
         f"#/models/mcl/versions/{version}"
         in desk.store.run(again.run_id).tags["mlflow.note.content"]
