@@ -33,6 +33,7 @@ from mcl.promotion.load import Deployable, promoted
 from mcl.promotion.promote import promote
 from mcl.risk.limits import Block
 from mcl.strategy import Strategy, build
+from mcl.tracking import urls
 
 Alter = Callable[[dict[str, Any]], None]
 
