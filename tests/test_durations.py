@@ -11,9 +11,12 @@ import pytest
 from mcl import composition, strategy
 from mcl.base.errors import ConfigError
 from mcl.config import schema
+from mcl.data.loader import load
+from mcl.engine.backtest import backtest as simulate
 from mcl.market import intervals
 from mcl.search import axes as axis_rules
 from mcl.search import space
+from mcl.tracking.backtest_run import refuse_silence
 
 
 def params(*words: str) -> dict[str, Any]:
@@ -147,3 +150,15 @@ def test_first_trials_are_in_bars() -> None:
     words = ["strategy=tsmom", "search.enqueue=[{strategy.lookback: 12h}]"]
     raw = composition.compose("sweep", words).raw
     assert raw["search"]["enqueue"] == [{"strategy.lookback": 720}]
+
+
+def test_a_look_back_longer_than_the_data_is_a_sentence_and_no_run_without_trades() -> None:
+    run = composition.compose("backtest", ["data=eia", "strategy=tsmom"]).config
+    bars = load(run.data, composition.root()).rows(0, 1000)
+    long = run.model_copy(update={"strategy": {"name": "tsmom", "lookback": 1380}})
+    with pytest.raises(ConfigError) as refusal:
+        refuse_silence(long, bars, simulate(long, bars))
+    assert "strategy.lookback=1,380 is not less than the 1,000 bars" in str(refusal.value)
+    assert "at most 999" in str(refusal.value.hint)
+    short = run.model_copy(update={"strategy": {"name": "tsmom", "lookback": 999}})
+    refuse_silence(short, bars, simulate(short, bars))
