@@ -259,7 +259,9 @@ def rules() -> Promotion:
 @cache
 def base(family: str) -> dict[str, Any]:
     """The configuration that a search varies."""
-    raw = composition.compose("backtest", [f"strategy={family}", "risk=fixed", "costs=free"]).raw
+    words = [f"strategy={family}", "risk=fixed", "costs=free"]
+    composed = composition.compose("backtest", words)
+    raw = composed.raw
     data = {
         "source": "synthetic",
         "interval": "1h",
@@ -268,7 +270,7 @@ def base(family: str) -> dict[str, Any]:
     limits = raw["risk"]["limits"] | {"max_daily_loss_usd": None, "max_drawdown_frac": None}
     run = {
         "data": data,
-        "strategy": raw["strategy"],
+        "strategy": composed.config.strategy,  # in bars: a world here has bars of its own
         "risk": raw["risk"] | {"limits": limits},
         "costs": raw["costs"],
     }

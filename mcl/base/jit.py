@@ -46,7 +46,8 @@ def fingerprint() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
     for source in SOURCES:
         path = PACKAGE / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        for file in filter(Path.is_file, files):  # a model outside mcl has no report
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 

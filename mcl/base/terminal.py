@@ -409,5 +409,5 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):
-        return finite(value)
+        return finite(value + 0.0)  # nothing has no sign
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)

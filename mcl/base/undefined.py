@@ -13,4 +13,4 @@ def is_undefined(value: Any) -> bool:
 
 def finite(value: float) -> float | None:
     """A number as JSON knows it: None for NaN and infinities."""
-    return value + 0.0 if math.isfinite(value) else None  # nothing has no sign
+    return value if math.isfinite(value) else None

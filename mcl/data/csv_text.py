@@ -163,7 +163,11 @@ def opened(path: Path, encoding: str) -> TextIO:
     else:
         packed = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
         raw = path.open("rb") if pack not in packed else cast("IO[bytes]", packed[pack](path))
-    return io.TextIOWrapper(raw, encoding=encoding)
+    try:
+        return io.TextIOWrapper(raw, encoding=encoding)
+    except BaseException:  # an encoding that there is not
+        raw.close()
+        raise
 
 
 def _bar_lines(

@@ -204,7 +204,7 @@ def deployed_limits(root: Path, path: Path) -> dict[str, Any]:
     promoted since.
     """
     begins = read(path, ("begin",))
-    alias = begins[-1].body["alias"] if begins else path.parent.name
+    alias = begins[-1].body.get("alias", path.parent.name) if begins else path.parent.name
     file = path_of(alias, root)
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     head = FIRST_LINE.match(text)

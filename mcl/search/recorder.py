@@ -18,7 +18,7 @@ from mcl.base import access_recorder
 from mcl.base.errors import StoreError
 from mcl.metrics.overfit import Luck
 from mcl.metrics.performance import moments
-from mcl.search.space import GROUPS
+from mcl.search.space import FIXED, GROUPS
 from mcl.search.trial import Outcome
 from mcl.strategy import user_strategies
 from mcl.tracking import provenance, trial_ledger
@@ -32,18 +32,6 @@ if TYPE_CHECKING:
 BATCH = 1000
 BATCH_SEC = 5.0
 SHOWN_WHEN_PRUNED = ("trades",)  # a pruned trial must not lead a list that is sorted by a metric
-# the columns of a table of trials that are neither searched values nor metrics
-FIXED = (
-    "trial",
-    "state",
-    "reason",
-    "detail",
-    "value",
-    "seconds",
-    "run_id",
-    "config_sha256",
-    "trial_sha256",
-)
 
 
 class TrialRecorder:

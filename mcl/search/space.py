@@ -32,6 +32,18 @@ GRAMMAR = (
     "write range(start, stop, step), interval(low, high), choice(a, b) or tag(log, interval(low,"
     " high))"
 )
+# the columns of a table of trials that are neither searched values nor metrics
+FIXED = (
+    "trial",
+    "state",
+    "reason",
+    "detail",
+    "value",
+    "seconds",
+    "run_id",
+    "config_sha256",
+    "trial_sha256",
+)
 GROUPS = alternative.GROUPS
 # the last is the fence
 NEVER_SEARCHED = ("strategy.name", "data.source", "risk.size.method", "data.holdout_start")

@@ -43,14 +43,21 @@ DECIDING = (
     *("market/__init__.py", "market/calendar.py", "market/contract_master.py"),
     *("market/instruments.py", "risk/__init__.py", "risk/gates.py", "risk/limits.py"),
     *("risk/protection.py", "risk/size_method.py", "risk/sizes", "risk/sizing.py"),
-    *("market/symbols.py", "data/__init__.py", "data/bars.py", "data/columns.py"),
+    *(
+        "market/intervals.py",
+        "market/symbols.py",
+        "data/__init__.py",
+        "data/bars.py",
+        "data/columns.py",
+    ),
     *("data/continuous.py", "data/conventions.py", "data/csv_folder.py", "data/csv_text.py"),
     "data/file_mark.py",
     *("data/dataset.py", "data/dbn.py", "data/loader.py", "data/parquet.py"),
     *("data/record_files.py", "data/roll.py", "data/source.py", "data/table.py"),
-    *("data/truncation.py", "data/sources", "data/synthetic/__init__.py"),
+    *("data/realism.py", "data/truncation.py", "data/sources", "data/synthetic/__init__.py"),
     *("data/synthetic/calibration.py", "data/synthetic/defects.py"),
     *("data/synthetic/generator.py", "data/synthetic/price_process.py"),
+    "data/synthetic/trade_tape.py",
 )
 # of these: they measure and explain what was decided
 NO_TRIAL = ("metrics/", "engine/diagnostics.py", "engine/level_lines.py")

@@ -24,8 +24,8 @@ from mcl.base.errors import ConfigError, StoreError, nearest
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
 from mcl.report.format import annual_text, number
-from mcl.search import recorder
 from mcl.search.plateau import plateaus
+from mcl.search.space import FIXED as TRIAL_COLUMNS
 from mcl.search.space import GROUPS
 from mcl.tracking import deflation, trial_ledger
 from mcl.tracking.project import Project
@@ -33,7 +33,7 @@ from mcl.tracking.records import right_verb
 from mcl.tracking.store import Store, StoredRun
 from mcl.tracking.trial_ledger import Tally
 
-FIXED = {*recorder.FIXED, "plateau", "front"}
+FIXED = {*TRIAL_COLUMNS, "plateau", "front"}
 SEARCHES = ("sweep", "grid")
 NO_DEFLATION = "which cannot be deflated: it has no variance"
 SYMBOLS: dict[str, Callable[[Any, float], Any]] = {

@@ -285,7 +285,7 @@ def test_columns_and_conventions_that_do_not_fit(tmp_path: Path) -> None:
             "1m",
             10,
             r"begins 10 s after .* 60 s",
-            "there is no interval of 10 s: 1s, 1m, 5m, 15m, 30m, 1h, session",
+            "set data.format.interval=10s: longer bars are made of the file's",
         ),
     ],
 )

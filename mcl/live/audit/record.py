@@ -87,7 +87,12 @@ def track_audit(
         record,
         lambda new_run_id: {
             "report.html": _page(
-                deployed, stage, audited, facts, journal, [urls.run(new_run_id), promoted]
+                deployed,
+                stage,
+                audited,
+                facts,
+                journal,
+                [urls.run(new_run_id), urls.version(MODEL, deployed.version), promoted],
             )
         },
     )
@@ -271,7 +276,7 @@ def _page(
     audited: Audit,
     facts: dict[str, Any],
     journal: Path,
-    runs: list[Link],
+    links: list[Link],
 ) -> bytes:
     from mcl.report.audit import BasisTable, session_page
 
@@ -288,7 +293,7 @@ def _page(
         data_note=data_note(stage.warmup),
         slippage=audited.slippage,
         basis=BasisTable(audited.basis.note, audited.basis.table, _basis_facts(audited.basis)),
-        links=[*runs, urls.version(MODEL, deployed.version)],
+        links=links,
     ).encode()
 
 
