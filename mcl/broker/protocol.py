@@ -33,6 +33,7 @@ from mcl.engine.account import Holding
 from mcl.engine.decision import Bracket
 from mcl.market.instruments import Contract, Instrument
 
+# The order that was filled. target: its decision says why, for a signal, a roll or a limit;
 # foreign: an order that no call of ours has sent
 FillReason = Literal["target", "stop", "take_profit", "foreign"]
 QUIET_NS = 5_000_000_000  # after the close of the session: no trade is reported any more

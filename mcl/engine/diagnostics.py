@@ -132,7 +132,7 @@ def _fills(result: Result) -> Iterator[tuple[str, str, int, str]]:
 
 
 _MEANINGS = {
-    "target": "of an order for a target",
+    "signal": "of an order for a target of the strategy",
     "stop": "of a protective or trailing stop",
     "take_profit": "of a take-profit",
     "roll": "legs of a roll: two for each",

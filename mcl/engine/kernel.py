@@ -71,7 +71,7 @@ from mcl.engine.result import CHANGE, FILL, FILL_REASONS
 from mcl.engine.rows import Changes, Fills, last_change, note_change, signed, write_fill
 from mcl.risk.limits import OFF, Block, LimitsRecord
 
-TARGET, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "roll", "risk"))
+SIGNAL, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("signal", "roll", "risk"))
 COLLAR = int(Block.PRICE_COLLAR)
 PLAIN, RULED, FULL = range(3)
 NEW_SESSION, NEW_CONTRACT = 1, 2  # bits of `Market.event`
@@ -351,7 +351,7 @@ def _advance(  # noqa: PLR0912, PLR0915
             paid = slippage(base, order, volumes[i], execution) if full else base
             price = opening + sign(order) * paid
             holding, guard = after_fill(holding, guard, order, price, target.bracket, money)
-            reason = RISK if target.block >= FORCED else TARGET
+            reason = RISK if target.block >= FORCED else SIGNAL
             count = write_fill(
                 fills,
                 count,
@@ -385,7 +385,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                     quantity=part,
                     price=touch.price,
                     paid=touch.slippage,
-                    reason=TARGET,
+                    reason=SIGNAL,
                     position=holding.position,
                     stop_at=stop_level(holding),
                 )

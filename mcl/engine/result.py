@@ -28,8 +28,8 @@ FILL = np.dtype(
         ("risk_ticks", np.float64),
     ]
 )
-# risk: a limit closed it; end (of trades only): still open at the last bar
-FILL_REASONS = ("target", "stop", "take_profit", "roll", "risk", "end")
+# signal: the strategy; risk: a limit closed it; end (of trades only): still open at the last bar
+FILL_REASONS = ("signal", "stop", "take_profit", "roll", "risk", "end")
 
 CHANGE = np.dtype(
     [

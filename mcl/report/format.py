@@ -237,7 +237,6 @@ def scalar(value: Any) -> str:
 
 # why a fill happened, as a trader calls it; a reason that is not here is its own word
 REASON_WORDS = {
-    "target": "signal",
     "risk": "limit",
     "take_profit": "take-profit",
     "end": "open at the end",

@@ -300,7 +300,7 @@ def _groups(result: Result) -> list[tuple[tuple[str, str, str], Ints]]:
     """((legend, marker symbol, colour), rows of `fills`) of every kind of fill that occurs."""
     fills = result.fills
     reason = np.array(FILL_REASONS, dtype=object)[fills["reason"]]
-    plain, bought = reason == "target", fills["quantity"] > 0
+    plain, bought = reason == "signal", fills["quantity"] > 0
     kinds = [
         (("Bought", "triangle-up", "@blue"), plain & bought),
         (("Sold", "triangle-down", "@orange"), plain & ~bought),

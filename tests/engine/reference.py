@@ -246,7 +246,7 @@ class Slow:
         if quantity:
             quantity = sign(quantity) * min(abs(quantity), self.share(i))
         if quantity:
-            self.reach(i, quantity, open_, "risk" if decision.forced else "target", decision)
+            self.reach(i, quantity, open_, "risk" if decision.forced else "signal", decision)
         if ask.entry == "market" or not adds or not near or not allowed or self.held != least:
             self.waiting = self.given_up = None
             return False
@@ -314,7 +314,7 @@ class Slow:
             self.held and self.stop is not None and (price - self.stop) * side <= 0
         ):
             return False  # at such a price the stop of what is held was met before
-        self.reach(i, quantity, price, "target", order.made, most)
+        self.reach(i, quantity, price, "signal", order.made, most)
         if self.held == order.target:
             self.waiting = None
         return inside

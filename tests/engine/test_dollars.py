@@ -64,7 +64,7 @@ def fills_of(result: Result) -> list[tuple[int, int, float, str]]:
 def test_a_decision_is_traded_at_the_next_open_one_tick_worse() -> None:
     bars = bars_of((7000, 7010, 6990, 7005), (7008, 7020, 7000, 7015), (7011, 7011, 7011, 7011))
     result = trade(bars, [1, 0, 0])
-    assert fills_of(result) == [(1, 1, 7009, "target"), (2, -1, 7010, "target")]
+    assert fills_of(result) == [(1, 1, 7009, "signal"), (2, -1, 7010, "signal")]
     assert result.equity.tolist() == pytest.approx(
         [10_000, 10_000 + (7015 - 7009) - 0.77, 10_000 + 1 - 1.54]
     )
@@ -72,16 +72,16 @@ def test_a_decision_is_traded_at_the_next_open_one_tick_worse() -> None:
 
 def test_a_short_earns_when_the_price_falls() -> None:
     result = trade(flat_bars(7000, 7000, 6900, 6900), [-2, -2, 0, 0])
-    assert fills_of(result) == [(1, -2, 6999, "target"), (3, 2, 6901, "target")]
+    assert fills_of(result) == [(1, -2, 6999, "signal"), (3, 2, 6901, "signal")]
     assert result.net_pnl_usd == pytest.approx(2 * 98 - 4 * 0.77)
 
 
 @covers("target")
 def test_a_change_of_sides_is_one_fill_and_two_trades() -> None:
     result = trade(flat_bars(7000, 7000, 7050, 7060), [1, -1, -1, -1])
-    assert fills_of(result) == [(1, 1, 7001, "target"), (2, -2, 7049, "target")]
+    assert fills_of(result) == [(1, 1, 7001, "signal"), (2, -2, 7049, "signal")]
     assert result.trades["gross_usd"].tolist() == [48, 7049 - 7060]
-    assert [FILL_REASONS[code] for code in result.trades["exit_reason"]] == ["target", "end"]
+    assert [FILL_REASONS[code] for code in result.trades["exit_reason"]] == ["signal", "end"]
     assert result.net_pnl_usd == pytest.approx(48 - 11 - 3 * 0.77)
 
 
@@ -89,10 +89,10 @@ def test_a_change_of_sides_is_one_fill_and_two_trades() -> None:
 def test_adding_averages_the_entry_and_reducing_realises_part() -> None:
     result = trade(flat_bars(7000, 7000, 7020, 7040, 7060), [1, 3, 1, 0, 0], slippage_ticks=0.0)
     assert fills_of(result) == [
-        (1, 1, 7000, "target"),
-        (2, 2, 7020, "target"),
-        (3, -2, 7040, "target"),
-        (4, -1, 7060, "target"),
+        (1, 1, 7000, "signal"),
+        (2, 2, 7020, "signal"),
+        (3, -2, 7040, "signal"),
+        (4, -1, 7060, "signal"),
     ]
     (only,) = result.trades
     assert only["quantity"] == 3
@@ -110,9 +110,9 @@ def test_a_stop_fills_at_its_level_one_tick_worse_and_keeps_us_out_until_the_sig
     )
     result = trade(bars, [1, 1, 1, 1, 0, 1, 1], stop=10)
     assert fills_of(result) == [
-        (1, 1, 7001, "target"),
+        (1, 1, 7001, "signal"),
         (2, -1, 6990, "stop"),
-        (6, 1, 7001, "target"),
+        (6, 1, 7001, "signal"),
     ]
     assert result.block.tolist() == [0, 0, Block.STOPPED_OUT, Block.STOPPED_OUT, 0, 0, 0]
     assert result.equity[3] == pytest.approx(CAPITAL - 11 - 1.54)
@@ -153,7 +153,7 @@ def test_a_gap_through_the_stop_of_a_short_fills_at_the_open() -> None:
 
 def test_a_stop_may_hit_in_the_bar_of_the_entry() -> None:
     result = trade(bars_of((7000,) * 4, (7000, 7002, 6985, 7001)), [1, 1], stop=10)
-    assert fills_of(result) == [(1, 1, 7001, "target"), (1, -1, 6990, "stop")]
+    assert fills_of(result) == [(1, 1, 7001, "signal"), (1, -1, 6990, "stop")]
 
 
 @covers("bracket")
@@ -191,7 +191,7 @@ def test_a_roll_costs_both_legs_and_moves_the_stop_by_the_gap(side: int) -> None
     bars = flat_bars(7000, 7000, 7100, 7100, 7100, roll_gaps={2: 100})
     result = trade(bars, [side] * 5, stop=50)
     assert fills_of(result) == [
-        (1, side, 7000 + side, "target"),
+        (1, side, 7000 + side, "signal"),
         (2, -side, 7000 - side, "roll"),
         (2, side, 7100 + side, "roll"),
     ]
@@ -220,9 +220,9 @@ def test_the_daily_loss_flattens_and_locks_until_the_next_session() -> None:
     limits = WIDE.model_copy(update={"max_daily_loss_usd": 100.0})
     result = trade(bars, [1] * 7, limits=limits)
     assert fills_of(result) == [
-        (1, 1, 7001, "target"),
+        (1, 1, 7001, "signal"),
         (3, -1, 6899, "risk"),
-        (6, 1, 6901, "target"),
+        (6, 1, 6901, "signal"),
     ]
     assert result.block.tolist() == [
         0,
@@ -238,7 +238,7 @@ def test_the_daily_loss_flattens_and_locks_until_the_next_session() -> None:
 def test_the_drawdown_halts_for_good() -> None:
     bars = flat_bars(7000, 7000, 6400, 6400, 6400, 6400, bars_per_session=2)
     result = trade(bars, [2] * 6, limits=WIDE.model_copy(update={"max_drawdown_frac": 0.1}))
-    assert fills_of(result) == [(1, 2, 7001, "target"), (3, -2, 6399, "risk")]
+    assert fills_of(result) == [(1, 2, 7001, "signal"), (3, -2, 6399, "risk")]
     assert (result.block[2:] == Block.MAX_DRAWDOWN).all()
 
 
@@ -271,9 +271,9 @@ def test_flat_before_the_close_of_the_session() -> None:
     bars = flat_bars(*[7000] * 10, bars_per_session=5)
     result = trade(bars, [1] * 10, limits=WIDE.model_copy(update={"flatten_before_close_sec": 120}))
     assert fills_of(result)[:3] == [
-        (1, 1, 7001, "target"),
+        (1, 1, 7001, "signal"),
         (3, -1, 6999, "risk"),
-        (6, 1, 7001, "target"),
+        (6, 1, 7001, "signal"),
     ]
     assert result.position[[2, 3, 4, 5]].tolist() == [1, 0, 0, 0]
 
@@ -286,12 +286,12 @@ def test_no_entry_near_the_close_but_an_exit_is_allowed() -> None:
     leaving = trade(bars, [1, 1, 2, 0, 0, 0], limits=limits)
     assert not len(late.fills)
     assert late.block[2:].tolist() == [Block.NO_ENTRY] * 4
-    assert fills_of(leaving) == [(1, 1, 7001, "target"), (4, -1, 6999, "target")]
+    assert fills_of(leaving) == [(1, 1, 7001, "signal"), (4, -1, 6999, "signal")]
 
 
 def test_negative_prices_are_prices() -> None:
     result = trade(flat_bars(100, 100, -3763, -3763), [-1, -1, 0, 0])  # WTI on 2020-04-20
-    assert fills_of(result) == [(1, -1, 99, "target"), (3, 1, -3762, "target")]
+    assert fills_of(result) == [(1, -1, 99, "signal"), (3, 1, -3762, "signal")]
     assert result.net_pnl_usd == pytest.approx(99 + 3762 - 1.54)
 
 

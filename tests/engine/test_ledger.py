@@ -25,7 +25,7 @@ from mcl.risk.limits import limits_record
 from .flows import CAPITAL, Flow, constant, limited
 
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (
-    FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk")
+    FILL_REASONS.index(name) for name in ("signal", "stop", "take_profit", "roll", "risk")
 )
 
 

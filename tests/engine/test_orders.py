@@ -64,7 +64,7 @@ def test_a_limit_fills_at_its_price_when_touched() -> None:
     # the limit stands at 7000 - 5
     bars = bars_of(STILL, (7001, 7003, 6996, 7002), (7002, 7004, 6995, 7001), STILL)
     result = send(bars, [1, 1, 1, 0], entry="limit", offset_ticks=5, fill="touch")
-    assert fills_of(result) == [(2, 1, 6995, "target")]
+    assert fills_of(result) == [(2, 1, 6995, "signal")]
     assert result.fills["slippage_ticks"].tolist() == [0]
     assert result.net_pnl_usd == pytest.approx(5 - 0.77)
 
@@ -74,10 +74,10 @@ def test_by_default_a_limit_fills_only_when_the_price_trades_through_it() -> Non
     bars = bars_of(
         STILL, (7001, 7003, 6995, 7002), (6995, 7004, 6995, 7001), (7000, 7001, 6994, 7000), STILL
     )
-    assert fills_of(send(bars, [1] * 5, entry="limit", offset_ticks=5)) == [(3, 1, 6995, "target")]
+    assert fills_of(send(bars, [1] * 5, entry="limit", offset_ticks=5)) == [(3, 1, 6995, "signal")]
     short = bars_of(STILL, (6999, 7005, 6997, 6998), (6999, 7006, 6997, 6998))
     assert fills_of(send(short, [-1] * 3, entry="limit", offset_ticks=5)) == [
-        (2, -1, 7005, "target")
+        (2, -1, 7005, "signal")
     ]
 
 
@@ -91,7 +91,7 @@ def test_an_open_beyond_the_limit_pays_slippage_but_never_more_than_the_limit(
     bars = bars_of(STILL, (opening, 7003, opening, 7002))
     ticks = 1.0 if opening != 6993 else 5.0
     result = send(bars, [1, 1], entry="limit", offset_ticks=5, costs={"slippage_ticks": ticks})
-    assert fills_of(result) == [(1, 1, price, "target")]
+    assert fills_of(result) == [(1, 1, price, "signal")]
     assert result.fills["slippage_ticks"].tolist() == [slippage]
 
 
@@ -110,9 +110,9 @@ def test_an_order_that_has_run_out_is_renewed_or_given_up() -> None:
     again = send(
         bars_of(*rows), [1, 1, 1, 0, 1], entry="limit", offset_ticks=5, ttl_bars=2, renew=False
     )
-    assert fills_of(lasting) == [(4, 1, 6995, "target")]
+    assert fills_of(lasting) == [(4, 1, 6995, "signal")]
     # from bar 3 on it stands five below the close of bar 2, 7005
-    assert fills_of(renewed) == [(3, 1, 7000, "target")]
+    assert fills_of(renewed) == [(3, 1, 7000, "signal")]
     assert not len(given_up.fills)
     assert not len(again.fills)  # asked for again at the last close
 
@@ -120,15 +120,15 @@ def test_an_order_that_has_run_out_is_renewed_or_given_up() -> None:
 def test_an_entry_order_ends_with_its_target_its_session_and_its_contract() -> None:
     rows = [STILL, (7001, 7003, 6999, 7003), (7004, 7004, 7001, 7004), (7004, 7004, 6994, 7004)]
     waiting: dict[str, Any] = {"entry": "limit", "offset_ticks": 5}
-    assert fills_of(send(bars_of(*rows), [1] * 4, **waiting)) == [(3, 1, 6995, "target")]
+    assert fills_of(send(bars_of(*rows), [1] * 4, **waiting)) == [(3, 1, 6995, "signal")]
     assert not len(send(bars_of(*rows), [1, 1, 0, 0], **waiting).fills)
     # 7004 - 5: a new order
     assert fills_of(send(bars_of(*rows, bars_per_session=3), [1] * 4, **waiting)) == [
-        (3, 1, 6999, "target")
+        (3, 1, 6999, "signal")
     ]
     # and 3 lower
     assert fills_of(send(bars_of(*rows, roll_gaps={3: -3}), [1] * 4, **waiting)) == [
-        (3, 1, 6996, "target")
+        (3, 1, 6996, "signal")
     ]
 
 
@@ -140,10 +140,10 @@ def test_what_was_decided_before_a_roll_stands_at_the_prices_of_the_new_contract
     rows = [STILL, (7104, 7105, 7094, 7100), (7100,) * 4, (7100,) * 4]
     rolled = bars_of(*rows, bars_per_session=1, roll_gaps={1: 100})
     assert fills_of(send(rolled, [1, 1, 1, 0], entry="limit", offset_ticks=5)) == [
-        (1, 1, 7095, "target")
+        (1, 1, 7095, "signal")
     ]
     near, far = (WIDE.model_copy(update={"price_collar_ticks": ticks}) for ticks in (4.0, 3.0))
-    assert fills_of(send(rolled, [1] * 4, limits=near)) == [(1, 1, 7105, "target")]
+    assert fills_of(send(rolled, [1] * 4, limits=near)) == [(1, 1, 7105, "signal")]
     assert send(rolled, [1, 0, 0, 0], limits=far).block[1] == Block.PRICE_COLLAR
     # decided at bar 0, on its way over the roll
     late = bars_of(STILL, *rows, bars_per_session=2, roll_gaps={2: 100})
@@ -151,7 +151,7 @@ def test_what_was_decided_before_a_roll_stands_at_the_prices_of_the_new_contract
         2,
         1,
         7105,
-        "target",
+        "signal",
     )
 
 
@@ -161,9 +161,9 @@ def test_the_old_side_leaves_at_the_market_and_the_new_one_waits() -> None:
     )
     result = send(bars, [1, 1, -1, -1, -1], entry="limit", offset_ticks=5)
     assert fills_of(result) == [
-        (2, 1, 6995, "target"),
-        (3, -1, 6999, "target"),
-        (3, -1, 7005, "target"),
+        (2, 1, 6995, "signal"),
+        (3, -1, 6999, "signal"),
+        (3, -1, 7005, "signal"),
     ]
     assert result.trades["gross_usd"].tolist() == [4, 5]
 
@@ -174,7 +174,7 @@ def test_the_old_side_leaves_at_the_market_and_the_new_one_waits() -> None:
 @covers("stop_entry")
 def test_a_stop_entry_fills_at_its_price_and_slippage() -> None:
     bars = bars_of(STILL, (7001, 7004, 6996, 7002), (7002, 7005, 7000, 7003))
-    assert fills_of(send(bars, [1] * 3, entry="stop", offset_ticks=5)) == [(2, 1, 7006, "target")]
+    assert fills_of(send(bars, [1] * 3, entry="stop", offset_ticks=5)) == [(2, 1, 7006, "signal")]
 
 
 @covers("stop_gap")
@@ -182,7 +182,7 @@ def test_a_stop_entry_fills_at_its_price_and_slippage() -> None:
 def test_a_gap_through_a_stop_entry_fills_at_the_open(side: int) -> None:
     opening = 7000 + 9 * side
     result = send(flat_bars(7000, opening, opening), [side] * 3, entry="stop", offset_ticks=5)
-    assert fills_of(result) == [(1, side, opening + side, "target")]
+    assert fills_of(result) == [(1, side, opening + side, "signal")]
 
 
 @covers("stop_limit")
@@ -197,7 +197,7 @@ def test_a_stop_limit_pays_slippage_up_to_its_limit(limit: int, price: int, paid
         limit_ticks=limit,
         costs={"slippage_ticks": 2.0},
     )
-    assert fills_of(result) == [(1, 1, price, "target")]
+    assert fills_of(result) == [(1, 1, price, "signal")]
     assert result.fills["slippage_ticks"].tolist() == [paid]
 
 
@@ -209,10 +209,10 @@ def test_a_stop_limit_that_is_gapped_waits_at_its_limit() -> None:
     later = bars_of(
         STILL, (7010, 7012, 7008, 7009), (7009, 7009, 7007, 7008), (7008, 7008, 7002, 7003)
     )
-    assert fills_of(send(same_bar, [1, 1], **settings)) == [(1, 1, 7007, "target")]
+    assert fills_of(send(same_bar, [1, 1], **settings)) == [(1, 1, 7007, "signal")]
     # no trigger is needed any more
-    assert fills_of(send(later, [1] * 4, **settings)) == [(3, 1, 7007, "target")]
-    assert fills_of(send(later, [1] * 4, **settings, fill="touch")) == [(2, 1, 7007, "target")]
+    assert fills_of(send(later, [1] * 4, **settings)) == [(3, 1, 7007, "signal")]
+    assert fills_of(send(later, [1] * 4, **settings, fill="touch")) == [(2, 1, 7007, "signal")]
 
 
 @covers("entry_bar")
@@ -241,10 +241,10 @@ def test_in_the_bar_of_a_waiting_entry_the_worst_counts_and_a_profit_needs_the_c
         stop=10,
         take_profit=8,
     )
-    assert fills_of(stopped) == [(1, 1, 6995, "target"), (1, -1, 6984, "stop")]
+    assert fills_of(stopped) == [(1, 1, 6995, "signal"), (1, -1, 6984, "stop")]
     # 7003 may have been reached before the fill
-    assert fills_of(unproven) == [(1, 1, 6995, "target")]
-    assert fills_of(proven) == [(1, 1, 6995, "target"), (1, -1, 7002, "take_profit")]
+    assert fills_of(unproven) == [(1, 1, 6995, "signal")]
+    assert fills_of(proven) == [(1, 1, 6995, "signal"), (1, -1, 7002, "take_profit")]
 
 
 # -------------------------------------------------------------------------- latency, volume, collar
@@ -253,11 +253,11 @@ def test_in_the_bar_of_a_waiting_entry_the_worst_counts_and_a_profit_needs_the_c
 @covers("latency")
 def test_an_order_with_latency_trades_so_many_opens_later() -> None:
     result = send(flat_bars(7000, 7010, 7020, 7030, 7040), [1, 0, 0, 0, 0], latency_bars=2)
-    assert fills_of(result) == [(3, 1, 7031, "target"), (4, -1, 7039, "target")]
+    assert fills_of(result) == [(3, 1, 7031, "signal"), (4, -1, 7039, "signal")]
     void = bars_of(STILL, STILL, STILL, (7000, 7000, 6980, 7000), STILL, STILL)
     stopped = send(void, [1, 1, 1, 1, 1, 1], latency_bars=1, stop=10)
     # the targets decided before bar 3 are void
-    assert fills_of(stopped) == [(2, 1, 7001, "target"), (3, -1, 6990, "stop")]
+    assert fills_of(stopped) == [(2, 1, 7001, "signal"), (3, -1, 6990, "stop")]
 
 
 def test_what_a_limit_forbids_is_not_traded_though_it_was_on_its_way() -> None:
@@ -266,19 +266,19 @@ def test_what_a_limit_forbids_is_not_traded_though_it_was_on_its_way() -> None:
     result = send(bars, [1, 2, 2, 2, 2, 2], limits=limits, latency_bars=0)
     slow = send(bars, [1, 1, 2, 2, 2, 2], limits=limits, latency_bars=1)
     assert fills_of(result) == [
-        (1, 1, 7001, "target"),
-        (2, 1, 6801, "target"),
+        (1, 1, 7001, "signal"),
+        (2, 1, 6801, "signal"),
         (3, -2, 6799, "risk"),
     ]
     # bought after the fall: no loss yet
-    assert fills_of(slow) == [(2, 1, 6801, "target"), (4, 1, 6801, "target")]
+    assert fills_of(slow) == [(2, 1, 6801, "signal"), (4, 1, 6801, "signal")]
 
 
 @covers("participation")
 def test_an_order_takes_its_share_of_each_bar() -> None:
     bars = flat_bars(7000, 7010, 7020, 7030, 7040, volume=np.array([100, 45, 19, 30, 100]))
     result = send(bars, [5] * 5, participation_frac=0.1)
-    assert fills_of(result) == [(1, 4, 7011, "target"), (2, 1, 7021, "target")]
+    assert fills_of(result) == [(1, 4, 7011, "signal"), (2, 1, 7021, "signal")]
     limited = send(
         bars,
         [5] * 5,
@@ -305,7 +305,7 @@ def test_the_rest_of_a_stop_entry_that_was_reached_goes_to_the_market() -> None:
         participation_frac=0.1,
         costs={"slippage_ticks": 0.0},
     )
-    assert fills_of(result) == [(1, 2, 7005, "target"), (2, 1, 6990, "target")]
+    assert fills_of(result) == [(1, 2, 7005, "signal"), (2, 1, 6990, "signal")]
     assert result.net_pnl_usd == pytest.approx(2 * (6990 - 7005) - 3 * 0.77)
 
 
@@ -324,7 +324,7 @@ def test_nothing_is_bought_too_far_from_the_close_that_was_decided_on() -> None:
     limits = WIDE.model_copy(update={"price_collar_ticks": 5.0})
     result = send(flat_bars(7000, 7006, 7010, 7030), [1, 1, 0, 0], limits=limits)
     # an exit trades at any price
-    assert fills_of(result) == [(2, 1, 7011, "target"), (3, -1, 7029, "target")]
+    assert fills_of(result) == [(2, 1, 7011, "signal"), (3, -1, 7029, "signal")]
     assert result.block.tolist() == [0, Block.PRICE_COLLAR, 0, 0]
 
 
@@ -342,11 +342,11 @@ def test_a_trailing_stop_follows_the_closes_and_never_goes_back() -> None:
     )
     # 6991 from the entry at 7001, 7000 after 7010, 7010 after 7020, still 7010 after 7012
     result = send(bars, [1] * 5, trail=10)
-    assert fills_of(result) == [(1, 1, 7001, "target"), (4, -1, 7009, "stop")]
+    assert fills_of(result) == [(1, 1, 7001, "signal"), (4, -1, 7009, "stop")]
     fallen = bars_of(STILL, (7000, 7001, 6997, 7000))
     # the nearer of both
     assert fills_of(send(fallen, [1, 1], trail=10, stop=3)) == [
-        (1, 1, 7001, "target"),
+        (1, 1, 7001, "signal"),
         (1, -1, 6997, "stop"),
     ]
 
@@ -372,9 +372,9 @@ def test_levels_stand_from_the_average_entry_and_a_reduction_leaves_them() -> No
     # entries 7001 and 2 x 7031: average 7021, stop 7011
     result = send(bars_of(*rows), [1, 3, 2, 2, 2, 2], stop=10)
     assert fills_of(result) == [
-        (1, 1, 7001, "target"),
-        (2, 2, 7031, "target"),
-        (3, -1, 7029, "target"),
+        (1, 1, 7001, "signal"),
+        (2, 2, 7031, "signal"),
+        (3, -1, 7029, "signal"),
         (5, -2, 7010, "stop"),
     ]
 
@@ -386,8 +386,8 @@ def test_adding_never_draws_a_trailing_stop_back() -> None:
     bars = bars_of(STILL, (7000, 7100, 7000, 7100), (7100, 7100, 7085, 7095), STILL)
     result = send(bars, [1, 2, 2, 2], trail=10)
     assert fills_of(result) == [
-        (1, 1, 7001, "target"),
-        (2, 1, 7101, "target"),
+        (1, 1, 7001, "signal"),
+        (2, 1, 7101, "signal"),
         (2, -2, 7089, "stop"),
     ]
     assert result.net_pnl_usd == pytest.approx(2 * 7089 - 7001 - 7101 - 4 * 0.77)
@@ -424,16 +424,16 @@ def test_at_an_open_the_order_comes_before_the_stop() -> None:
     bars = bars_of(STILL, STILL, (6950, 6960, 6940, 6955))
     added = send(bars, [1, 2, 2], stop=10)
     assert fills_of(added) == [
-        (1, 1, 7001, "target"),
-        (2, 1, 6951, "target"),
+        (1, 1, 7001, "signal"),
+        (2, 1, 6951, "signal"),
         (2, -2, 6949, "stop"),
     ]
     left = send(bars, [1, 0, 0], stop=10)
-    assert fills_of(left) == [(1, 1, 7001, "target"), (2, -1, 6949, "target")]
+    assert fills_of(left) == [(1, 1, 7001, "signal"), (2, -1, 6949, "signal")]
     turned = send(bars, [1, -1, -1], stop=10)
     assert fills_of(turned) == [
-        (1, 1, 7001, "target"),
-        (2, -2, 6949, "target"),
+        (1, 1, 7001, "signal"),
+        (2, -2, 6949, "signal"),
         (2, 1, 6960, "stop"),
     ]
 
@@ -482,7 +482,7 @@ def test_finer_bars_are_asked_about_both_levels_alone() -> None:
     assert trailed[1] == (2, -1, 7040, "take_profit")
     waiting = resolved(FINE, [0, 1, 1, 1], entry="limit", offset_ticks=5, participation_frac=1.0)
     # bought within the bar: the worst counts
-    assert waiting == [(2, 1, 6995, "target"), (2, -1, 6974, "stop")]
+    assert waiting == [(2, 1, 6995, "signal"), (2, -1, 6974, "stop")]
     coarse = coarse_of(bars_of(*FINE))
     part = coarse.rows(1, 4)
     assert fills_of(send(part, [1] * 3, stop=20, take_profit=40, bracket="finer"))[1] == (
@@ -513,7 +513,7 @@ def test_slippage_by_the_hour_in_which_the_bar_opened() -> None:
     # New York: bars that open at 18:58, 18:59 and 19:00
     bars = flat_bars(7000, 7000, 7000, close_time=close_time)
     result = send(bars, [1, 0, 0], costs={"slippage_by_hour_ticks": table})
-    assert fills_of(result) == [(1, 1, 7000.5, "target"), (2, -1, 6998, "target")]
+    assert fills_of(result) == [(1, 1, 7000.5, "signal"), (2, -1, 6998, "signal")]
 
 
 @covers("impact")
@@ -521,8 +521,8 @@ def test_impact_is_in_proportion_to_the_share_of_the_volume() -> None:
     bars = flat_bars(7000, 7000, 7000, volume=np.array([10, 16, 3]))
     result = send(bars, [4, 3, 3], costs={"impact_ticks": 8.0, "slippage_ticks": 1.0})
     assert fills_of(result) == [
-        (1, 4, 7003, "target"),
-        (2, -1, 7000 - 1 - np.ceil(8 / 3 * 64) / 64, "target"),
+        (1, 4, 7003, "signal"),
+        (2, -1, 7000 - 1 - np.ceil(8 / 3 * 64) / 64, "signal"),
     ]
 
 
@@ -550,7 +550,7 @@ def test_margin_cuts_what_is_opened_and_sells_what_is_no_longer_carried() -> Non
     assert result.position.tolist() == [0, 4, 4, 4, 4]
     assert result.block[0] == Block.MARGIN
     fallen = send(flat_bars(7000, 7000, 6380, 6380, 6380), [9] * 5, limits=limits)
-    assert fills_of(fallen) == [(1, 4, 7001, "target"), (3, -1, 6379, "risk")]  # 7 513 carries 3
+    assert fills_of(fallen) == [(1, 4, 7001, "signal"), (3, -1, 6379, "risk")]  # 7 513 carries 3
     assert fallen.block[2] == Block.MARGIN_CALL
 
 
@@ -571,7 +571,7 @@ def test_a_losing_trade_is_ended_and_its_side_waits_for_a_new_signal() -> None:
     result = send(
         flat_bars(7000, 7000, 6990, 6975, 6975, 6975, 6975), [1, 1, 1, 1, 1, 0, 1], limits=limits
     )
-    assert fills_of(result) == [(1, 1, 7001, "target"), (4, -1, 6974, "risk")]
+    assert fills_of(result) == [(1, 1, 7001, "signal"), (4, -1, 6974, "risk")]
     assert result.block.tolist() == [0, 0, 0, Block.LOSS_PER_TRADE, Block.STOPPED_OUT, 0, 0]
 
 
@@ -648,9 +648,9 @@ def test_flat_before_a_roll_that_is_known() -> None:
     limits = WIDE.model_copy(update={"flatten_before_roll_sec": 60})
     bars = flat_bars(*[7000] * 5, *[7100] * 5, bars_per_session=5, roll_gaps={5: 100})
     assert fills_of(send(bars, [1] * 10, limits=limits)) == [
-        (1, 1, 7001, "target"),
+        (1, 1, 7001, "signal"),
         (4, -1, 6999, "risk"),
-        (6, 1, 7101, "target"),
+        (6, 1, 7101, "signal"),
     ]
     known_at = pd.Timestamp("2024-01-05", tz="UTC")  # after the last close of the session before
     row = dict.fromkeys(ROLL_COLUMNS) | {"session": date(2024, 1, 5), "known_at": known_at}

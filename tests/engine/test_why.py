@@ -35,7 +35,7 @@ def test_the_waterfall_of_a_small_run() -> None:
         ("order", "of these forced"): 0,
         ("order", "standing"): 0,
         ("order", "too late"): 0,
-        ("fill", "target"): 2,
+        ("fill", "signal"): 2,
     }
 
 
@@ -57,7 +57,7 @@ def test_every_bar_and_every_fill_is_counted_once(flow: Flow) -> None:
 @settings(max_examples=60)
 def test_at_the_market_every_order_but_the_last_is_a_fill(flow: Flow) -> None:
     result, by_step = flow.run(), counts(flow.run())
-    filled = sum(by_step.get(("fill", reason), 0) for reason in ("target", "risk"))
+    filled = sum(by_step.get(("fill", reason), 0) for reason in ("signal", "risk"))
     assert by_step["order", "sent"] - by_step["order", "too late"] == filled
     assert by_step["order", "standing"] == 0
     assert by_step["order", "of these forced"] >= by_step.get(("fill", "risk"), 0)

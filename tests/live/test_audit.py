@@ -116,7 +116,7 @@ def set_to(**values: Any) -> Alter:
 def test_nothing_altered_nothing_found(finished: Finished) -> None:
     done = finished.audited()
     assert len(done.differences) == 0
-    assert set(done.fills["reason"]) == {"target", "stop", "take_profit"}
+    assert set(done.fills["reason"]) == {"signal", "stop", "take_profit"}
     assert done.result.equity[-1] == done.decisions["equity_usd"].iloc[-1]
 
 

@@ -97,7 +97,7 @@ def test_a_session_of_minutes_decides_as_the_backtest(deploy: Deploy) -> None:
     # a reversal is two orders of one decision
     assert set(done.orders["ref"]) == set(done.fills["ref"].map(traded_for))
     assert len(done.orders) > 20
-    assert set(done.fills["reason"]) == {"target"}
+    assert set(done.fills["reason"]) == {"signal"}
     stored = desk.store.run(done.run_id)
     deployed = promoted("paper", desk)
     assert (stored.study, stored.status, stored.metrics["differences"]) == ("live", "FINISHED", 0.0)
@@ -127,7 +127,7 @@ def test_every_order_stands_in_the_journal_before_its_fill(deploy: Deploy) -> No
 def test_stops_and_take_profits_fill_as_in_the_backtest(deploy: Deploy) -> None:
     done = session(deploy(risk=BRACKET, interval="5m"))
     assert all_equal(done)
-    assert set(done.fills["reason"]) == {"target", "stop", "take_profit"}
+    assert set(done.fills["reason"]) == {"signal", "stop", "take_profit"}
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_a_lost_connection_is_made_again_and_the_session_equals_the_backtest(
     audited = bench.audited()
     assert audited.differences.to_dict("records") == []
     assert len(audited.decisions) == 92
-    assert set(audited.fills["reason"]) > {"target"}
+    assert set(audited.fills["reason"]) > {"signal"}
 
 
 def test_a_session_does_not_start_on_a_position_it_does_not_know(

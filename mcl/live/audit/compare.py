@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -303,8 +303,15 @@ def _fills_frame(entries: list[Entry]) -> pd.DataFrame:
         "ref",
         "bar",
     )
-    frame = _frame([e.body for e in entries], columns)
+    frame = _frame([e.body | {"reason": _reason(e.body)} for e in entries], columns)
     return frame.assign(time=pd.to_datetime(frame["time"].astype("int64"), utc=True))
+
+
+def _reason(body: Mapping[str, Any]) -> str:
+    """Say why a fill happened in the word of a backtest. A journal names the order that was filled:
+    one for a target follows the signal.
+    """
+    return "signal" if body["reason"] == "target" else str(body["reason"])
 
 
 def _live_fills(entries: list[Entry], rolls: set[str]) -> list[LiveFill]:
@@ -314,7 +321,7 @@ def _live_fills(entries: list[Entry], rolls: set[str]) -> list[LiveFill]:
     parts: dict[tuple[int, str, str], list[tuple[int, float]]] = defaultdict(list)
     for entry in entries:
         body = entry.body
-        reason = "roll" if decision_of(body["ref"]) in rolls else body["reason"]
+        reason = "roll" if decision_of(body["ref"]) in rolls else _reason(body)
         parts[body["bar"], traded_for(body["ref"]), reason].append(
             (body["quantity"], body["price"])
         )

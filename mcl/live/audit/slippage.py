@@ -51,7 +51,7 @@ class LiveFill:
     quantity: int
     price: float
     ref: str = ""
-    reason: str = "target"
+    reason: str = "signal"
 
     def __str__(self) -> str:
         return f"{self.quantity:+d} at {self.price:.10g}"
@@ -94,7 +94,7 @@ def assumed_ticks(frame: pd.DataFrame, costs: schema.Costs) -> float:
 def _row(bars: Bars, fill: LiveFill, backtest_price: float, spread_ticks: float) -> tuple[Any, ...]:
     tick, side = bars.instrument.tick_size, sign(fill.quantity)
     decided = float(bars.close[fill.bar - 1]) if 0 < fill.bar <= len(bars) else math.nan
-    if fill.reason == "target":
+    if fill.reason == "signal":
         arrival = float(bars.open[fill.bar]) if 0 < fill.bar < len(bars) else math.nan
         delay = (arrival - decided) * side / tick
     else:
