@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from soak_world import World
 
-from mcl.broker.fills import decision_of, execution_root, traded_for
+from mcl.broker.order_references import decision_of, execution_root, traded_for
 from mcl.live.audit import compare as auditing
 from mcl.live.audit.decision_replay import replay_decisions
 from mcl.live.journal import Entry, read

@@ -50,7 +50,7 @@ from mcl.base.files import write_whole
 from mcl.base.instants import NS
 from mcl.broker import guards
 from mcl.broker.feed import Clock
-from mcl.broker.fills import STOP, TAKE_PROFIT, decision_of, execution_root, traded_for
+from mcl.broker.order_references import STOP, TAKE_PROFIT, decision_of, execution_root, traded_for
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.live.journal import Entry, read

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mcl.live.journal import Draft, Journal
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 REF = "paper-v3-20251112-120905"
 BAR = {"open": 60.0, "high": 60.1, "low": 59.9, "close": 60.05, "volume": 7}

@@ -11,8 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from journals import written
 
 from mcl.cli.main import main
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+GATES = yaml.safe_load((CONF / "promotion" / "default.yaml").read_text()).keys() - {"live"}
 
 LARGE = frozenset(
     {"numpy", "pandas", "pyarrow", "numba", "llvmlite", "scipy.stats", "scipy.optimize", "pydantic"}
@@ -24,26 +29,32 @@ TABLES = frozenset({"numpy", "pandas", "pyarrow", "pydantic"})
 ENGINE = TABLES | {"numba", "llvmlite", "hydra", "omegaconf"}
 BUDGET = {
     "--help": frozenset[str](),
-    "runs": TABLES | {"optuna"},  # whose distributions rank the plateaus of a search
+    "runs": TABLES,
+    "registry": TABLES,
     "report last": TABLES,
     "trials": TABLES,
+    "status": frozenset[str](),
+    "why": frozenset[str](),
+    "explain risk.size": ENGINE - {"pandas"},
     "backtest": ENGINE | {"plotly"},
     "backtest strategy=donchian risk=vol_target": ENGINE | {"plotly"},
     "sweep search.trials=2 search.name=budget": ENGINE | {"plotly", "optuna"},
-    "select budget": TABLES | {"optuna", "numba", "llvmlite"},
+    "select budget": TABLES,
     "sweep status budget": ENGINE - {"hydra", "omegaconf"} | {"optuna"},
 }
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one run and a store that MLflow has made."""
+    """A project with two runs, a search, a promoted version and the journal of a session."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MCL_HOME", str(folder))
         assert main(["init", str(folder)]) == 0
         assert main(["backtest"]) == 0
+        assert main(["promote", "last", *(f"promotion.{name}=null" for name in GATES)]) == 0
         assert main(["sweep", "search.trials=2", "search.name=budget"]) == 0
+        written(folder)
     return folder
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from mcl.base.errors import BrokerError
 from mcl.base.instants import NS
-from mcl.broker.fills import reason_of
+from mcl.broker.order_references import reason_of
 from mcl.broker.protocol import Bar, Fill, WorkingOrder
 from mcl.market import calendar
 from mcl.market.intervals import STEPS_SEC

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 from mcl.base.errors import Uncertain
 from mcl.base.words import many
-from mcl.broker.protocol import Fill, FillReason, HoldingBook, TargetSpec
+from mcl.broker.order_references import execution_root, traded_for
+from mcl.broker.protocol import Fill, HoldingBook, TargetSpec
 from mcl.engine.account import (
     FLAT,
     Holding,
@@ -22,33 +23,6 @@ from mcl.engine.account import (
     with_levels,
 )
 from mcl.engine.decision import NO_BRACKET, Bracket
-
-# What follows the reference of a decision on orders made for it.
-STOP, TAKE_PROFIT, FLATTEN, MARKET, CLOSE = "/stop", "/take", "/flat", "/mkt", "/close"
-
-
-def reason_of(ref: str) -> FillReason:
-    """The reason of an order, read from its reference."""
-    return (
-        "stop" if ref.endswith(STOP) else "take_profit" if ref.endswith(TAKE_PROFIT) else "target"
-    )
-
-
-def decision_of(ref: str) -> str:
-    """The reference of the decision that an order was made for."""
-    return ref.partition("/")[0]
-
-
-def traded_for(ref: str) -> str:
-    """The reference of the target that an order trades towards: both halves of a reversal, and what
-    a limit left to the market.
-    """
-    return ref.removesuffix(MARKET).removesuffix(CLOSE)
-
-
-def execution_root(execution_id: str) -> str:
-    """The identity of an execution: a correction re-sends it with only the last group increased."""
-    return execution_id.rpartition(".")[0]
 
 
 class ExecutionBook:

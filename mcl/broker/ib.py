@@ -27,8 +27,9 @@ from mcl.broker import guards
 from mcl.broker.converters import fill_of, working_order
 from mcl.broker.farms import Farms
 from mcl.broker.feed import STREAM_ENDED, Clock, Feed
-from mcl.broker.fills import STOP, TAKE_PROFIT, FillLedger, decision_of
+from mcl.broker.fills import FillLedger
 from mcl.broker.order_port import Ticket
+from mcl.broker.order_references import STOP, TAKE_PROFIT, decision_of
 from mcl.broker.protocol import (
     Bar,
     Begin,

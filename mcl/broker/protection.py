@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcl.base.errors import Uncertain
-from mcl.broker.fills import STOP, TAKE_PROFIT, FillLedger
+from mcl.broker.fills import FillLedger
 from mcl.broker.order_port import DONE, WORKING, OrderPort, Ticket, price_of, remaining
+from mcl.broker.order_references import STOP, TAKE_PROFIT
 from mcl.broker.protocol import QualifiedContract, TargetSpec
 from mcl.broker.request_gate import RequestGate
 from mcl.config import schema

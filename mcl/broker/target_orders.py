@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mcl.base.errors import BrokerError, GuardError, Rejected, Uncertain
-from mcl.broker.fills import CLOSE, FLATTEN, MARKET, STOP, TAKE_PROFIT, FillLedger
+from mcl.broker.fills import FillLedger
 from mcl.broker.guards import OrderProposal, PreTradeGate
 from mcl.broker.order_port import (
     CANCELLED,
@@ -27,6 +27,7 @@ from mcl.broker.order_port import (
     market_order,
     single_order,
 )
+from mcl.broker.order_references import CLOSE, FLATTEN, MARKET, STOP, TAKE_PROFIT
 from mcl.broker.protection import ACCEPT_SEC, Leg, ProtectiveOrders
 from mcl.broker.protocol import Fill, QualifiedContract, TargetSpec
 from mcl.broker.request_gate import RequestGate

@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
@@ -27,6 +26,9 @@ from mcl.data.columns import Columns, read_only
 from mcl.data.table import PRICES, off_tick
 from mcl.market.calendar import new_york_ns
 from mcl.market.instruments import Contract, Instrument
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MINUTE_NS = 60 * NS
 Floats = npt.NDArray[np.float64]
@@ -153,6 +155,8 @@ class Bars:
         What is missing: no volume, one contract, a roll where the contract changes. Errors:
         DataError of `ticks_of` and of `narrow`.
         """
+        import pandas as pd
+
         ticks: dict[str, Any] = {
             f"{name}_ticks": ticks_of(prices[name], instrument, close_time) for name in PRICES
         }
@@ -364,6 +368,8 @@ class Bars:
         """The last published settlement of the active contract of each session, price units, by
         session (days); absent without one.
         """
+        import pandas as pd
+
         frame = (
             pd.DataFrame(columns=list(SETTLED)) if self.settlements is None else self.settlements
         )
@@ -424,6 +430,8 @@ class Bars:
 
     @cached_property
     def times(self) -> pd.DatetimeIndex:
+        import pandas as pd
+
         return pd.DatetimeIndex(
             self.close_time.astype("datetime64[ns]"), name="close_time"
         ).tz_localize("UTC")
@@ -432,6 +440,8 @@ class Bars:
         """The rows as a DataFrame indexed by close time, for strategies written in pandas and for
         reports. A frame of generated bars has the mark among its `attrs`, which Parquet keeps.
         """
+        import pandas as pd
+
         columns = dict(self.prices) | {"volume": self.column("volume")}
         adjusted = {f"adj_{name}": values for name, values in self.adjusted.items()}
         symbols = np.array([c.symbol for c in self.contracts], dtype=object)[self.contract]
@@ -464,6 +474,8 @@ class Bars:
 
     def upto(self, until: int) -> Bars:
         """The bars that were known at `until` (ns). DataError where there were none."""
+        import pandas as pd
+
         count = int(np.searchsorted(self.close_time, until, "right"))
         if not count:
             raise DataError(
@@ -497,6 +509,8 @@ def ticks_of(prices: Any, of: Instrument, close_time: Ints | None = None) -> Nar
     """Prices in whole ticks. DataError for one that is not finite, off the tick, or as far as MOST
     from zero.
     """
+    import pandas as pd
+
     exact = np.asarray(prices, np.float64) / of.tick_size
     if (bad := ~np.isfinite(exact) | off_tick(exact)).any():
         row = int(np.argmax(bad))
@@ -531,4 +545,6 @@ def narrow(name: str, values: Any) -> Narrow:
 
 
 def _day(value: Any) -> int:
+    import pandas as pd
+
     return int(np.datetime64(pd.Timestamp(value).date(), "D").astype(np.int64))

@@ -20,11 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from mcl.base.errors import DataError
 from mcl.base.instants import NS
@@ -33,6 +32,9 @@ from mcl.data.table import PRICES, Chunk, Rows, Table, clock
 from mcl.market import calendar
 from mcl.market.calendar import DAY_NS, from_day, new_york_ns, to_day
 from mcl.market.intervals import STEPS_SEC
+
+if TYPE_CHECKING:
+    pass
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -344,6 +346,8 @@ def _clock(stamps: Stamps, stated: Stated) -> list[Doubt]:
 
 def wall_clock(ts: Ints, timezone: str | None) -> Ints:
     """The clock of a file whose times were read as those of `timezone`, as ns since 1970."""
+    import pandas as pd
+
     key, ahead = zone_and_lead(timezone or "UTC")
     local = pd.DatetimeIndex(ts).tz_localize("UTC").tz_convert(key).tz_localize(None)
     wall: Ints = local.to_numpy().astype("datetime64[ns]").astype(np.int64)
@@ -378,6 +382,8 @@ _NOT_A_TIME = np.iinfo(np.int64).min
 
 
 def _utc(wall: Ints, timezone: str) -> Ints:
+    import pandas as pd
+
     key, ahead = zone_and_lead(timezone)
     naive = pd.DatetimeIndex(wall - ahead)
     utc = naive.tz_localize(key, ambiguous="NaT", nonexistent="NaT").tz_convert("UTC")
@@ -395,6 +401,8 @@ def zone_and_lead(timezone: str) -> tuple[str, int]:
 
 
 def _new_york(ts: int) -> str:
+    import pandas as pd
+
     return f"{pd.Timestamp(int(new_york_ns(ts))):%Y-%m-%d %H:%M}"
 
 

@@ -16,11 +16,10 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, TextIO, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from pydantic import Field
 
 from mcl.base.errors import DataError
@@ -30,6 +29,9 @@ from mcl.config.base_model import Strict
 from mcl.data import file_mark
 from mcl.data.conventions import zone_and_lead
 from mcl.data.table import zone
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -109,6 +111,8 @@ class Cells:
 
 def read(path: Path, form: CsvFormat, limit: int | None = None) -> Cells:
     """The cells of a file, of its first `limit` rows where one is given."""
+    import pandas as pd
+
     text, lines, left_out, world = _bar_lines(path, form, limit)
     if not len(lines):
         raise DataError(f"{path} has no rows", "set data.path to a file with bars")
@@ -214,6 +218,8 @@ def _bar_lines(
 
 
 def _split(path: Path, text: io.StringIO, form: CsvFormat, lines: Ints) -> pd.DataFrame:
+    import pandas as pd
+
     try:
         frame: pd.DataFrame = pd.read_csv(
             text,
@@ -242,6 +248,8 @@ def _split(path: Path, text: io.StringIO, form: CsvFormat, lines: Ints) -> pd.Da
 
 def numbers(cells: Cells, name: str, form: CsvFormat) -> Floats:
     """A column as numbers; NaN where the cell is empty. DataError for a cell that is no number."""
+    import pandas as pd
+
     text = cells.frame[name]
     plain = text
     if form.thousands is not None:
@@ -299,6 +307,8 @@ def instants(cells: Cells, text: pd.Series, form: CsvFormat, timezone: str | Non
     """ns UTC of each row. DataError where the times carry no offset and nobody says whose clock
     they are of.
     """
+    import pandas as pd
+
     if form.epoch is not None and text.str.fullmatch(r"\d+(?:\.0*)?").all():
         counted = _counted(cells, text, EPOCHS[form.epoch])
         if form.offsets == "read" or timezone is None:
@@ -340,6 +350,8 @@ def _carries_offset(text: pd.Series) -> bool:
 
 
 def _counted(cells: Cells, text: pd.Series, unit: int) -> Ints:
+    import pandas as pd
+
     count = pd.to_numeric(text.str.replace(r"\.0*$", "", regex=True)).to_numpy(np.int64)
     bad = np.flatnonzero((count < _FIRST_SEC * NS // unit) | (count > _LAST_SEC * NS // unit))
     if len(bad):
@@ -386,6 +398,8 @@ def _parsed(
 
 
 def _by_format(text: pd.Series, form: str, utc: bool) -> pd.Series:
+    import pandas as pd
+
     try:
         parsed: pd.Series = pd.to_datetime(text, format=form, errors="coerce", utc=utc)
     except (ValueError, OverflowError):
@@ -430,6 +444,8 @@ def _named(timezone: str) -> tuple[str, int]:
 
 
 def _on_clock(cells: Cells, parsed: pd.Series, timezone: str) -> Ints:
+    import pandas as pd
+
     key, ahead = _named(timezone)
     naive = parsed - pd.Timedelta(ahead, unit="ns")
     try:

@@ -13,18 +13,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
 from mcl.data.roll import Volumes
 from mcl.market.calendar import Sessions, from_day, to_day
 from mcl.market.instruments import INSTRUMENTS, Contract, Instrument
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -151,6 +153,8 @@ PLAIN = WallClock()
 
 def clock(ns: int) -> str:
     """A time as people read it in an error."""
+    import pandas as pd
+
     return f"{pd.Timestamp(int(ns), tz='UTC'):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -354,6 +358,8 @@ class TradedVolume:
         self.cells: list[pd.DataFrame] = []
 
     def add(self, rows: Rows) -> None:
+        import pandas as pd
+
         columns = {
             "session": rows.session,
             "contract": rows.contract,
@@ -364,6 +370,8 @@ class TradedVolume:
 
     def statistics(self) -> pd.DataFrame:
         # a session may lie in two files
+        import pandas as pd
+
         cells = self._sums(pd.concat(self.cells, ignore_index=True))
         close = self.calendar.close_ns[np.searchsorted(self.calendar.day, cells["session"])]
         known_at = np.maximum(close, cells["last"].to_numpy() + self.step_sec * NS)
@@ -380,6 +388,8 @@ class TradedVolume:
 
 
 def statistics(session: Any, contract: Any, kind: Any, value: Any, known_at: Any) -> pd.DataFrame:
+    import pandas as pd
+
     columns = {
         "session": session,
         "contract": contract,

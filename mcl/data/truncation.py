@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mcl.data.bars import Bars
     from mcl.market.instruments import Contract
 
@@ -125,6 +126,8 @@ def _contracts(values: tuple[Contract, ...], cut: Cut) -> tuple[Contract, ...]:
 
 def _rolls(table: pd.DataFrame, cut: Cut) -> pd.DataFrame:
     """The rolls of the sessions after the first, up to the last."""
+    import pandas as pd
+
     if table.empty:
         return table
     days = table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)

@@ -8,7 +8,8 @@ import math
 from typing import NamedTuple
 
 from mcl.base.jit import inline
-from mcl.risk.limits import OFF, Block, LimitsRecord, TradingState
+from mcl.risk.blocks import Block, TradingState
+from mcl.risk.limits import OFF, LimitsRecord
 
 NONE = int(Block.NONE)
 MAX_POSITION = int(Block.MAX_POSITION)

@@ -14,7 +14,7 @@ from mcl.base.errors import EngineError
 from mcl.config import schema
 from mcl.engine.decision import FORCED, whole_contracts
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.risk.limits import Block
+from mcl.risk.blocks import LIMIT_OF, Block
 
 COLUMNS = ("stage", "step", "count", "meaning")
 
@@ -164,21 +164,3 @@ def _values(
         yield "limit", float(getattr(limits, LIMIT_OF[block]))
     if block in (Block.NO_ENTRY, Block.SESSION_END):
         yield "to_close_sec", int(result.bars.to_close_sec[row])
-
-
-LIMIT_OF = {  # the limit that a block compares with, by its name in schema.Limits
-    Block.MAX_POSITION: "max_position",
-    Block.MAX_ORDER: "max_order",
-    Block.MAX_TRADES: "max_trades_per_session",
-    Block.MAX_ORDERS: "max_orders_per_session",
-    Block.COOL_DOWN: "max_consecutive_losses",
-    Block.MARGIN: "initial_margin_usd",
-    Block.MARGIN_CALL: "maintenance_margin_usd",
-    Block.NO_ENTRY: "no_entry_before_close_sec",
-    Block.SESSION_END: "flatten_before_close_sec",
-    Block.VOLATILITY: "volatility_ratio",
-    Block.PRICE_COLLAR: "price_collar_ticks",
-    Block.LOSS_PER_TRADE: "max_loss_per_trade_usd",
-    Block.DAILY_LOSS: "max_daily_loss_usd",
-    Block.MAX_DRAWDOWN: "max_drawdown_frac",
-}

@@ -69,7 +69,8 @@ from mcl.engine.orders import (
 )
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
 from mcl.engine.rows import Changes, Fills, last_change, note_change, signed, write_fill
-from mcl.risk.limits import OFF, Block, LimitsRecord
+from mcl.risk.blocks import Block
+from mcl.risk.limits import OFF, LimitsRecord
 
 SIGNAL, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("signal", "roll", "risk"))
 COLLAR = int(Block.PRICE_COLLAR)

@@ -12,15 +12,14 @@ from typing import Any
 from mcl.base.errors import LiveError, nearest
 from mcl.base.files import plain_yaml
 from mcl.base.undefined import is_undefined
-from mcl.broker.fills import traded_for
+from mcl.broker.order_references import traded_for
 from mcl.data.synthetic.watermark import SYNTHETIC
-from mcl.engine.diagnostics import LIMIT_OF
 from mcl.live.journal import Entry, Kind, read
 from mcl.live.ops.control_socket import folder_of
 from mcl.live.status import State, levels_of
 from mcl.market.instruments import INSTRUMENTS
 from mcl.promotion.promoted_file import FIRST_LINE, path_of
-from mcl.risk.limits import Block
+from mcl.risk.blocks import LIMIT_OF, Block
 
 LIST_ROWS, POINTS = 20, 300  # rows of a list, points of a curve
 # the last words of a session that ended as one

@@ -14,7 +14,7 @@ import copy
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mcl.broker.fills import execution_root
+from mcl.broker.order_references import execution_root
 from mcl.broker.protocol import Fill
 from mcl.engine.account import FLAT, Holding, Ledger, with_levels
 from mcl.engine.decision import NO_TARGET, Bracket, Target

@@ -22,7 +22,7 @@ import numpy as np
 
 from mcl.base.errors import Halt, LiveError
 from mcl.base.instants import NS
-from mcl.broker.fills import STOP, TAKE_PROFIT, decision_of, execution_root
+from mcl.broker.order_references import STOP, TAKE_PROFIT, decision_of, execution_root
 from mcl.broker.protocol import Bar, Broker, BrokerSnapshot, Fill, QualifiedContract, WorkingOrder
 from mcl.data.roll import gap
 from mcl.data.synthetic.watermark import watermark

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mcl.base.instants import NS
-from mcl.broker.fills import decision_of
+from mcl.broker.order_references import decision_of
 from mcl.broker.protocol import Fill
 from mcl.data.bars import Bars
 from mcl.engine.account import Holding, Ledger, profit_level, rolled, stop_level

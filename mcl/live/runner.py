@@ -54,7 +54,8 @@ from mcl.live.status_board import StatusBoard
 from mcl.market.instruments import INSTRUMENTS
 from mcl.market.intervals import BAR_SEC
 from mcl.promotion.load import Deployable
-from mcl.risk.limits import Block, TradingState, limits_record
+from mcl.risk.blocks import Block, TradingState
+from mcl.risk.limits import limits_record
 from mcl.risk.sizing import memory_bars, memory_sessions
 from mcl.strategy import Strategy, memory_at
 

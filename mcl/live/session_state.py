@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mcl.broker.fills import decision_of, execution_root
 from mcl.broker.guards import GateHistory
+from mcl.broker.order_references import decision_of, execution_root
 from mcl.broker.protocol import Bar, Fill
 from mcl.engine.account import Ledger, Money
 from mcl.engine.decision import Bracket

@@ -1,9 +1,7 @@
 """Resample session returns to see how much of a number is the accident of one sample.
 
-The stationary block bootstrap draws blocks of geometric length (mean `block`), wrapping around, so
-that serial dependence survives. Everything is seeded and strictly sequential in its sums: the same
-returns give the same bits on every machine and in every worker. Sources: Politis & Romano (1994)
-"The Stationary Bootstrap"; Künsch (1989) for the growth of blocks with T^(1/3).
+The blocks are those of `mcl.metrics.resampling`. Everything is seeded and strictly sequential in
+its sums: the same returns give the same bits on every machine and in every worker.
 """
 
 from __future__ import annotations
@@ -18,19 +16,12 @@ import numpy.typing as npt
 from mcl.base.jit import njit
 from mcl.market.calendar import SESSIONS_PER_YEAR
 from mcl.metrics.performance import NORMAL, SMALLEST, Floats, finite, moments
+from mcl.metrics.resampling import FEWEST_RETURNS, REPLICATES, SEED, block_length, indices
 
 Counts = npt.NDArray[np.int16]
 
-REPLICATES = 1000
-SEED = 20140531
-FEWEST_RETURNS = 10  # below, an interval from resampling says nothing
 FEWEST_DEGREES = 5.0  # of freedom
 MOST_PERSISTENCE = 0.9  # of an autoregression that prewhitens
-
-
-def block_length(observations: int) -> int:
-    """Mean block length ceil(T^(1/3)): 8 sessions for two years."""
-    return max(1, math.ceil(round(math.cbrt(observations), 9)))
 
 
 @lru_cache(maxsize=4)
@@ -46,30 +37,6 @@ def counts(observations: int, block: int, replicates: int = REPLICATES, seed: in
     _draw(occurrences, 1.0 / block, seed)
     occurrences.flags.writeable = False
     return occurrences
-
-
-def indices(
-    observations: int,
-    block: int,
-    replicates: int = REPLICATES,
-    seed: int = SEED,
-    steps: int | None = None,
-) -> npt.NDArray[np.int64]:
-    """Return the rows of a stationary bootstrap, replicates × steps, in the order of the path.
-
-    `steps` is the number of observations by default.
-    """
-    rng = np.random.default_rng(seed)
-    steps = observations if steps is None else steps
-    fresh = rng.random((replicates, steps)) < 1.0 / block
-    fresh[:, 0] = True
-    starts = rng.integers(0, observations, (replicates, steps))
-    position = np.arange(steps)
-    began = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
-    rows: npt.NDArray[np.int64] = (
-        np.take_along_axis(starts, began, axis=1) + position - began
-    ) % observations
-    return rows
 
 
 def sharpe_interval(

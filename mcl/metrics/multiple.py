@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.metrics.block_length import optimal
-from mcl.metrics.bootstrap import FEWEST_RETURNS, SEED, counts
+from mcl.metrics.bootstrap import counts
 from mcl.metrics.performance import NORMAL, SMALLEST, Floats
+from mcl.metrics.resampling import FEWEST_RETURNS, SEED
 
 REPLICATES = 5000
 MOST_SERIES = 50  # whose block length is computed; their median counts for all

@@ -26,8 +26,8 @@ from typing import Literal
 
 from mcl.base.errors import PromotionError, StoreError
 from mcl.base.files import locked, write_whole
-from mcl.promotion import bundle
 from mcl.promotion.promoted_file import MODEL, PREVIOUS, first_line, path_of
+from mcl.promotion.version_files import verified
 from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, RUN
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredVersion
@@ -113,7 +113,7 @@ def rollback(name: str, why: str, *, project: Project) -> AliasChange:
                 f'mcl rollback {name} --because "what happened"',
             )
         target = project.store.version(MODEL, str(earlier[-1]))
-        return _move("rollback", name, target, bundle.verified(target), why, project)
+        return _move("rollback", name, target, verified(target), why, project)
 
 
 def history(store: Store, name: str | None = None) -> list[AliasChange]:

@@ -1,4 +1,4 @@
-"""The files of a promoted version, and the proof that none has changed.
+"""The files of a promoted version.
 
     config.yaml config.json          the resolved configuration; config.yaml is also the body of
                                      conf/promoted/NAME.yaml
@@ -14,7 +14,7 @@
     MLmodel requirements.txt input_example.json code/
                                      the strategy as an MLflow model (mcl.promotion.pyfunc_model)
     SHA256SUMS                       one line per file above; `sha256sum -c SHA256SUMS` checks them
-                                     without mcl
+                                     without mcl, `mcl.promotion.version_files` with it
 
 The tag content_sha256 of the version covers all of it. No file is a pickle, and a session executes
 none of them: code comes from the checkout, and its digests must be the registered ones.
@@ -22,28 +22,22 @@ none of them: code comes from the checkout, and its digests must be the register
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
 
 from mcl import composition
-from mcl.base.differences import differences
-from mcl.base.errors import LiveError
 from mcl.base.import_closure import needed
 from mcl.promotion import pyfunc_model
 from mcl.promotion.gates import Gate
+from mcl.promotion.version_files import SUMS, Files, sums
 from mcl.strategy import user_strategies
 from mcl.tracking import backtest_run, provenance, pyfunc
-from mcl.tracking.store import StoredRun, StoredVersion, content_sha256
+from mcl.tracking.store import StoredRun
 
-SUMS = "SHA256SUMS"
 EXAMPLE_ROWS = 50
-PICKLED = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".npy"})
-Files = dict[str, bytes]
 
 
 def files(
@@ -76,13 +70,6 @@ def files(
     return contents | {SUMS: sums(contents)}
 
 
-def sums(contents: Files) -> bytes:
-    """In the format of sha256sum."""
-    return "".join(
-        f"{hashlib.sha256(contents[path]).hexdigest()}  {path}\n" for path in sorted(contents)
-    ).encode()
-
-
 def header(facts: dict[str, Any]) -> str:
     """The comments above the configuration, for a reviewer."""
     lines = [
@@ -113,52 +100,6 @@ def header(facts: dict[str, Any]) -> str:
         *([facts["watermark"]] if facts["watermark"] else []),
     ]
     return "".join(f"# {' '.join(line.splitlines())}\n" for line in lines)
-
-
-def verified(version: StoredVersion) -> Files:
-    """The files of a version. LiveError names the first that is not as registered, and refuses
-    every pickle, registered or not.
-    """
-    contents = version.files()
-    at = f"of version {version.version}"
-    if SUMS not in contents:
-        raise LiveError(f"registry: {SUMS} {at} is missing", "promote the run again")
-    others = {name: content for name, content in contents.items() if name != SUMS}
-    listing, registered = sums(others), version.tags.get("content_sha256")
-    if contents[SUMS] != listing and content_sha256(others | {SUMS: listing}) == registered:
-        raise LiveError(
-            f"registry: {SUMS} {at} is not the file that was registered", "promote the run again"
-        )
-    lines = (line.partition("  ") for line in contents[SUMS].decode(errors="replace").splitlines())
-    listed = {name: digest for digest, _, name in lines}
-    for name in sorted(listed.keys() | others.keys()):
-        if name not in others or listed.get(name) != hashlib.sha256(others[name]).hexdigest():
-            raise LiveError(
-                f"registry: {name} {at} is not the file that was registered",
-                "promote the run again",
-            )
-    if content_sha256(contents) != registered:
-        raise LiveError(
-            f"registry: {SUMS} {at}, or its tag content_sha256, is not the one that was registered",
-            "promote the run again",
-        )
-    for name, content in contents.items():
-        if PurePosixPath(name).suffix in PICKLED or content[:1] == b"\x80":
-            raise LiveError(
-                f"registry: {name} {at} is a pickle, and none is ever loaded",
-                "promote the run again",
-            )
-    return contents
-
-
-def foreign_code(contents: Files, strategy: Any, all_of_it: bool) -> list[str]:
-    """Source files that decide and are not the registered ones: the user's own strategies, with
-    `all_of_it` also those of mcl.
-    """
-    listed: dict[str, str] = json.loads(contents["code.json"])
-    now = provenance.code_digests(strategy) if all_of_it else user_strategies.digests(strategy)
-    own = now.keys() | {name for name in listed if name.startswith("experiments/")}
-    return sorted(name for name in differences(listed, now) if all_of_it or name in own)
 
 
 def _report(stored: StoredRun, repeated: backtest_run.Replayed) -> bytes:

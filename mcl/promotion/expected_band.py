@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from mcl.base.alert import Alert
 from mcl.market.calendar import SESSIONS_PER_YEAR
-from mcl.metrics.bootstrap import FEWEST_RETURNS, SEED, block_length, indices
 from mcl.metrics.performance import Floats, fall
+from mcl.metrics.resampling import FEWEST_RETURNS, SEED, block_length, indices
 
 REPLICATES = 2000
 CONFIDENCE = 0.95

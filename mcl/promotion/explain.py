@@ -16,12 +16,9 @@ from mcl import composition
 from mcl.base.errors import ConfigError, StoreError
 from mcl.composition import origins
 from mcl.config import promotion_rules, schema
-from mcl.promotion.load import promoted
 from mcl.promotion.promoted_file import path_of
-from mcl.tracking import backtest_run
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredRun
-from mcl.validation.selection import pick
 
 # section -> the verb that composes it, and its model
 OWNERS: dict[str, tuple[composition.Verb, type[BaseModel]]] = {
@@ -111,6 +108,8 @@ def _flat(
 def explain_stored(key: str, run_id_or_name: str, project: Project) -> Explained:
     """A value of a tracked run, or of what is promoted under a name."""
     if path_of(run_id_or_name, project.root).is_file():
+        from mcl.promotion.load import promoted
+
         deployed = promoted(run_id_or_name, project)
         value = _value(key, composition.flatten(deployed.config.model_dump(mode="json")))
         first = (
@@ -126,6 +125,8 @@ def explain_stored(key: str, run_id_or_name: str, project: Project) -> Explained
                 (first, f"file of run {deployed.run_id}, which is gone: {error.message}"),
             )
         return Explained(key, value, (first, *inner.chain))
+    from mcl.validation.selection import pick
+
     picked = pick(project.store.run(run_id_or_name), project=project)
     explained = _of_run(key, project.store.run(picked.run_id), project.store)
     if not picked.why:
@@ -134,6 +135,8 @@ def explain_stored(key: str, run_id_or_name: str, project: Project) -> Explained
 
 
 def _of_run(key: str, stored: StoredRun, store: Store) -> Explained:
+    from mcl.tracking import backtest_run
+
     raw = backtest_run.stored_config(stored).model_dump(mode="json")
     value = _value(key, composition.flatten(raw))
     first = f"run {stored.run_id[:12]} of study {stored.study}"

@@ -8,14 +8,17 @@ import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mcl.base.alert import Alert
 from mcl.metrics.performance import Floats
 from mcl.promotion.expected_band import Band, Exit, alert, deepest, outside
-from mcl.promotion.load import Deployable
 from mcl.tracking.store import Store, StoredRun
+
+if TYPE_CHECKING:
+    from mcl.promotion.load import Deployable
 
 STUDY = "live"  # where mcl.live files its sessions
 

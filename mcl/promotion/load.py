@@ -9,22 +9,23 @@ configuration names must be the registered one before any of it is executed.
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mcl import composition
+from mcl.base.differences import differences
 from mcl.base.errors import ConfigError, LiveError, StoreError, nearest
 from mcl.base.files import plain_yaml
 from mcl.config import schema
 from mcl.metrics.performance import Floats
-from mcl.promotion import aliases, bundle
+from mcl.promotion import aliases
 from mcl.promotion.expected_band import Band, expected
 from mcl.promotion.promoted_file import FIRST_LINE, MODEL, path_of
+from mcl.promotion.version_files import Files, session_pnl, verified
+from mcl.strategy import user_strategies
+from mcl.tracking import provenance
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredVersion
 
@@ -58,11 +59,11 @@ def promoted(alias: str, project: Project) -> Deployable:
     path = path_of(alias, project.root)
     text = _text(alias, path)
     version = _aliased(alias, project.store)
-    files = bundle.verified(version)
+    files = verified(version)
     _agree(path, text, alias, version, files["config.yaml"].decode())
-    provenance = json.loads(files["provenance.json"])
-    _same_code(files, version, provenance["stage"])
-    run = _parsed(path, text, provenance["config_sha256"])
+    facts = json.loads(files["provenance.json"])
+    _same_code(files, version, facts["stage"])
+    run = _parsed(path, text, facts["config_sha256"])
     content = version.tags["content_sha256"]
     pnl = session_pnl(files, run.capital_usd)
     return Deployable(
@@ -70,10 +71,10 @@ def promoted(alias: str, project: Project) -> Deployable:
         version.version,
         version.run_id,
         run,
-        provenance,
+        facts,
         content,
         path,
-        provenance["stage"],
+        facts["stage"],
         pnl,
     )
 
@@ -83,31 +84,21 @@ def of_version(alias: str, number: int, project: Project) -> Deployable:
     registered files must be whole.
     """
     version = project.store.version(MODEL, str(number))
-    files = bundle.verified(version)
-    provenance, path = json.loads(files["provenance.json"]), path_of(alias, project.root)
-    run = _parsed(path, files["config.yaml"].decode(), provenance["config_sha256"])
-    pnl, stage = session_pnl(files, run.capital_usd), provenance["stage"]
+    files = verified(version)
+    facts, path = json.loads(files["provenance.json"]), path_of(alias, project.root)
+    run = _parsed(path, files["config.yaml"].decode(), facts["config_sha256"])
+    pnl, stage = session_pnl(files, run.capital_usd), facts["stage"]
     return Deployable(
         alias,
         number,
         version.run_id,
         run,
-        provenance,
+        facts,
         version.tags["content_sha256"],
         path,
         stage,
         pnl,
     )
-
-
-def session_pnl(files: bundle.Files, capital_usd: float) -> Floats:
-    """Net P&L of each session of the backtest, USD, from the files of a version."""
-    import pandas as pd
-
-    equity = pd.read_parquet(io.BytesIO(files["data/sessions.parquet"]))["equity_usd"].to_numpy(
-        np.float64
-    )
-    return np.diff(equity, prepend=capital_usd)
 
 
 # ------------------------------------------------------------------------------------- verification
@@ -195,12 +186,12 @@ def _parsed(path: Path, text: str, expected: str) -> schema.Config:
     return run
 
 
-def _same_code(files: bundle.Files, version: StoredVersion, stage: str) -> None:
+def _same_code(files: Files, version: StoredVersion, stage: str) -> None:
     """The user's own strategies must be the registered ones; for real money, all code that
     decides.
     """
     strategy = json.loads(files["config.json"])["strategy"]
-    if other := bundle.foreign_code(files, strategy, all_of_it=stage == "live"):
+    if other := foreign_code(files, strategy, all_of_it=stage == "live"):
         hint = "go back to the commit that it was promoted from, or promote again with this code"
         if other[0] in files:
             hint += f"; the registered file is {version.folder / other[0]}"
@@ -208,6 +199,16 @@ def _same_code(files: bundle.Files, version: StoredVersion, stage: str) -> None:
         raise LiveError(
             f"code: {other[0]}{more} not as promoted in version {version.version}", hint
         )
+
+
+def foreign_code(files: Files, strategy: Any, all_of_it: bool) -> list[str]:
+    """Source files that decide and are not the registered ones: the user's own strategies, with
+    `all_of_it` also those of mcl.
+    """
+    listed: dict[str, str] = json.loads(files["code.json"])
+    now = provenance.code_digests(strategy) if all_of_it else user_strategies.digests(strategy)
+    own = now.keys() | {name for name in listed if name.startswith("experiments/")}
+    return sorted(name for name in differences(listed, now) if all_of_it or name in own)
 
 
 def _again(alias: str) -> str:

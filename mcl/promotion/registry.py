@@ -17,11 +17,11 @@ from mcl.base.errors import LiveError, StoreError
 from mcl.base.instants import instant
 from mcl.metrics.overfit import Luck
 from mcl.metrics.performance import per_session
-from mcl.promotion import aliases, bundle, reproduce
+from mcl.promotion import aliases, manifest_differences
 from mcl.promotion.expected_band import Band, expected
 from mcl.promotion.live_record import LiveRecord, records
-from mcl.promotion.load import session_pnl
 from mcl.promotion.promoted_file import FIRST_LINE, MODEL, PREVIOUS, path_of
+from mcl.promotion.version_files import Files, session_pnl, verified
 from mcl.tracking import repository, trial_ledger
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store, StoredVersion
@@ -34,7 +34,7 @@ class RegisteredVersion:
     """
 
     stored: StoredVersion
-    files: bundle.Files = field(repr=False)
+    files: Files = field(repr=False)
     wrong: str
     record: LiveRecord
 
@@ -102,7 +102,7 @@ def _registered(
 ) -> RegisteredVersion:
     record = live_records.get(version.tags.get("content_sha256", ""), LiveRecord())
     try:
-        return RegisteredVersion(version, bundle.verified(version), "", record)
+        return RegisteredVersion(version, verified(version), "", record)
     except LiveError as error:
         return RegisteredVersion(version, {}, error.message, record)
 
@@ -141,8 +141,8 @@ def compared(first: RegisteredVersion, second: RegisteredVersion) -> Difference:
         metrics=differences(first.metrics, second.metrics),
         packages=differences(*packages),
         code=dict(sorted(differences(*code).items())),
-        data={} if one_market else reproduce.data_differences(*data),
-        data_sentence="" if one_market else reproduce.data_moved(*data),
+        data={} if one_market else manifest_differences.data_differences(*data),
+        data_sentence="" if one_market else manifest_differences.data_moved(*data),
     )
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mcl.base.differences import Differences, differences, flatten
+from mcl.base.differences import Differences, differences
 from mcl.base.errors import PromotionError
 from mcl.config import schema
 from mcl.data.bars import Bars
+from mcl.promotion.manifest_differences import data_moved, few
 from mcl.tracking import backtest_run, provenance
 from mcl.tracking.store import StoredRun
 
-MOST_NAMED = 5  # changed files that are named
 AGAIN = "run the backtest again and promote the new run"
 
 
@@ -114,57 +113,10 @@ def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
             else None
         )
         code = provenance.code_digests(run.strategy)
-        files = _few(sorted(differences(before, code))) if before else ""
+        files = few(sorted(differences(before, code))) if before else ""
         causes.append(f"code changed: {files or 'the run does not say what it was'}")
     versions = (key for key in changed if key.startswith("version.") and key in stored.tags)
     causes += [
         f"{key.removeprefix('version.')} {stored.tags[key]} → {now[key]}" for key in versions
     ]
     return tuple(causes)
-
-
-FACTS = (  # of a data manifest
-    "dataset",
-    "interval",
-    "roll",
-    "exclude_degraded",
-    "start",
-    "end",
-    "request",
-    "facts",
-    "counts",
-    "conditions",
-)
-
-
-def data_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
-    """Compare two data manifests: the digests of the chunks, or where those are the same the facts
-    of the request, the roll rule and the range.
-    """
-    chunks = differences(*(_inputs(manifest) for manifest in (then, now)))
-    if chunks:
-        return {f"chunk {name}": pair for name, pair in sorted(chunks.items())}
-    flat = (flatten({key: manifest.get(key) for key in FACTS}) for manifest in (then, now))
-    return dict(sorted(differences(*flat).items()))
-
-
-def data_moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say how two data manifests differ."""
-    if not then:
-        return "the run holds no manifest, so its inputs cannot be named"
-    differing = data_differences(then, now)
-    if not differing:
-        return "the same input files give other bars: the reading of them has changed"
-    names = [name.removeprefix("chunk ") for name in differing if name.startswith("chunk ")]
-    if names:
-        return f"chunk {_few(names)}"
-    return _few([f"{key} {before} → {after}" for key, (before, after) in differing.items()])
-
-
-def _inputs(manifest: Mapping[str, Any]) -> dict[str, str]:
-    return {str(item["name"]): str(item["sha256"]) for item in manifest.get("inputs", [])}
-
-
-def _few(names: list[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -17,7 +17,7 @@ from mcl.metrics.trades import closed, net, win_rate
 from mcl.report import charts
 from mcl.report.format import number, scalar
 from mcl.report.theme import Cell, chart, columns, empty, facts, headings, scroll, table, titled
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 HOURS = (*range(18, 24), *range(17))  # of a session, New York
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri")

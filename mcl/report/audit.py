@@ -34,7 +34,7 @@ from mcl.report.theme import (
     table,
     titled,
 )
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 ROWS_SHOWN = 1500
 WHOLE = ("position", "target", "quantity")  # contracts

@@ -12,9 +12,9 @@ import pandas as pd
 
 from mcl.base.differences import Differences, differences, flatten
 from mcl.base.words import unsigned_zero
-from mcl.metrics.bootstrap import FEWEST_RETURNS
 from mcl.metrics.multiple import benjamini_hochberg, holm, spa, stepm
 from mcl.metrics.performance import fall
+from mcl.metrics.resampling import FEWEST_RETURNS
 from mcl.report import charts
 from mcl.report.format import Verdict, metric, metric_rows, number, scalar
 from mcl.report.header_chips import data_label, market_label

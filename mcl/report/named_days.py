@@ -13,7 +13,7 @@ from mcl.market.calendar import to_day
 from mcl.market.named_days import NAMED_DAYS, ROOTS, NamedDay
 from mcl.report.format import number
 from mcl.report.theme import Cell, scroll, table
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 NOTE = (
     "Sessions that a risk manager asks about by name, those that these data cover. The market's"

@@ -50,7 +50,7 @@ from mcl.report.theme import (
 from mcl.report.trades import trades
 from mcl.report.zoom_data import drawn_rows
 from mcl.risk import sizes
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 CARDS = ("net_pnl_usd", "sharpe", "dsr", "max_drawdown_usd", "trades", "commission_usd")
 NOT_COMPARED = ("broker", "study", "notes")  # they decide no result

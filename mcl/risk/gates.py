@@ -13,7 +13,8 @@ from mcl.base.jit import njit, readonly
 from mcl.config import schema
 from mcl.data.bars import Bars, Ints, Narrow
 from mcl.market.intervals import BAR_SEC
-from mcl.risk.limits import OFF, Block
+from mcl.risk.blocks import Block
+from mcl.risk.limits import OFF
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 DAY_MINUTES = 1440

@@ -1,27 +1,32 @@
-"""Find the regions of the space where the good trials lie, and bests at the edge of the space."""
+"""Find the regions of the space where the good trials lie, and the front of several objectives."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
 from mcl.metrics.performance import Floats
-from mcl.search.space import Space
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+# the columns of a table of trials that are neither searched values nor metrics
+FIXED = (
+    "trial",
+    "state",
+    "reason",
+    "detail",
+    "value",
+    "seconds",
+    "run_id",
+    "config_sha256",
+    "trial_sha256",
+)
 QUANTILE = 0.25
 # a plateau is read from so many of the trials at least, the trial itself included
 FEWEST, SHARE = 5, 0.15
@@ -107,23 +112,6 @@ def _ranks(column: pd.Series[Any]) -> npt.NDArray[np.int32]:
     )
 
 
-def edges(point: Mapping[str, Any], space: Space) -> list[str]:
-    """`strategy.fast=480 is the highest value searched`, for each numeric axis at whose end the
-    point lies.
-    """
-    sentences = []
-    for key, axis in space.items():
-        if key not in point or isinstance(axis, CategoricalDistribution) or axis.low == axis.high:  # type: ignore[attr-defined]
-            continue
-        place = _place(axis, point[key])
-        if place <= 0.01 or place >= 0.99:
-            sentences.append(
-                f"{key}={point[key]} is the {'lowest' if place <= 0.5 else 'highest'} value"
-                " searched"
-            )
-    return sentences
-
-
 def front(values: npt.NDArray[np.float64], maximize: Sequence[bool]) -> npt.NDArray[np.bool_]:
     """Mark the rows that no other row beats in every objective (columns): the Pareto front."""
     signed = values * np.where(list(maximize), 1.0, -1.0)
@@ -136,17 +124,3 @@ def front(values: npt.NDArray[np.float64], maximize: Sequence[bool]) -> npt.NDAr
     mask = np.zeros(len(values), bool)
     mask[front_rows] = True
     return mask
-
-
-def _place(axis: BaseDistribution, value: Any) -> float:
-    """The value as a number between 0 and 1 on the axis' own scale; choices are all equally far
-    apart only when there are two.
-    """
-    if isinstance(axis, CategoricalDistribution):
-        return float(axis.choices.index(value))
-    assert isinstance(axis, IntDistribution | FloatDistribution)  # noqa: S101 - the last kinds of `space.distribution`
-    if axis.low == axis.high:
-        return 0.0
-    if axis.log:
-        return math.log(value / axis.low) / math.log(axis.high / axis.low)
-    return float((value - axis.low) / (axis.high - axis.low))

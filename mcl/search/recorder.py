@@ -18,7 +18,8 @@ from mcl.base import access_recorder
 from mcl.base.errors import StoreError
 from mcl.metrics.overfit import Luck
 from mcl.metrics.performance import moments
-from mcl.search.space import FIXED, GROUPS
+from mcl.search.plateau import FIXED
+from mcl.search.space import GROUPS
 from mcl.search.trial import Outcome
 from mcl.strategy import user_strategies
 from mcl.tracking import provenance, trial_ledger

@@ -18,7 +18,7 @@ from mcl.report.format import annual_text, number, too_short
 from mcl.report.header_chips import chips
 from mcl.search.progress import SweepStatistics, cell_text, score_text
 from mcl.search.recorder import TrialRecorder
-from mcl.search.space import Space
+from mcl.search.space import Space, edges
 from mcl.search.trial import Outcome
 from mcl.tracking import urls
 from mcl.tracking.naming import EXPERIMENT, MODEL_VIEW, NOTE, RUN
@@ -107,17 +107,15 @@ class SweepResult:
         """Sentences about where the best lies: peak and plateau, and walls of the space that it
         leans against.
         """
-        from mcl.search import plateau
-
         if self.best is None or self.space is None:
             return self._notes()
-        edges = plateau.edges(self.best["params"], self.space)
+        at_edge = edges(self.best["params"], self.space)
         walls = (
             [
-                f"The best lies at the edge of the space: {', '.join(edges)}; widen it before you"
+                f"The best lies at the edge of the space: {', '.join(at_edge)}; widen it before you"
                 " trust it"
             ]
-            if edges
+            if at_edge
             else []
         )
         around = self.trials["plateau"].astype(float)

@@ -32,18 +32,6 @@ GRAMMAR = (
     "write range(start, stop, step), interval(low, high), choice(a, b) or tag(log, interval(low,"
     " high))"
 )
-# the columns of a table of trials that are neither searched values nor metrics
-FIXED = (
-    "trial",
-    "state",
-    "reason",
-    "detail",
-    "value",
-    "seconds",
-    "run_id",
-    "config_sha256",
-    "trial_sha256",
-)
 GROUPS = alternative.GROUPS
 # the last is the fence
 NEVER_SEARCHED = ("strategy.name", "data.source", "risk.size.method", "data.holdout_start")
@@ -393,3 +381,34 @@ def _interval(key: str, entry: Any, sweep: Any) -> BaseDistribution:
 
 def _whole(sweep: Any) -> bool:
     return all(isinstance(v, int) for v in (sweep.start, sweep.stop, sweep.step))
+
+
+def edges(point: Mapping[str, Any], space: Space) -> list[str]:
+    """`strategy.fast=480 is the highest value searched`, for each numeric axis at whose end the
+    point lies.
+    """
+    sentences = []
+    for key, axis in space.items():
+        if key not in point or isinstance(axis, CategoricalDistribution) or axis.low == axis.high:  # type: ignore[attr-defined]
+            continue
+        place = _place(axis, point[key])
+        if place <= 0.01 or place >= 0.99:
+            sentences.append(
+                f"{key}={point[key]} is the {'lowest' if place <= 0.5 else 'highest'} value"
+                " searched"
+            )
+    return sentences
+
+
+def _place(axis: BaseDistribution, value: Any) -> float:
+    """The value as a number between 0 and 1 on the axis' own scale; choices are all equally far
+    apart only when there are two.
+    """
+    if isinstance(axis, CategoricalDistribution):
+        return float(axis.choices.index(value))
+    assert isinstance(axis, IntDistribution | FloatDistribution)  # noqa: S101 - the last kinds of `space.distribution`
+    if axis.low == axis.high:
+        return 0.0
+    if axis.log:
+        return math.log(value / axis.low) / math.log(axis.high / axis.low)
+    return float((value - axis.low) / (axis.high - axis.low))

@@ -36,7 +36,7 @@ from mcl.metrics.overfit import Luck
 from mcl.metrics.summary import summary
 from mcl.report.format import verdict
 from mcl.report.header_chips import data_label
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 from mcl.strategy import build, user_strategies
 from mcl.tracking import provenance, repository, trial_ledger, urls
 from mcl.tracking.naming import EXPERIMENT, NOTE

@@ -41,8 +41,14 @@ DECIDING = (
     *("engine", "strategy", "metrics", "base/instants.py", "base/jit.py"),
     *("config/__init__.py", "config/schema.py", "config/base_model.py", "config/broker_schema.py"),
     *("market/__init__.py", "market/calendar.py", "market/contract_master.py"),
-    *("market/instruments.py", "risk/__init__.py", "risk/gates.py", "risk/limits.py"),
-    *("risk/protection.py", "risk/size_method.py", "risk/sizes", "risk/sizing.py"),
+    *("market/instruments.py", "risk/__init__.py", "risk/blocks.py", "risk/gates.py"),
+    *(
+        "risk/limits.py",
+        "risk/protection.py",
+        "risk/size_method.py",
+        "risk/sizes",
+        "risk/sizing.py",
+    ),
     *(
         "market/intervals.py",
         "market/symbols.py",

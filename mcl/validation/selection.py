@@ -21,12 +21,12 @@ import pandas as pd
 
 from mcl.base import progress
 from mcl.base.errors import ConfigError, StoreError, nearest
+from mcl.composition.alternatives import GROUPS
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
 from mcl.report.format import annual_text, number
+from mcl.search.plateau import FIXED as TRIAL_COLUMNS
 from mcl.search.plateau import plateaus
-from mcl.search.space import FIXED as TRIAL_COLUMNS
-from mcl.search.space import GROUPS
 from mcl.tracking import deflation, trial_ledger
 from mcl.tracking.project import Project
 from mcl.tracking.records import right_verb

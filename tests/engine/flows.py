@@ -16,7 +16,7 @@ from mcl.data.bars import Bars
 from mcl.data.truncation import MadeOf
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import Result
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 CAPITAL = 25_000.0
 GATES = (

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from mcl.data.bars import Floats
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 from .flows import CAPITAL, Flow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcl import engine
 from mcl.engine.diagnostics import block_table
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 from . import (
     test_dollars,  # noqa: F401 - importing them fills COVERED

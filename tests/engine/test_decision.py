@@ -22,7 +22,8 @@ from mcl.engine.decision import (
     decide,
     whole_contracts,
 )
-from mcl.risk.limits import Block, LimitsRecord, limits_record
+from mcl.risk.blocks import Block
+from mcl.risk.limits import LimitsRecord, limits_record
 
 QUIET = Account(
     position=0,

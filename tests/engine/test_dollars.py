@@ -17,7 +17,7 @@ from mcl.data.bars import Bars
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.metrics.summary import summary
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 from .assumed import covers
 

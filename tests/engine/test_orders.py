@@ -22,8 +22,8 @@ from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decision import NO_BRACKET
 from mcl.engine.result import Result
+from mcl.risk.blocks import Block
 from mcl.risk.gates import gates
-from mcl.risk.limits import Block
 
 from .assumed import covers
 from .flows import coarse_of

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from mcl.config import schema
 from mcl.engine.diagnostics import explain, why
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.risk.limits import Block, TradingState
+from mcl.risk.blocks import Block, TradingState
 
 from .flows import Flow, anything, limited
 from .test_dollars import WIDE, flat_bars, trade

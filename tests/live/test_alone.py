@@ -15,7 +15,7 @@ from deployments import Project, write_walks
 
 from mcl.base.errors import LiveError
 from mcl.base.instants import NS
-from mcl.broker.fills import STOP
+from mcl.broker.order_references import STOP
 from mcl.config import schema
 from mcl.live.journal import read
 from mcl.live.session_state import book_of

@@ -31,7 +31,7 @@ from mcl.live.journal import Draft, Journal, read
 from mcl.live.session import run_session
 from mcl.promotion.load import Deployable, promoted
 from mcl.promotion.promote import promote
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 from mcl.strategy import Strategy, build
 from mcl.tracking import urls
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from deployments import Project, write_walks
 
-from mcl.broker.fills import decision_of
+from mcl.broker.order_references import decision_of
 from mcl.live.audit.compare import audit
 from mcl.live.journal import read
 from mcl.simulators.tws import SimulatedTWS

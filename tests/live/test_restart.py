@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from deployments import Project, write_walks
 
-from mcl.broker.fills import traded_for
+from mcl.broker.order_references import traded_for
 from mcl.live.journal import read
 from mcl.live.status import State
 from mcl.simulators.tws import SimulatedTWS

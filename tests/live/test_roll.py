@@ -20,9 +20,9 @@ from deployments import Project
 
 from mcl.base.errors import GuardError, Halt
 from mcl.base.instants import NS
-from mcl.broker.fills import traded_for
 from mcl.broker.guards import OrderProposal, PreTradeGate, out_by
 from mcl.broker.ib import IBBroker
+from mcl.broker.order_references import traded_for
 from mcl.broker.protocol import Fill, QualifiedContract
 from mcl.config import schema
 from mcl.engine.account import FLAT, Ledger, Money, profit_level, stop_level

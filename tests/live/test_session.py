@@ -18,7 +18,7 @@ from deployments import Project, walk
 
 from mcl import composition
 from mcl.base.errors import BrokerError, LiveError
-from mcl.broker.fills import traded_for
+from mcl.broker.order_references import traded_for
 from mcl.config import schema
 from mcl.live import session_setup as staging
 from mcl.live.audit.record import AuditedSession

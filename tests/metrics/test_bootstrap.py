@@ -16,9 +16,7 @@ import pytest
 from mcl.metrics import performance as perf
 from mcl.metrics.bootstrap import (
     bca_interval,
-    block_length,
     counts,
-    indices,
     leave_one_out_sharpes,
     prewhitened_deviation,
     resampled,
@@ -27,6 +25,7 @@ from mcl.metrics.bootstrap import (
     student_quantile,
     total_interval,
 )
+from mcl.metrics.resampling import block_length, indices
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 bench = importlib.import_module("bench_judgement")

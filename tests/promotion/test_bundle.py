@@ -24,10 +24,10 @@ from mcl import composition
 from mcl.base.errors import ConfigError, DataError, LiveError
 from mcl.data.loader import load
 from mcl.engine.backtest import backtest
-from mcl.promotion import aliases, bundle, pyfunc_model
+from mcl.promotion import aliases, pyfunc_model, version_files
+from mcl.promotion.manifest_differences import data_moved
 from mcl.promotion.promote import promote, promoted
 from mcl.promotion.promoted_file import MODEL, path_of
-from mcl.promotion.reproduce import data_moved
 from mcl.tracking.store import Store, content_sha256
 
 OWN = '''"""Long for 200 bars of every 400."""
@@ -97,9 +97,9 @@ def test_one_byte_of_any_file_is_refused_by_its_name(copy: Project) -> None:
         before = target.read_bytes()
         target.write_bytes(bytes(content))
         with pytest.raises(LiveError, match="registry: ") as caught:
-            bundle.verified(version)
+            version_files.verified(version)
         told = caught.value.message
-        assert name in told or name == bundle.SUMS, told
+        assert name in told or name == version_files.SUMS, told
         target.write_bytes(before)
     assert promoted("paper", copy).version == 1
 
@@ -109,15 +109,17 @@ def test_a_lost_and_an_added_file_are_named(copy: Project) -> None:
     (folder / "gates.json").rename(folder / "gate.json")
     assert "gate.json of version 1 is not the file that was registered" in refusal(copy)
     (folder / "gate.json").rename(folder / "gates.json")
-    (folder / bundle.SUMS).unlink()
+    (folder / version_files.SUMS).unlink()
     assert refusal(copy) == "registry: SHA256SUMS of version 1 is missing"
 
 
 def test_new_sums_for_an_altered_file_do_not_help(copy: Project) -> None:
     version = copy.store.version(MODEL, "paper")
     (version.folder / "gates.json").write_text("[]")
-    found = {name: content for name, content in version.files().items() if name != bundle.SUMS}
-    (version.folder / bundle.SUMS).write_bytes(bundle.sums(found))
+    found = {
+        name: content for name, content in version.files().items() if name != version_files.SUMS
+    }
+    (version.folder / version_files.SUMS).write_bytes(version_files.sums(found))
     assert (
         "SHA256SUMS of version 1, or its tag content_sha256, is not the one that was registered"
         in refusal(copy)
@@ -133,7 +135,7 @@ def test_new_sums_for_an_altered_file_do_not_help(copy: Project) -> None:
 def test_sha256sum_agrees(shop: Project) -> None:
     folder = shop.store.version(MODEL, "paper").folder
     done = subprocess.run(
-        ["sha256sum", "--check", "--quiet", bundle.SUMS],
+        ["sha256sum", "--check", "--quiet", version_files.SUMS],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -149,11 +151,11 @@ def test_a_registered_pickle_is_refused_all_the_same(
     copy: Project, name: str, content: bytes
 ) -> None:
     now = copy.store.version(MODEL, "paper")
-    files = {k: v for k, v in now.files().items() if k != bundle.SUMS} | {name: content}
+    files = {k: v for k, v in now.files().items() if k != version_files.SUMS} | {name: content}
     aliases.freeze(
         "paper",
         now.run_id,
-        files | {bundle.SUMS: bundle.sums(files)},
+        files | {version_files.SUMS: version_files.sums(files)},
         {"stage": "paper"},
         "",
         project=copy,
@@ -180,12 +182,12 @@ def test_a_configuration_from_an_artifact_is_data(
     monkeypatch.chdir(copy.root)
     now = copy.store.version(MODEL, "paper")
     raw = yaml.safe_load(now.files()["config.yaml"]) | edit
-    files = {k: v for k, v in now.files().items() if k != bundle.SUMS}
+    files = {k: v for k, v in now.files().items() if k != version_files.SUMS}
     files |= {"config.yaml": yaml.safe_dump(raw).encode(), "config.json": json.dumps(raw).encode()}
     aliases.freeze(
         "paper",
         now.run_id,
-        files | {bundle.SUMS: bundle.sums(files)},
+        files | {version_files.SUMS: version_files.sums(files)},
         {"stage": "paper"},
         "",
         project=copy,

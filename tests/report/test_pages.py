@@ -37,7 +37,7 @@ from mcl.report.run import RunView, run_page
 from mcl.report.search import SearchView
 from mcl.report.sweep import sweep_page
 from mcl.report.theme import Link, chart, packed
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 from .conftest import CONFIG, SESSION_BARS, simulated, walk
 

@@ -17,7 +17,7 @@ from mcl.base.errors import ConfigError
 from mcl.config import schema
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 from mcl.risk.protection import protection
 from mcl.risk.sizes import METHODS
 from mcl.risk.sizes.atr_unit import AtrUnitSize

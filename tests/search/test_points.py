@@ -20,7 +20,7 @@ from optuna.distributions import (
 
 from mcl.search import plateau
 from mcl.search.point_sequences import at, closest, grid, inside, sobol, uniform, worded
-from mcl.search.space import combinations
+from mcl.search.space import combinations, edges
 
 SPACE: dict[str, BaseDistribution] = {
     "a": IntDistribution(10, 480, step=10),
@@ -118,11 +118,11 @@ def test_a_plateau_is_the_lower_quartile_of_the_neighbours(
 
 
 def test_edges_are_named() -> None:
-    assert plateau.edges({"a": 10, "c": "x", "b": 0.5}, {k: SPACE[k] for k in ("a", "c", "b")}) == [
+    assert edges({"a": 10, "c": "x", "b": 0.5}, {k: SPACE[k] for k in ("a", "c", "b")}) == [
         "a=10 is the lowest value searched"
     ]
-    assert plateau.edges({"a": 480}, {"a": SPACE["a"]}) == ["a=480 is the highest value searched"]
-    assert plateau.edges({"a": 240}, {"a": SPACE["a"]}) == []
+    assert edges({"a": 480}, {"a": SPACE["a"]}) == ["a=480 is the highest value searched"]
+    assert edges({"a": 240}, {"a": SPACE["a"]}) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))

@@ -17,11 +17,10 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from pydantic import Field, model_validator
 
 from mcl.base.errors import DataError, nearest
@@ -45,6 +44,9 @@ from mcl.market import calendar, contract_master, symbols
 from mcl.market.calendar import DAY_NS, Sessions, from_day, parse_symbol, session_of
 from mcl.market.instruments import Contract, Instrument
 from mcl.market.intervals import STEPS_SEC
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -322,6 +324,8 @@ def _world(cells: Cells, columns: _Columns) -> dict[str, Any]:
     """The facts of a generated world whose bars somebody wrote as CSV: by the mark in a comment or
     a column, or by the instrument ids.
     """
+    import pandas as pd
+
     if cells.world:
         return cells.world
     if file_mark.COLUMN in cells.frame:

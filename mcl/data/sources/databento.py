@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from mcl.base import progress
 from mcl.base.errors import DataError
@@ -48,6 +47,8 @@ from mcl.market.instruments import Instrument
 from mcl.market.intervals import STEPS_SEC, makes
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mcl.data.dbn import Header, Records
 
 Ints = npt.NDArray[np.int64]
@@ -430,6 +431,8 @@ def _statistics(
     """Settlement, cleared volume and open interest of the outrights; rows that name no trade date
     cannot be placed and are counted.
     """
+    import pandas as pd
+
     counts = {"statistics_kept": 0, "statistics_without_date": 0}
     pieces = [
         _dated_statistics(records, master, counts)
@@ -449,6 +452,8 @@ def _statistics(
 def _dated_statistics(
     records: npt.NDArray[np.void], master: contract_master.Master, counts: dict[str, int]
 ) -> pd.DataFrame:
+    import pandas as pd
+
     wanted = records[
         np.isin(records["stat_type"], list(_STATISTICS)) & (records["update_action"] != 2)
     ]

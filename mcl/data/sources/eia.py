@@ -14,10 +14,9 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import model_validator
@@ -30,6 +29,9 @@ from mcl.data import file_mark
 from mcl.data.source import Raw, Source
 from mcl.data.sources import expiry_ranks
 from mcl.data.table import Table, accepted, instrument
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "eia_nymex_crude_futures.parquet"
 SHIPPED = Path(__file__).resolve().parents[1] / "public_domain" / NAME
@@ -79,6 +81,8 @@ def read(path: Path) -> pd.DataFrame:
 
     DataError names the column that is missing, or the line that cannot be read.
     """
+    import pandas as pd
+
     try:
         frame = (
             pq.read_table(path).to_pandas()
@@ -163,6 +167,8 @@ def extend(root: Path, path: Path) -> dict[str, Any]:
     Days that both have must agree. DataError names the first that does not, a table without a later
     day, and one that begins long after the current one ends. Nothing is written then.
     """
+    import pandas as pd
+
     old, new = read(current(root)), read(path)
     _judge(path, new)
     last = old[TIME].iloc[-1]

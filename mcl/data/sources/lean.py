@@ -18,11 +18,10 @@ import zipfile
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
@@ -30,6 +29,9 @@ from mcl.config import schema
 from mcl.data.source import Raw, Source, bar_table, existing_path
 from mcl.data.table import PRICES, Table, instrument, zone
 from mcl.market.calendar import contract
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST_DAY = 500_000_000  # bytes of one day, unpacked
 _COLUMNS = ("time", *PRICES, "volume")
@@ -65,6 +67,8 @@ def _day(path: Path) -> date:
 
 def table(path: Path, data: LeanData) -> Table:
     """All expiries below `path`."""
+    import pandas as pd
+
     of = instrument(data.instrument)
     clock = zone(data.timezone)
     parts = [
@@ -126,6 +130,8 @@ def _members(zipped: Path, symbol: str, clock: ZoneInfo) -> list[tuple[int, pd.D
 
 
 def _rows(archive: zipfile.ZipFile, zipped: Path, name: str, midnight: int) -> pd.DataFrame:
+    import pandas as pd
+
     try:
         with archive.open(name) as member:
             frame = pd.read_csv(member, header=None, names=list(_COLUMNS), dtype=float)
@@ -140,6 +146,8 @@ def _rows(archive: zipfile.ZipFile, zipped: Path, name: str, midnight: int) -> p
 
 
 def _midnight(day: date, clock: ZoneInfo) -> int:
+    import pandas as pd
+
     return int(pd.Timestamp(day).tz_localize(clock).value)
 
 

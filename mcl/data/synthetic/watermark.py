@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mcl.data.bars import Bars
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcl.data.bars import Bars
 
 SYNTHETIC = "SYNTHETIC DATA — not a market result"
 

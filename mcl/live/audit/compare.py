@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from mcl.base.errors import LiveError
-from mcl.broker.fills import decision_of, traded_for
+from mcl.broker.order_references import decision_of, traded_for
 from mcl.broker.protocol import Bar
 from mcl.config import schema
 from mcl.data.bars import Bars
@@ -48,7 +48,7 @@ from mcl.live.roll_state import ContractRoll
 from mcl.live.session_setup import Stage
 from mcl.live.session_state import ledger_from
 from mcl.promotion.load import Deployable
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 from mcl.strategy import Strategy
 
 DIFFERENCE = ("time", "what", "live", "backtest", "cause", "detail")

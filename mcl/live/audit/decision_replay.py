@@ -21,7 +21,8 @@ from mcl.engine.plan import Plan
 from mcl.live.journal import Entry
 from mcl.live.session_state import SessionBook, empty_book, read_into
 from mcl.live.status import Mode
-from mcl.risk.limits import TradingState, limits_record
+from mcl.risk.blocks import TradingState
+from mcl.risk.limits import limits_record
 
 COLUMNS = (
     *("position", "target", "block", "stop_ticks", "take_profit_ticks", "trail_ticks"),

@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mcl.broker.fills import decision_of
+from mcl.broker.order_references import decision_of
 from mcl.data.bars import Bars
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.live.audit.slippage import LiveFill
 from mcl.live.journal import Entry
 from mcl.live.journal_records import PROTECT, TRAIL
-from mcl.risk.limits import Block
+from mcl.risk.blocks import Block
 
 Cause = Literal["data", "timing", "price", "missed", "risk block", "roll", "unexplained"]
 Row = tuple[Any, ...]  # of a difference: time, what, live, backtest, cause, detail
