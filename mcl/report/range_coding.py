@@ -13,18 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mcl.base.jit import njit
+from mcl.base.jit import inline, njit
 from mcl.report.base91 import data_of, letters
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+Models = npt.NDArray[np.int16]
+State = tuple[int, int, int, int, int]  # low end, width, byte not yet written, 255s after it, place
 
 PROBABILITY_BITS, RATE = 12, 5
+EVEN = 1 << (PROBABILITY_BITS - 1)  # the chance of a zero that is as likely as a one
 TOP = 1 << 24
 WIDE = 40  # more than the binary digits of a number
 CONTEXTS, SIDES = 32, 32
 MODELLED = 64  # digits below the first that are learnt: those of the first six places
-LOW, RANGE, CACHE, PENDING, PLACE = range(5)
+LOW, RANGE, PLACE = range(3)  # of the state of a reader
 
 
 def stream(values: Any, side: Any = None) -> str:
@@ -58,45 +61,55 @@ def _sides(side: Any, count: int) -> Ints:
     return np.minimum(np.ascontiguousarray(side, dtype=np.int64), SIDES - 1)
 
 
-@njit
-def _shift(state: Ints, out: Bytes) -> None:
+@inline
+def _shift(low: int, cache: int, pending: int, place: int, out: Bytes) -> tuple[int, int, int, int]:
     """Write what no carry can change any more."""
-    if state[LOW] < 0xFF000000 or state[LOW] > 0xFFFFFFFF:
-        carry = state[LOW] >> 32
-        out[state[PLACE]] = (state[CACHE] + carry) & 255
-        state[PLACE] += 1
-        while state[PENDING] > 0:
-            out[state[PLACE]] = (255 + carry) & 255
-            state[PLACE] += 1
-            state[PENDING] -= 1
-        state[CACHE] = (state[LOW] >> 24) & 255
+    if low < 0xFF000000 or low > 0xFFFFFFFF:
+        carry = low >> 32
+        out[place] = (cache + carry) & 255
+        place += 1
+        while pending > 0:
+            out[place] = (255 + carry) & 255
+            place += 1
+            pending -= 1
+        cache = (low >> 24) & 255
     else:
-        state[PENDING] += 1
-    state[LOW] = (state[LOW] & 0x00FFFFFF) << 8
+        pending += 1
+    return (low & 0x00FFFFFF) << 8, cache, pending, place
 
 
-@njit
-def _put(state: Ints, out: Bytes, models: Ints, k: int, bit: int) -> None:
-    """Write a bit whose model is `models[k]`, the probability of a zero; -1 is an even chance."""
-    p = models[k] if k >= 0 else 1 << (PROBABILITY_BITS - 1)
-    bound = (state[RANGE] >> PROBABILITY_BITS) * p
+@inline
+def _put(state: State, out: Bytes, zero: int, bit: int) -> State:
+    """Write a bit that is 0 with the probability `zero`, in parts of 4,096."""
+    low, width, cache, pending, place = state
+    bound = (width >> PROBABILITY_BITS) * zero
     if bit == 0:
-        state[RANGE] = bound
+        width = bound
     else:
-        state[LOW] += bound
-        state[RANGE] -= bound
-    if k >= 0:
-        models[k] += ((1 << PROBABILITY_BITS) - p) >> RATE if bit == 0 else -(p >> RATE)
-    while state[RANGE] < TOP:
-        _shift(state, out)
-        state[RANGE] <<= 8
+        low += bound
+        width -= bound
+    while width < TOP:
+        low, cache, pending, place = _shift(low, cache, pending, place, out)
+        width <<= 8
+    return low, width, cache, pending, place
+
+
+@inline
+def _learnt(models: Models, k: int, bit: int) -> int:
+    """The probability of a zero before this bit, which `models[k]` then learns from."""
+    zero = np.int64(models[k])
+    if bit == 0:
+        models[k] = zero + (((1 << PROBABILITY_BITS) - zero) >> RATE)
+    else:
+        models[k] = zero - (zero >> RATE)
+    return int(zero)
 
 
 @njit
 def _encode(values: Ints, sides: Ints, out: Bytes) -> int:
-    lengths = np.full(CONTEXTS * SIDES * WIDE, 1 << (PROBABILITY_BITS - 1), np.int64)
-    below = np.full(WIDE * MODELLED, 1 << (PROBABILITY_BITS - 1), np.int64)
-    state = np.array([0, 0xFFFFFFFF, 0, 0, 0], np.int64)
+    lengths = np.full(CONTEXTS * SIDES * WIDE, EVEN, np.int16)
+    below = np.full(WIDE * MODELLED, EVEN, np.int16)
+    state = (0, 0xFFFFFFFF, 0, 0, 0)
     before, last = 0, 0
     for i in range(len(values)):
         folded = (values[i] << 1) ^ (values[i] >> 63)
@@ -104,24 +117,26 @@ def _encode(values: Ints, sides: Ints, out: Bytes) -> int:
         while folded >> length:
             length += 1
         first = (min(before + last, CONTEXTS - 1) * SIDES + sides[i]) * WIDE
-        for j in range(length):
-            _put(state, out, lengths, first + j, 1)
-        _put(state, out, lengths, first + length, 0)
+        for j in range(length + 1):
+            bit = 1 if j < length else 0
+            state = _put(state, out, _learnt(lengths, first + j, bit), bit)
         node = 1
         for j in range(length - 2, -1, -1):
             bit = (folded >> j) & 1
-            _put(state, out, below, length * MODELLED + node if node < MODELLED else -1, bit)
+            zero = _learnt(below, length * MODELLED + node, bit) if node < MODELLED else EVEN
+            state = _put(state, out, zero, bit)
             node = 2 * node + bit
         before, last = last, length
+    low, _, cache, pending, place = state
     for _ in range(5):
-        _shift(state, out)
-    return int(state[PLACE])
+        low, cache, pending, place = _shift(low, cache, pending, place, out)
+    return place
 
 
 @njit
 def _take(state: Ints, data: Bytes, models: Ints, k: int) -> int:
     """Read the bit that `_put` wrote."""
-    p = models[k] if k >= 0 else 1 << (PROBABILITY_BITS - 1)
+    p = models[k] if k >= 0 else EVEN
     bound = (state[RANGE] >> PROBABILITY_BITS) * p
     bit = 0 if state[LOW] < bound else 1
     if bit == 0:
@@ -140,9 +155,9 @@ def _take(state: Ints, data: Bytes, models: Ints, k: int) -> int:
 
 @njit
 def _decode(data: Bytes, sides: Ints, out: Ints) -> None:
-    lengths = np.full(CONTEXTS * SIDES * WIDE, 1 << (PROBABILITY_BITS - 1), np.int64)
-    below = np.full(WIDE * MODELLED, 1 << (PROBABILITY_BITS - 1), np.int64)
-    state = np.array([0, 0xFFFFFFFF, 0, 0, 5], np.int64)
+    lengths = np.full(CONTEXTS * SIDES * WIDE, EVEN, np.int64)
+    below = np.full(WIDE * MODELLED, EVEN, np.int64)
+    state = np.array([0, 0xFFFFFFFF, 5], np.int64)
     for k in range(1, 5):
         state[LOW] = (state[LOW] << 8) | data[k]
     before, last = 0, 0
