@@ -59,10 +59,15 @@ def _followed(waiting: list[Path], left_out: set[Path]) -> dict[str, bytes]:
     return {path.relative_to(PACKAGE).as_posix(): sources[path] for path in sorted(sources)}
 
 
-def imports(source: bytes) -> Iterator[str]:
+@lru_cache(maxsize=512)
+def imports(source: bytes) -> tuple[str, ...]:
     """The modules that a source may import: `from a import b` may mean a.b, and a relative name
     begins with its dots.
     """
+    return tuple(dict.fromkeys(_imports(source)))
+
+
+def _imports(source: bytes) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -108,7 +113,7 @@ def _parsed(path: Path, modified_ns: int) -> File:
     except SyntaxError:
         return File(content, hashlib.sha256(content).hexdigest(), ())
     meaning = hashlib.sha256(ast.dump(_Undocumented().visit(tree)).encode()).hexdigest()
-    return File(content, meaning, tuple(dict.fromkeys(imports(content))))
+    return File(content, meaning, imports(content))
 
 
 class _Undocumented(ast.NodeTransformer):

@@ -236,8 +236,8 @@ def journal_path(folder: Path, stage: Stage, chain: Chain | None = None) -> Path
     A real session continues in the journal of its day that has the same kind of broker and the same
     account: `chain`. A replay, for which that is None, gets a new journal each time.
     """
-    numbered = (folder / f"{stage.date}.{number}.sqlite" for number in range(2, 1_000_000))
-    for path in (folder / f"{stage.date}.sqlite", *numbered):
+    for number in range(1, 1_000_000):
+        path = folder / (f"{stage.date}.{number}.sqlite" if number > 1 else f"{stage.date}.sqlite")
         if not path.exists() or (chain is not None and chain_of(path) in (chain, None)):
             return path
     raise LiveError(
