@@ -105,8 +105,8 @@ def test_every_key_of_the_schema_can_be_typed(verb: Verb, key: str) -> None:
         *literals(annotation),
         *sorted(CANDIDATES, key=lambda value: value not in fitting(annotation)),
     ]
-    for words in group:
-        for value in values:
+    for value in values:  # the likeliest value under every choice before the next one
+        for words in group:
             if composes(verb, [*filter(None, [words]), f"{key}={value}"], key):
                 return
     pytest.fail(f"mcl {verb}: no value of {key} can be typed")
