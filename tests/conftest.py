@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -23,33 +24,55 @@ settings.load_profile("patient")
 # interrupt theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Hundreds of tests start `mcl` as a process of its own. One that may not keep compiled modules
+# compiles all of mcl each time, which costs as much as its imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Files that take longest are begun first: none of them is left for one worker at the end.
 LONGEST_FIRST = (
-    "live/test_session.py",
-    "live/test_service.py",
-    "strategy/test_cheats.py",
-    "live/test_alone.py",
-    "search/test_ray.py",
-    "ops/test_first_boot.py",
-    "ops/test_runbooks.py",
     "live/test_soak.py",
+    "live/test_session.py",
+    "search/test_ray.py",
+    "live/test_service.py",
+    "live/test_alone.py",
+    "live/test_real_time.py",
+    "strategy/test_cheats.py",
+    "ops/test_first_boot.py",
+    "search/test_resume.py",
+    "ops/test_runbooks.py",
+    "test_docs.py",
+    "report/test_browser.py",
     "test_fuzz.py",
     "test_keys.py",
     "test_recipes.py",
     "live/test_roll.py",
     "test_story.py",
+    "promotion/test_paper_to_live.py",
+    "promotion/test_rerun_kinds.py",
+    "live/test_audit.py",
+    "test_portable.py",
+    "search/test_outcomes.py",
+    "search/test_pruners.py",
+    "test_every_answer.py",
     "test_terminal.py",
-    "test_docs.py",
+    "test_mistakes.py",
     "ops/test_infra.py",
-    "data/test_cut.py",
+    "ops/test_package.py",
+    "search/test_axes.py",
+    "search/test_multirun.py",
+    "search/test_sweep.py",
+    "data/test_databento.py",
+    "broker/test_ib.py",
+    "tracking/test_server.py",
+    "security/test_paths.py",
     "library/test_library.py",
     "library/test_notebook.py",
     "search/test_scale.py",
-    "search/test_resume.py",
-    "search/test_pruners.py",
     "promotion/test_promote.py",
+    "promotion/test_registry.py",
+    "data/test_cut.py",
 )
 
 

@@ -198,7 +198,13 @@ def note(
 
 def versions() -> dict[str, str]:
     own = {"mcl": __version__, "python": platform.python_version()}
-    return own | {name: metadata.version(name) for name in PACKAGES}
+    return own | {name: _installed(name) for name in PACKAGES}
+
+
+@cache
+def _installed(name: str) -> str:
+    """The version of a package. It is read from a file, so once."""
+    return metadata.version(name)
 
 
 def code_digests(strategy: Mapping[str, Any] | None = None) -> dict[str, str]:
