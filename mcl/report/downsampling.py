@@ -33,9 +33,9 @@ def extremes(low: Floats, high: Floats, buckets: int) -> tuple[Ints, Floats]:
     return rows[order], values[order]
 
 
-def broken(rows: Ints, values: Floats, group: npt.NDArray[np.int32]) -> tuple[Ints, Floats]:
+def broken(rows: Ints, values: Floats, group: npt.NDArray[np.integer]) -> tuple[Ints, Floats]:
     """The same points with a NaN before each point whose `group` differs from the one before: a
-    line does not join two contracts.
+    line does not join two contracts, nor the prices before and after a weekend.
     """
     cuts = np.flatnonzero(np.diff(group[rows])) + 1
     return np.insert(rows, cuts, rows[cuts] if len(cuts) else []), np.insert(values, cuts, np.nan)

@@ -1,6 +1,6 @@
 "use strict";
 // The main chart of a run: a window is drawn from all bars, one line over all panels says what was so at a moment, and each trade can be shown.
-const mainChart = ({ holder, figure, shown, resolve }) => {
+const mainChart = ({ holder, figure, shown, resolve, legend }) => {
   const styled = (value) => resolve(value, getComputedStyle(document.documentElement));
   const controls = document.querySelector(`[data-controls="${holder.id}"]`), sentence = document.getElementById(`${holder.id}-trade`);
   const kinds = figure.data.filter((trace) => trace.mode === "markers").length;
@@ -12,7 +12,8 @@ const mainChart = ({ holder, figure, shown, resolve }) => {
   // After each change of the time range: draw the window again from all bars.
   const refine = async () => {
     const columns = await run(), { found, bars, big } = Windows.traces(columns, range(), figure, kinds);
-    const size = (trace, k) => (trace.mode === "markers" ? { marker: { ...trace.marker, size: big ? 11 : figure.data[k].marker.size, opacity: big ? 1 : figure.data[k].marker.opacity } } : {});
+    holder.layout.xaxis.rangebreaks = Windows.closedTimes(columns, range());
+    const size = (trace, k) => (trace.mode === "markers" ? { type: big ? "scatter" : figure.data[k].type, marker: { ...trace.marker, size: big ? 11 : figure.data[k].marker.size, opacity: big ? 1 : figure.data[k].marker.opacity } } : {});
     const data = holder.data.map((trace, k) => ({ ...trace, ...found[k], ...size(trace, k) }));
     await Plotly.react(holder, data, holder.layout, shown(figure)); // restyle would forget that x is a date
     holder.dataset.bars = String(bars);
@@ -61,10 +62,10 @@ const mainChart = ({ holder, figure, shown, resolve }) => {
   const rule = document.createElement("div"), panel = document.createElement("dl");
   rule.className = "hover-line"; panel.className = "hover-facts"; rule.hidden = panel.hidden = true;
   const point = async (event) => {
-    const columns = await run(), size = holder._fullLayout._size, box = holder.getBoundingClientRect(), [from, to] = range();
+    const columns = await run(), { _size: size, xaxis } = holder._fullLayout, box = holder.getBoundingClientRect();
     const share = (event.clientX - box.left - size.l) / size.w;
     if (share < 0 || share > 1) return away();
-    const i = Windows.nearest(columns, from + share * (to - from)), x = size.l + ((columns.time[i] - from) / (to - from)) * size.w;
+    const i = Windows.nearest(columns, xaxis.p2l(share * size.w)), x = size.l + xaxis.l2p(columns.time[i]);
     const rows = [["Time", moment(columns.time[i]) + " UTC"], ...facts(columns, i)];
     panel.replaceChildren(...rows.flatMap(([name, value]) => ["dt", "dd"].map((tag, part) => Object.assign(document.createElement(tag), { textContent: part ? value : name }))));
     holder.append(rule);
@@ -123,6 +124,7 @@ const mainChart = ({ holder, figure, shown, resolve }) => {
     if (part === "roll") rolls = on;
     for (const k of mine) figure.data[k].visible = on;
     for (const k of mine) holder.data[k].visible = on;
+    legend();
     await Plotly.relayout(holder, { shapes: shapes(columns) });
     await refine();
   };

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from mcl.base.instants import NS
+from mcl.data.bars import Bars
 from mcl.engine.result import FILL_REASONS, Result
+from mcl.market.intervals import BAR_SEC, DAY_SEC
 from mcl.metrics.performance import drawdown
 from mcl.metrics.regime import THIRDS, market_volatility, terciles
 from mcl.report.charts import line
@@ -28,6 +31,7 @@ CANDLES = 300  # fewer bars than this are drawn as candles with their volume
 CONNECTORS = 400  # of more trades than this the lines from entry to exit would hide the price
 # opacity of marks that would hide the price: where there are many, and all of them are shown
 CROWDED = 0.55
+CLOSED_SEC = DAY_SEC  # a time without bars that a line of prices does not cross
 SPARSE = 800  # fewer markers than this are drawn large
 GL_FROM = 3000  # more markers than this are drawn by WebGL
 MARKS = {  # fill reason -> legend, marker symbol
@@ -89,6 +93,7 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
             showlegend=False,
         )
         | {"y": steps(extremes(position, position, BUCKETS)[1], 1)},
+        _percent(result, times),
         *_overlay_traces(times, overlays),
         *_connectors(result, times),
         *_candles(),
@@ -154,6 +159,7 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
         "yaxis2": "Equity USD",
         "yaxis3": "Drawdown USD",
         "yaxis4": "Contracts",
+        "yaxis8": "%",
     }
     axes = {
         axis: {"domain": part, "fixedrange": True, "title": {"text": titles.get(axis, "")}}
@@ -162,6 +168,9 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
     axes["yaxis2"] |= {"tickformat": ",.2~f"}  # 24,950 and not 24.95k
     axes["yaxis3"] |= {"tickformat": ",.2~f"}
     most = int(np.abs(result.position).max(initial=0))
+    own = {"overlaying": "y2", "side": "right", "showgrid": False, "zeroline": False}
+    title = {"text": titles["yaxis8"], "standoff": 4}
+    axes["yaxis8"] = own | {"fixedrange": True, "title": title, "nticks": 5, "anchor": "x"}
     axes["yaxis4"] |= {"dtick": 1} if most <= 2 else {"nticks": 3}
     axes["yaxis"] |= {"tickformat": f",.{_decimals(result)}f"}
     for axis in ("yaxis5", "yaxis7"):
@@ -199,11 +208,33 @@ def _price(result: Result, times: Floats) -> dict[str, Any]:
         if whole
         else extremes(bars.low, bars.high, BUCKETS)
     )
-    rows, values = broken(rows, values, bars.contract)
+    rows, values = broken(rows, values, _pieces(bars))
     gaps, tick = np.flatnonzero(np.isnan(values)), bars.instrument.tick_size
     ticks = np.rint(np.nan_to_num(values) / tick)
     points = {"x": moments(times[rows]), "y": steps(ticks, tick, gaps.tolist())}
-    return line(times[:0], values[:0], "Price", "@grey", width=1) | points
+    look = line(times[:0], values[:0], "Price", "@grey", width=1, showlegend=False)
+    return look | points
+
+
+def _pieces(bars: Bars) -> Ints:
+    """Number the pieces of the line of prices: each contract, and the time between two weekends
+    where a span of the chart is not longer than a session.
+    """
+    contracts = np.cumsum(np.diff(bars.contract, prepend=bars.contract[:1]) != 0)
+    between = np.diff(bars.close_time, prepend=bars.close_time[:1])
+    short = len(bars.session_ends) <= BUCKETS and BAR_SEC[bars.interval] < DAY_SEC
+    closed = np.cumsum(between > CLOSED_SEC * NS) if short else 0
+    return np.asarray(contracts + closed, np.int64)
+
+
+def _percent(result: Result, times: Floats) -> dict[str, Any]:
+    """The lowest and the highest equity in % of the start capital: nothing to see, the range of the
+    axis on the right.
+    """
+    rows = np.array([result.equity.argmin(), result.equity.argmax()])
+    share = 100 * (result.equity[rows] / result.capital_usd - 1)
+    unseen = {"opacity": 0, "showlegend": False, "yaxis": "y8"}
+    return line(times[rows], share, "Return", "@blue", **unseen)
 
 
 def steps(values: Any, unit: float, gaps: Sequence[int] = ()) -> dict[str, Any]:
@@ -230,7 +261,8 @@ def _overlay(times: Floats, overlay: Overlay, color: str) -> dict[str, Any]:
     none = np.empty(0)
     if overlay.protective:
         style = {"dash": "dot", "shape": "hv"}
-        return line(none, none, overlay.name, color, line=style, connectgaps=False, width=1.5)
+        shown = {"connectgaps": False, "width": 1.5, "showlegend": False}
+        return line(none, none, overlay.name, color, line=style, **shown)
     if overlay.on_price:  # hidden until it is wanted, and then drawn from all bars
         hidden = {"visible": False, "meta": "indicator"}
         return line(none, none, overlay.name, color, width=1, **hidden)

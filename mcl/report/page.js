@@ -40,16 +40,34 @@
   const config = { responsive: true, displaylogo: false, modeBarButtons: buttons, plotlyServerURL: "", showSendToCloud: false };
   const shown = (figure) => ({ ...config, displayModeBar: figure.detail ? "hover" : false });
 
+  // On a phone Plotly would put every name of the main chart on a line of its own: there they stand as words above it.
+  const NARROW = 520, SIGNS = { "triangle-up": "▲", "triangle-down": "▼", x: "✖", star: "★", diamond: "◆", square: "■" };
+  const legend = (holder, figure, style) => {
+    const narrow = holder.clientWidth < NARROW, named = figure.data.filter((trace) => trace.name && trace.showlegend !== false && trace.visible !== false);
+    const list = document.getElementById(`${holder.id}-legend`) || Object.assign(document.createElement("ul"), { id: `${holder.id}-legend`, className: "legend" });
+    list.replaceChildren(...named.map((trace) => {
+      const item = document.createElement("li"), sign = document.createElement("span"), { symbol, color } = trace.mode === "markers" ? trace.marker : trace.line;
+      Object.assign(sign, { textContent: SIGNS[symbol] || "┅", ariaHidden: "true" });
+      sign.style.color = resolve(color, style);
+      item.append(sign, ` ${trace.name}`);
+      return item;
+    }));
+    list.hidden = !narrow;
+    holder.before(list);
+    return narrow;
+  };
+
   const draw = async (holder) => {
     const known = charts.get(holder.id);
     const figure = known ? known.figure : JSON.parse(document.querySelector(`script[data-for="${holder.id}"]`).textContent);
     const style = getComputedStyle(document.documentElement);
     const layout = resolve(dress(figure.layout), style);
     if (known && figure.keepsZoom && holder.layout.xaxis.range) layout.xaxis.range = holder.layout.xaxis.range.slice();
+    if (figure.detail && legend(holder, figure, style)) Object.assign(layout, { showlegend: false, margin: { ...layout.margin, t: 34 } });
     if ("print" in document.documentElement.dataset) Object.assign(layout, { width: holder.clientWidth, height: Math.min(holder.clientHeight, 620) }); // Plotly itself would look a moment later
     await Plotly.react(holder, resolve(figure.data, style), layout, shown(figure));
     if (known) return known.main && known.main.again();
-    charts.set(holder.id, { figure, main: figure.detail ? mainChart({ holder, figure, shown, resolve }) : null });
+    charts.set(holder.id, { figure, main: figure.detail ? mainChart({ holder, figure, shown, resolve, legend: () => legend(holder, figure, getComputedStyle(document.documentElement)) }) : null });
   };
 
   const mainOf = (row) => charts.get(row.closest("[data-zooms]").dataset.zooms).main;
@@ -127,7 +145,7 @@
   const wanted = document.getElementById(new URLSearchParams(location.search).get("only") || "");
   if (wanted) alone(wanted);
 
-  const visible = () => [...document.querySelectorAll(".chart > div")].filter((holder) => !holder.closest("[hidden]"));
+  const visible = () => [...document.querySelectorAll(".chart > div")].filter((holder) => !holder.closest("[hidden], details:not([open])"));
   // What is near the screen first; the others as they come near, at the latest when the browser has nothing else to do.
   const started = new Set();
   const once = async (holder) => { if (!started.has(holder)) { started.add(holder); await draw(holder); } };
@@ -156,6 +174,11 @@
   };
   window.addEventListener("beforeprint", paper(true));
   window.addEventListener("afterprint", paper(false));
+  // A section that is closed at first: its charts are drawn when it is opened, by its heading or by a link to it.
+  for (const part of document.querySelectorAll("section > details")) {
+    part.addEventListener("toggle", () => { if (part.open) for (const holder of part.querySelectorAll(".chart > div")) once(holder); });
+    for (const link of document.querySelectorAll(`a[href="#${part.parentElement.id}"]`)) link.addEventListener("click", () => { part.open = true; });
+  }
   for (const select of document.querySelectorAll("select")) select.addEventListener("change", () => choose(select));
   for (const button of document.querySelectorAll("[data-draws]")) button.addEventListener("click", () => request(button));
   for (const box of document.querySelectorAll("[data-colours]")) {

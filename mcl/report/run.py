@@ -117,8 +117,7 @@ def run_page(view: RunView) -> str:
     )
     days = named_days(view.result)
     label = "Price with indicators, fills and stops, equity, drawdown and position"
-    sections = [
-        *view.first,
+    main = [
         Section(
             "Price, equity, drawdown",
             controls(view.result, view.overlays)
@@ -126,6 +125,8 @@ def run_page(view: RunView) -> str:
             _sampling(view),
         ),
         Section("Metrics", _metrics(view.metrics), _metrics_note(view)),
+    ]
+    more = [
         *tear_sheet(view.result, view.benchmark),
         Section(
             "Hours",
@@ -147,6 +148,9 @@ def run_page(view: RunView) -> str:
         Section("Assumptions", _assumptions(view)),
         Section("Provenance", _provenance(view)),
     ]
+    # below sections of its own the rest is there for who asks
+    more = [replace(section, closed=bool(view.first)) for section in more]
+    sections = [*view.first, *main, *more]
     cards = view.first_cards + "".join(
         card(name, view.metrics, _card_note(name, view)) for name in CARDS if name in view.metrics
     )

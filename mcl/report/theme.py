@@ -88,6 +88,7 @@ class Section:
     title: str
     html: str
     note: str = ""
+    closed: bool = False  # shows its heading alone until somebody opens it
 
     @property
     def anchor(self) -> str:
@@ -321,9 +322,12 @@ def _section(section: Section) -> str:
     note = f'<p class="note">{escape(section.note)}</p>' if section.note else ""
     heading = f'<h2 id="{section.anchor}-title">{escape(section.title)}</h2>'
     html = named(section.html, section.title)
+    content = f"{heading}{note}{html}"
+    if section.closed:
+        content = f"<details><summary>{heading}</summary>{note}{html}</details>"
     return (
         f'<section id="{section.anchor}"'
-        f' aria-labelledby="{section.anchor}-title">{heading}{note}{html}</section>'
+        f' aria-labelledby="{section.anchor}-title">{content}</section>'
     )
 
 

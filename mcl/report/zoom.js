@@ -3,6 +3,7 @@
 const Windows = (() => {
   const WHISKERS = 1500; // below so many bars each one shows its low-to-high range
   const BIG_MARKS = 400;
+  const HOUR = 3600000, CLOSED = 86400000, DAY = 86400000; // ms; a line of prices does not cross a longer time without bars
   const STEPS = 50000; // beyond so many bars the levels of orders would be a carpet
 
   // In tasks of their own: the page answers in between.
@@ -47,7 +48,8 @@ const Windows = (() => {
     const time = running(columns.seconds.map((s) => s + detail.usual)).map((s) => (s + detail.start) * 1000);
     const bar = running(columns.fillBar), price = Float64Array.from(columns.fillCenti, (c, k) => close[bar[k]] + c / 100);
     const position = new Float64Array(n), equity = new Float64Array(n), money = new Float64Array(n);
-    const rolls = new Set(detail.rolls), era = new Int32Array(n); // era: how many rolls came before or on the bar
+    const rolls = new Set(detail.rolls), era = new Int32Array(n), closed = new Int32Array(n); // how many rolls, and closed weekends, came before or on the bar
+    const whole = detail.usual * 1000 >= DAY; // bars of whole sessions
     let k = 0, held = 0, cash = detail.capital, peak = detail.capital;
     for (let i = 0; i < n; i++) {
       for (; k < bar.length && bar[k] === i; k++) {
@@ -55,6 +57,7 @@ const Windows = (() => {
         held += quantity[k];
       }
       era[i] = (i ? era[i - 1] : 0) + (rolls.has(i) ? 1 : 0);
+      closed[i] = (i ? closed[i - 1] : 0) + (i && !whole && time[i] - time[i - 1] > CLOSED ? 1 : 0);
       position[i] = held;
       equity[i] = cash + held * close[i] * detail.tickValue;
       peak = Math.max(peak, equity[i]);
@@ -62,7 +65,7 @@ const Windows = (() => {
     }
     const dated = (ticks) => Number((ticks * detail.tick).toPrecision(12));
     const [lines, trades] = await Promise.all([Promise.all(detail.lines.map(overlay)), tradesOf(detail.trades)]);
-    return { lines, trades, time, open, high, low, close, volume, position, equity, money, bar, quantity, price, trace, dated, era, rolls };
+    return { lines, trades, time, open, high, low, close, volume, position, equity, money, bar, quantity, price, trace, dated, era, closed, rolls, usual: detail.usual * 1000, capital: detail.capital };
   };
 
   const first = (times, wanted) => {
@@ -91,16 +94,22 @@ const Windows = (() => {
   const every = (from, to, value) => Array.from({ length: to - from }, (_, i) => [from + i, value(from + i)]);
   const split = (points, time) => ({ x: points.map(([i]) => (i === null ? null : time[i])), y: points.map(([, value]) => value) });
 
+  // Whether a line of prices is broken between two bars: at a roll, and over a weekend unless a span of the chart is longer than a session.
+  const apart = (run, from, to, buckets) => {
+    const near = run.time[to - 1] - run.time[from] <= buckets * DAY;
+    return (a, b) => run.era[a] !== run.era[b] || (near && run.closed[a] !== run.closed[b]);
+  };
+
   // Price points: the low-to-high range of each bar where there is room, its close where there is less, else extremes.
   // In ticks throughout: only what is drawn becomes a price.
   const priced = (run, from, to, buckets) => {
     const low = (i) => run.low[i], high = (i) => run.high[i];
     const count = to - from, whiskers = count <= WHISKERS;
     const rows = count > 2 * buckets ? extremes(from, to, buckets, low, high) : every(from, to, (i) => run.close[i]);
-    const points = [];
+    const points = [], broken = apart(run, from, to, buckets);
     let last = null;
     for (const [i, ticks] of rows) {
-      if (last !== null && run.era[i] !== run.era[last]) points.push([null, null]);
+      if (last !== null && broken(i, last)) points.push([null, null]);
       for (const value of whiskers ? [ticks, low(i), high(i), ticks] : [ticks]) points.push([i, run.dated(value)]);
       last = i;
     }
@@ -121,9 +130,29 @@ const Windows = (() => {
       const turned = ([i]) => i > 0 && run.position[i] * run.position[i - 1] < 0; // the level of another trade
       return split(steps.flatMap((point) => (turned(point) ? [[null, null], point] : [point])), run.time);
     }
-    if (to - from <= 2 * buckets) return split(every(from, to, value), run.time);
+    const broken = apart(run, from, to, buckets); // an indicator of prices goes over a roll, not over a weekend
+    const parted = (points) => points.flatMap((point, k) => (line.onPrice && k && run.era[point[0]] === run.era[points[k - 1][0]] && broken(point[0], points[k - 1][0]) ? [[null, null], point] : [point]));
+    if (to - from <= 2 * buckets) return split(parted(every(from, to, value)), run.time);
     const low = (i) => (Number.isNaN(line.values[i]) ? Infinity : line.values[i]), high = (i) => (Number.isNaN(line.values[i]) ? -Infinity : line.values[i]);
-    return split(extremes(from, to, buckets, low, high).filter(([, value]) => Number.isFinite(value)), run.time);
+    return split(parted(extremes(from, to, buckets, low, high).filter(([, value]) => Number.isFinite(value))), run.time);
+  };
+
+  // The lowest and the highest equity of [from, to) in % of the start capital: the range of the axis on the right.
+  const percent = (run, from, to) => {
+    let lowest = from, highest = from;
+    for (let i = from + 1; i < to; i++) { if (run.equity[i] < run.equity[lowest]) lowest = i; if (run.equity[i] > run.equity[highest]) highest = i; }
+    return { x: [lowest, highest].map((i) => run.time[i]), y: [lowest, highest].map((i) => 100 * (run.equity[i] / run.capital - 1)) };
+  };
+
+  // The times without a session in and around a short window, which its axis leaves out.
+  const closedTimes = (run, range) => {
+    const around = range[1] - range[0], from = Math.max(1, first(run.time, range[0] - around)), to = Math.min(run.time.length, first(run.time, range[1] + around) + 1);
+    const inside = first(run.time, range[1]) - first(run.time, range[0]), breaks = [];
+    if (inside > WHISKERS || run.usual >= DAY) return breaks;
+    for (let i = from; i < to; i++) {
+      if (run.time[i] - run.time[i - 1] >= run.usual + HOUR) breaks.push({ bounds: [run.time[i - 1] + run.usual / 2, run.time[i] - run.usual / 2].map((time) => new Date(time).toISOString().slice(0, 23).replace("T", " ")) });
+    }
+    return breaks;
   };
 
   // Lines from entry to exit of the trades that touch the window, gains and losses apart.
@@ -145,11 +174,11 @@ const Windows = (() => {
     ];
   };
 
-  // The traces of a window: four lines, the overlays, the connectors, candles and volume, then one trace per kind of fill.
+  // The traces of a window: four lines, the range of the axis of %, the overlays, the connectors, candles and volume, then one trace per kind of fill.
   const traces = (run, range, { buckets, candles, connectors }, kinds) => {
     const from = Math.max(0, first(run.time, range[0]) - 1), to = Math.min(run.time.length, first(run.time, range[1]) + 1);
     const near = to - from < candles, price = near ? { x: [], y: [] } : priced(run, from, to, buckets);
-    const found = [price, ...[run.equity, run.money, run.position].map((values) => lined(run, values, from, to, buckets))];
+    const found = [price, ...[run.equity, run.money, run.position].map((values) => lined(run, values, from, to, buckets)), percent(run, from, to)];
     for (const line of run.lines) found.push(laid(run, line, from, to, buckets));
     found.push(...connected(run, from, to, connectors), ...candled(run, from, to, near));
     const begin = first(run.bar, from), end = first(run.bar, to);
@@ -166,5 +195,5 @@ const Windows = (() => {
     return time - run.time[before] < run.time[after] - time ? before : after;
   };
 
-  return { load, traces, first, nearest };
+  return { load, traces, first, nearest, closedTimes };
 })();

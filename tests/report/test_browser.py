@@ -226,6 +226,10 @@ def test_a_phone_scrolls_tables_and_never_the_page(
         browser.wait("return document.documentElement.scrollWidth <= 390")
         scrolls = "b.scrollWidth > b.clientWidth + 1 || b.scrollHeight > b.clientHeight + 1"
         stops = f"[...document.querySelectorAll('.scroll')].map(b => [b.tabIndex === 0, {scrolls}])"
+        names = "[...document.querySelectorAll('#chart-strip-legend li')].map(e => e.textContent)"
+        listed = [name.split()[1] for name in browser.run(f"return {names}")]
+        assert listed == ["Gain", "Loss", "Bought", "Sold"]  # in words above the chart
+        assert browser.run("return document.querySelector('#chart-strip .legend')") is None
         # a stop where there is something to scroll
         browser.wait(f"return {stops}.every(([reached, scrolls]) => reached === scrolls)")
         assert browser.run(f"return {stops}.some(([reached]) => reached)")

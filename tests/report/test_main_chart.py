@@ -122,6 +122,44 @@ def test_a_short_window_has_candles_and_volume_of_its_bars(shown: Chromium, resu
     assert shown.severe() == []
 
 
+def test_no_price_is_drawn_while_the_market_is_closed(
+    browser: Chromium, month: Result, make_view: Callable[..., RunView], tmp_path: Path
+) -> None:
+    """A gap in the line over each weekend, and none at all in the axis of a short window. The axis
+    on the right is that of the equity in % of the start capital.
+    """
+    times = month.bars.close_time // 10**6
+    weekend = int(np.flatnonzero(np.diff(times) > 86_400_000)[0])  # the last bar before it
+    before, after = int(times[weekend]), int(times[weekend + 1])
+    browser.show(tmp_path, run_page(make_view(month)))
+    crossing = (
+        f"const t = {DATA}[0], x = [...t.x].map({TIMES}); return x.filter((v, k) => k && v >="
+        f" {after} && x[k - 1] <= {before} && t.y[k] !== null && !Number.isNaN(t.y[k]) &&"
+        " t.y[k - 1] !== null && !Number.isNaN(t.y[k - 1])).length"
+    )
+    assert browser.run(crossing) == 0
+    zoom = f"delete {CHART}.dataset.bars; Plotly.relayout({CHART}, {{ 'xaxis.range': [%d, %d] }})"
+    closed = [before + 30_000, after - 30_000]
+    for hours, short in ((60, False), (2, True)):
+        reach = hours * 3_600_000
+        browser.run(zoom % (before - reach, after + reach))
+        browser.wait(f"return {CHART}.dataset.bars !== undefined")
+        assert browser.run(crossing) == 0
+        left_out = browser.run(f"return {CHART}.layout.xaxis.rangebreaks.map(b => b.bounds)")
+        assert bool(left_out) == short
+    # and the pauses of the sessions next to it: somebody may move the window
+    assert closed in [
+        [int(np.datetime64(text, "ms").astype(int)) for text in pair] for pair in left_out
+    ]
+    assert abs(hover(browser, 0.5) - weekend) <= 1
+    assert abs(hover(browser, 0.25) - (weekend - 60)) <= 2
+    usd, share = browser.run(
+        f"const l = {CHART}._fullLayout; return [l.yaxis2.range, l.yaxis8.range]"
+    )
+    assert np.allclose(100 * (np.array(usd) / month.capital_usd - 1), share)
+    assert browser.severe() == []
+
+
 def test_n_and_p_go_from_trade_to_trade_and_say_what_happened(
     shown: Chromium, result: Result
 ) -> None:

@@ -135,4 +135,10 @@ def test_the_page_is_for_everybody_at_every_width(
     assert browser.run(drawn) == 1
     lines = "return document.querySelectorAll('#chart-folds .shapelayer path').length"
     assert browser.run(lines) == 6  # four borders, two of them shaded
+    # what every run has is closed, and opened by its link: the page is about the folds
+    hours, charts = "document.querySelector('#hours details').open", "#exposure-over-time .main-svg"
+    assert not browser.run(f"return {hours}")
     browser.examine("walk-forward")
+    for name in ("hours", "exposure-over-time"):
+        browser.run(f"document.querySelector('nav a[href=\"#{name}\"]').click()")
+    browser.wait(f"return {hours} && document.querySelector('{charts}') !== null")
