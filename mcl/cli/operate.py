@@ -274,6 +274,11 @@ def _facts(state: dict[str, Any]) -> list[tuple[str, str]]:
         ("broker", " · ".join(filter(None, (_text(field("broker")), _text(field("account")))))),
         ("position", f"{_text(field('position'))} {_text(field('contract'))}"),
         ("target", _text(field("target"))),
+        *(
+            (name.replace("_", "-"), _cell(level))
+            for name, level in (field("levels") or {}).items()
+            if name != "entry"
+        ),
         (
             "average / last price",
             " / ".join(filter(None, (_cell(field("average_price")), _cell(field("last_price"))))),

@@ -108,7 +108,11 @@ def _levels(decision: dict[str, Any], contract: str) -> dict[str, float]:
     """Read the entry, the stop and the take-profit of the position from the last decision."""
     instrument = INSTRUMENTS.get(contract[:-2])
     holding = (decision.get("ledger") or {}).get("holding")
-    return levels_of(holding, instrument.tick_size) if holding and instrument else {}
+    if not (holding and instrument):
+        return {}
+    from mcl.live.journal_records import holding_of  # loads the engine: a flat session needs none
+
+    return levels_of(holding_of(holding), instrument.tick_size)
 
 
 def _watermark(written: str | bool | None) -> str | None:
@@ -224,16 +228,27 @@ def reasons(path: Path, count: int, limits: dict[str, Any] | None = None) -> lis
     `limits` are those of the promoted configuration: a block is then shown with the value of its
     limit.
     """
-    kinds: tuple[Kind, ...] = ("bar", "decision", "order", "fill")
+    kinds: tuple[Kind, ...] = ("begin", "bar", "decision", "order", "fill")
     entries = _by_kind(read(path, kinds))
     closes = {entry.key: entry.body.get("close") for entry in entries["bar"]}
     sent = {entry.body.get("bar"): entry for entry in entries["order"]}
     filled = _fills_by_ref(entries["fill"])
+    begins = entries["begin"]
+    contract = str(begins[-1].body.get("contract") or "") if begins else ""
+    stops = {
+        e.key: _levels(e.body, contract).get("stop") for e in entries["decision"][-count - 1 :]
+    }
+    before = dict(zip(list(stops)[1:], stops.values(), strict=False))
     rows = []
     for entry in entries["decision"][-count:]:
         order = sent.get(entry.body.get("bar"))
         done = filled.get(order.key or "", []) if order else []
-        rows.append(_reason(entry, closes.get(entry.key), order, done, limits or {}))
+        row = _reason(entry, closes.get(entry.key), order, done, limits or {})
+        # of a position that stays as it is: a stop of another one is no move
+        same = row["position"] == row["target"] and not order
+        stop, earlier = stops[entry.key], before.get(entry.key)
+        row |= {"stop": stop, "stop_before": earlier if same and earlier != stop else None}
+        rows.append(row | {"sentence": sentence(row)})
     return rows
 
 
@@ -246,7 +261,7 @@ def _reason(
 ) -> dict[str, Any]:
     body = entry.body
     block = Block(int(body.get("block") or 0))
-    row = {
+    return {
         "close_time_ns": int(entry.key or 0),
         "close": close,
         "signal": body.get("signal"),
@@ -262,7 +277,6 @@ def _reason(
         "filled": sum(int(f["quantity"]) for f in done) if order else None,
         "price": done[-1]["price"] if done else None,
     }
-    return row | {"sentence": sentence(row)}
 
 
 def _limit(block: Block, limits: dict[str, Any]) -> str | None:
@@ -287,6 +301,8 @@ def sentence(row: dict[str, Any]) -> str:
         f"target {_signed(row['target'])}"
         + (", which is held" if row["target"] == row["position"] else "")
     )
+    if row["stop"] is not None and row["stop_before"] is not None:
+        steps.append(f"stop moved from {row['stop_before']:.10g} to {row['stop']:.10g}")
     if row["held_back"]:
         steps.append(f"held back: {row['held_back']}")
     if row["order"]:

@@ -425,6 +425,12 @@ def ledger_state(body: Mapping[str, Any]) -> LedgerState:
     return state
 
 
+def holding_of(body: Mapping[str, Any]) -> Holding:
+    """The position and its protection as a body has them, of an earlier version too."""
+    holding: Holding = _named_tuple(Holding, body)
+    return holding
+
+
 def record_of(entry: Entry) -> JournalRecord:
     """The record that wrote this entry; of several of its kind the one whose keys the body has.
 

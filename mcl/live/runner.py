@@ -368,7 +368,7 @@ class Runner:
             status.close_delays_sec.append(self.broker.timing.close_delay_sec)
         status.last_close_ns, status.last_bar_at_ns = bar.close_time, time.time_ns()
         status.point(bar.close_time, ledger.equity, bar.close)
-        status.levels = levels_of(ledger.holding._asdict(), self.book.tick_size)
+        status.levels = levels_of(ledger.holding, self.book.tick_size)
         status.working = self.broker.working()
 
     # ----------------------------------------------------------------------------------------- send

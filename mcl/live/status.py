@@ -9,12 +9,14 @@ JSON-ready; times are int64 nanoseconds since the epoch, UTC.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mcl.base.alert import Alert
+
+if TYPE_CHECKING:
+    from mcl.engine.account import Holding
 
 
 class State(StrEnum):
@@ -93,20 +95,21 @@ class Status:
     counters: dict[str, float] = field(default_factory=dict)
 
 
-LEVELS = {"entry": "entry_ticks", "stop": "stop_at", "take_profit": "take_profit_at"}
-
-
-def levels_of(holding: Mapping[str, Any], tick_size: float) -> dict[str, float]:
-    """The entry and the protective levels of a holding (the fields of `engine.account.Holding`) in
-    price units; none of a flat one.
+def levels_of(holding: Holding, tick_size: float) -> dict[str, float]:
+    """The entry and the protective levels of a holding in price units; none of a flat one. Of
+    several stops the nearest counts.
     """
-    if not holding.get("position"):
+    if not holding.position:
         return {}
-    ticks = {name: holding.get(key) for name, key in LEVELS.items()}
+    side = 1 if holding.position > 0 else -1
+    stops = [leg.level for leg in holding.legs.stops if math.isfinite(leg.level)]
+    ticks = {
+        "entry": holding.entry_ticks,
+        "stop": max(stops, key=lambda level: side * level, default=math.nan),
+        "take_profit": holding.legs.take_profits[0].level,
+    }
     return {
-        name: round(float(value) * tick_size, 10)
-        for name, value in ticks.items()
-        if value is not None and math.isfinite(float(value))
+        name: round(value * tick_size, 10) for name, value in ticks.items() if math.isfinite(value)
     }
 
 

@@ -261,8 +261,8 @@ def _overlay(times: Floats, overlay: Overlay, color: str) -> dict[str, Any]:
     none = np.empty(0)
     if overlay.protective:
         style = {"dash": "dot", "shape": "hv"}
-        shown = {"connectgaps": False, "width": 1.5, "showlegend": False}
-        return line(none, none, overlay.name, color, line=style, **shown)
+        look = {"connectgaps": False, "width": 1.5, "showlegend": False}
+        return line(none, none, overlay.name, color, line=style, **look)
     if overlay.on_price:  # hidden until it is wanted, and then drawn from all bars
         hidden = {"visible": False, "meta": "indicator"}
         return line(none, none, overlay.name, color, width=1, **hidden)

@@ -19,6 +19,8 @@ import pytest
 from journals import written
 
 from mcl.base.errors import LiveError
+from mcl.engine.account import FLAT
+from mcl.engine.legs import NO_LEG, Leg, Legs
 from mcl.live import journal_queries
 from mcl.live.journal import Draft
 from mcl.live.ops import http as http_server
@@ -112,8 +114,14 @@ def test_a_stopped_session_keeps_its_prices_and_the_levels_of_its_position(tmp_p
     assert status["prices"] == [(1, 60.05), (2, 60.05), (3, 60.05), (4, 60.2)]
     assert status["levels"] == {"entry": 60.06, "stop": 59.66}
     assert status["max_daily_loss_usd"] is None
-    assert levels_of(holding | {"position": 0}, 0.01) == {}
-    assert levels_of(holding | {"stop_at": math.nan}, 0.01) == {"entry": 60.06}
+    legs = Legs(
+        stops=(Leg(level=5966.0, distance=math.nan), Leg(level=5980.0, distance=40.0)),
+        take_profits=(NO_LEG,),
+    )
+    held = FLAT._replace(position=1, entry_ticks=6006.0, legs=legs)
+    assert levels_of(held, 0.01) == {"entry": 60.06, "stop": 59.8}  # the nearest
+    assert levels_of(held._replace(position=-1), 0.01)["stop"] == 59.66
+    assert levels_of(held._replace(position=0), 0.01) == {}
 
 
 def test_a_name_that_never_traded_is_not_found(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from mcl.broker.protocol import QualifiedContract
 from mcl.config import schema
 from mcl.engine.backtest import plan
 from mcl.engine.level_lines import levels
+from mcl.live import journal_queries
 from mcl.live.audit.compare import Audit
 from mcl.live.journal import Draft, Journal, read
 from mcl.live.status import State
@@ -107,6 +108,12 @@ def test_a_session_trails_as_the_backtest_does(
     assert len(moves) >= 5
     reasons = [entry.body["reason"] for entry in read(bench.path, ("fill",))]
     assert reasons.count("stop") >= 2
+    chain = journal_queries.reasons(bench.path, len(expected))
+    moved = [bar for bar in quiet if chain[bar]["stop_before"] is not None]
+    assert len(moved) >= 5
+    for bar in moved:  # mcl why says so
+        assert chain[bar]["stop"] == pytest.approx(expected[bar] / 100)
+        assert f"stop moved from {chain[bar]['stop_before']:.10g} to " in chain[bar]["sentence"]
     for bar in quiet:  # never back
         if bar - 1 in at_broker.at and bar in at_broker.at:
             (before, side), (after, same) = at_broker.at[bar - 1], at_broker.at[bar]
