@@ -28,7 +28,7 @@ RECORDS = (  # endings of files that need no proposal, and the option that reads
     (".dbn.zst", "DBN", "mcl_databento"),
 )
 FIRST_BARS = 5  # bars
-PLAIN = re.compile(r"[\w./+-]+")
+PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
 ROLL = ("roll", "start", "end", "holdout_start")  # keys that do not read a file
 
 
@@ -117,7 +117,7 @@ def _value(value: Any) -> str:
         return json.dumps(value)
     if isinstance(value, str) and PLAIN.fullmatch(value):
         return value
-    return shlex.quote(json.dumps(value))
+    return shlex.quote(json.dumps(value, ensure_ascii=False))
 
 
 def _bars(proposal: CsvProposal) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ name (`mcl.data.conventions`). What a file does not show is not guessed: it is l
 from __future__ import annotations
 
 import re
-from collections import Counter
+import unicodedata
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,7 +26,8 @@ from mcl.data import conventions, csv_text
 from mcl.data.conventions import Doubt, Stamps
 from mcl.data.sources import csv
 from mcl.data.sources.csv import CsvData
-from mcl.data.table import PRICES, Table, fitting_scale, instrument, wrong_scale
+from mcl.data.table import PRICES, Table, faults, fitting_scale, instrument, no_times, wrong_scale
+from mcl.data.text_file import encoding_of, opened
 from mcl.market import symbols
 from mcl.market.instruments import INSTRUMENTS, Contract
 from mcl.market.intervals import STEPS_SEC
@@ -45,16 +47,33 @@ MARKS = {
     "polygon": ("window_start",),
     "databento_csv": ("ts_event",),
 }
-NAMES = {  # of a column in letters alone, as vendors write it
-    "time": "time datetime timestamp ts tsevent gmttime localtime windowstart date day tradedate t",
-    "open": "open o openprice first",
-    "high": "high h highprice max",
-    "low": "low l lowprice min",
-    "close": "close c closeprice last latest settle settlement price",
-    "volume": "volume vol v tickvol tickvolume totalvolume qty",
+RENAMED: dict[str, tuple[Keys, ...]] = {  # columns that a vendor calls otherwise in some files
+    "barchart": ({"columns.close": "Latest"},),
+    "dukascopy": ({"columns.time": "Local time"},),
+    "metatrader": ({"columns.time": "<DATE>", "columns.date": None},),  # bars of a day
+    "yahoo": ({"columns.time": "Price"},),
+}
+NAMES = {  # of a column in letters alone, as vendors write it, in a few languages
+    "time": "time datetime timestamp ts tsevent gmttime localtime windowstart date day tradedate t"
+    " zeit uhrzeit heure hora ora datum fecha data",
+    "open": "open o openprice first eroffnung eroffnungskurs erster ouverture apertura abertura",
+    "high": "high h highprice max hoch tageshoch haut plushaut maximo massimo alto",
+    "low": "low l lowprice min tief tagestief bas plusbas minimo bajo baixo",
+    "close": "close c closeprice last latest settle settlement price schluss schlusskurs cloture"
+    " dernier cierre chiusura fechamento ultimo",
+    "volume": "volume vol v tickvol tickvolume totalvolume qty volumen umsatz stuck volumes",
     "symbol": "symbol ticker contract instrument code localsymbol rawsymbol",
 }
-DATE_NAMES = ("date", "day", "tradedate")
+DATE_NAMES = ("date", "day", "tradedate", "datum", "fecha", "data")
+CLOCK = r"\d\d?:\d\d|\d{4,6}$"  # a time of day without its date
+ORDERS = (  # in which files without a header hold prices
+    PRICES,
+    ("high", "low", "open", "close"),
+    ("open", "close", "high", "low"),
+    ("close", "open", "high", "low"),
+)
+REPEATED_FRAC = 0.5  # of the rows: more with the time of the one before have other columns
+WRONG_FRAC = 0.01  # of the rows: more that contradict themselves show other columns
 MISSING = ("null", "N/A", "NaN", "-", "--", ".", "n/a")
 
 
@@ -88,36 +107,42 @@ def propose(path: Path, presets: Mapping[str, Mapping[str, Any]], typed: Keys) -
     DataError with the reason of the nearest layout where none fits.
     """
     named = _named(path) | typed
-    for preset in _likely(path, presets):
+    for preset, keys in _likely(path, presets):
         try:
-            return _completed(path, (preset, presets[preset]), {}, named)
+            return _completed(path, (preset, presets[preset]), keys, named)
         except (MclError, ValueError):
             continue
     return _completed(path, ("csv", presets["csv"]), layout(path), named)
 
 
-def _likely(path: Path, presets: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The presets whose columns the file has, those with a mark of their own first."""
+def _likely(path: Path, presets: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Keys]]:
+    """The presets whose columns the file has, those with a mark of their own first; each with the
+    columns that the file calls otherwise.
+    """
     lines = _head(path)
     text = "\n".join(lines)
     fitting = []
-    for name, keys in presets.items():
-        form, columns = keys.get("format") or {}, keys["columns"]
-        if name == "csv" or columns.get("ranks"):
+    for name, base in presets.items():
+        if name == "csv" or base["columns"].get("ranks"):
             continue
-        wanted = [c for key, c in columns.items() if c and key != "ranks"]
-        separator = csv_text.SEPARATORS[form.get("separator", "comma")]
-        if form.get("names"):
-            fits = any(len(line.split(separator)) >= len(form["names"]) for line in lines[:1])
-            fits &= not re.match(r"[A-Za-z<\"]", lines[0]) if lines else False
-        else:
-            header = {cell.strip(' "') for line in lines[:5] for cell in line.split(separator)}
-            fits = set(wanted) <= header
-        if fits:
-            fitting.append(name)
-    marked = [n for n in fitting if any(mark in text for mark in MARKS.get(n, ()))]
-    plain = [n for n in fitting if n not in MARKS]
+        choices: tuple[Keys, ...] = ({}, *RENAMED.get(name, ()))
+        keys = next((k for k in choices if _fits(merged(base, k), lines)), None)
+        if keys is not None:
+            fitting.append((name, keys))
+    marked = [f for f in fitting if any(mark in text for mark in MARKS.get(f[0], ()))]
+    plain = [f for f in fitting if f[0] not in MARKS]
     return [*marked, *plain]
+
+
+def _fits(keys: Mapping[str, Any], lines: list[str]) -> bool:
+    """Whether a file that begins with these lines has the columns of a preset."""
+    form = keys.get("format") or {}
+    separator = csv_text.SEPARATORS[form.get("separator", "comma")]
+    if names := form.get("names"):
+        first = lines[0] if lines else "a"
+        return len(first.split(separator)) >= len(names) and not re.match(r"[A-Za-z<\"]", first)
+    wanted = {c for key, c in keys["columns"].items() if c and key != "ranks"}
+    return wanted <= {cell.strip(' "') for line in lines[:5] for cell in line.split(separator)}
 
 
 def _named(path: Path) -> Keys:
@@ -142,12 +167,20 @@ def _head(path: Path, count: int = HEAD) -> list[str]:
     """The first lines of a file that are not blank."""
     for encoding in ("utf-8", "latin-1"):
         try:
-            with csv_text.opened(path, csv_text.encoding_of(path, encoding)) as file:
+            with opened(path, encoding_of(path, encoding)) as file:
                 lines = (line.rstrip("\r\n") for line in file)
                 return list(islice((line for line in lines if line.strip()), count))
         except UnicodeError:
             continue
     raise DataError(f"{path} is no text", "set data.format.encoding")
+
+
+def _tail(path: Path, count: int = 5) -> list[str]:
+    """The last lines of a file that are not blank."""
+    encoding = encoding_of(path, "utf-8" if _is_utf8(path) else "latin-1")
+    with opened(path, encoding) as file:
+        lines = (line.rstrip("\r\n") for line in file)
+        return list(deque((line for line in lines if line.strip(" \0\x1a")), count))
 
 
 def layout(path: Path) -> Keys:
@@ -160,9 +193,10 @@ def layout(path: Path) -> Keys:
     separator, width = _separator(path, lines)
     first = next(i for i, line in enumerate(lines) if _cells(line, separator) == width)
     keys: Keys = {"format.separator": separator, "format.skip_lines": first}
-    if csv_text.encoding_of(path, "utf-8") == "utf-8-sig" and not _is_utf8(path):
+    if encoding_of(path, "utf-8") == "utf-8-sig" and not _is_utf8(path):
         keys["format.encoding"] = "latin-1"
-    footer = {line.split()[0].strip('"') for line in lines[first:] if _cells(line, separator) < 2}
+    outside = [*lines[first:], *_tail(path)]
+    footer = {line.split()[0].strip('"') for line in outside if _cells(line, separator) < 2}
     if footer:
         keys["format.comments"] = sorted(footer)
     mark = SEPARATORS[separator]
@@ -172,13 +206,13 @@ def layout(path: Path) -> Keys:
     else:
         keys |= _with_header(header, lines[first + 1 :], mark)
     plain = {"format.separator": "comma", "format.skip_lines": 0}
-    return {key: value for key, value in keys.items() if plain.get(key) != value}
+    return {key: value for key, value in keys.items() if key not in plain or plain[key] != value}
 
 
 def _is_utf8(path: Path) -> bool:
     try:
-        with csv_text.opened(path, "utf-8") as file:
-            list(islice(file, SAMPLE))
+        with opened(path, "utf-8") as file:
+            deque(file, 0)
     except UnicodeError:
         return False
     return True
@@ -202,8 +236,14 @@ def _separator(path: Path, lines: list[str]) -> tuple[str, int]:
     )
 
 
+def _letters(name: str) -> str:
+    """The letters of a name in lower case, without accents."""
+    plain = unicodedata.normalize("NFKD", name.lower())
+    return re.sub(r"[^a-z]", "", plain)
+
+
 def _with_header(header: list[str], rows: list[str], mark: str) -> Keys:
-    letters = [re.sub(r"[^a-z]", "", name.lower()) for name in header]
+    letters = [_letters(name) for name in header]
     keys: Keys = {}
     for column, names in NAMES.items():
         wanted = names.split()
@@ -215,7 +255,7 @@ def _with_header(header: list[str], rows: list[str], mark: str) -> Keys:
     if time is None and full:
         time = keys["columns.time"] = header[0]
     day = next((header[letters.index(n)] for n in DATE_NAMES if n in letters), None)
-    if full and day not in (None, time) and re.match(r"\d\d?:\d\d", full[0][header.index(time)]):
+    if full and day not in (None, time) and re.match(CLOCK, full[0][header.index(time)]):
         keys["columns.date"] = day
     if keys["columns.close"] is None:
         raise DataError(
@@ -229,18 +269,34 @@ def _without_header(rows: list[str], mark: str) -> Keys:
     """Columns by their content: times first, then four prices, then a volume."""
     first = [cell.strip(' "') for cell in rows[0].split(mark)]
     symbol = 1 if re.match(r"[A-Za-z/@]", first[0]) else 0
-    two = re.match(r"\d\d?:\d\d|\d{4,6}$", first[symbol + 1]) is not None
+    two = re.match(CLOCK, first[symbol + 1]) is not None
     times = ["date", "time"] if two else ["time"]
-    names = [*["symbol"] * symbol, *times, *PRICES, "volume"]
     count = len(first)
+    sample = [[c.strip(' "') for c in row.split(mark)] for row in rows]
+    sample = [row for row in sample if len(row) == count]
+    names = [*["symbol"] * symbol, *times, *_order(sample, symbol + len(times)), "volume"]
     names = [*names, *(f"column_{i + 1}" for i in range(len(names), count))][:count]
     keys: Keys = {"format.names": names, "columns.symbol": "symbol" if symbol else None}
     if two:
         keys["columns.date"] = "date"
     if "volume" not in names:
         keys["columns.volume"] = None
-    sample = [[c.strip(' "') for c in row.split(mark)] for row in rows]
-    return keys | _marks([r for r in sample if len(r) == count], [names.index("close")], mark)
+    return keys | _marks(sample, [names.index("close")], mark)
+
+
+def _order(rows: list[list[str]], first: int) -> tuple[str, ...]:
+    """The order of the four prices from a column on in which no row contradicts itself."""
+    cells = [[c.replace(",", ".") for c in row[first : first + 4]] for row in rows]
+    prices = pd.DataFrame(cells).apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    if prices.shape[1:] != (4,):
+        return PRICES
+    for order in ORDERS:
+        column = {name: prices[:, order.index(name)] for name in PRICES}
+        high, low = (column[name] for name in ("high", "low"))
+        between = [column[name] for name in ("open", "close")]
+        if all(((price <= high) & (price >= low)).all() for price in between):
+            return order
+    return PRICES
 
 
 def _marks(rows: list[list[str]], prices: list[int], mark: str) -> Keys:
@@ -265,9 +321,12 @@ def _completed(
     name, base = preset
     keys = {k: v for k, v in keys.items() if k not in typed} | typed
     measure = _Measurement(path, base, keys, typed)
-    for step in (measure.time, measure.order, measure.scale, measure.clock, measure.rows):
+    measure.try_sample()
+    steps = (measure.marks, measure.time, measure.order, measure.scale, measure.clock, measure.rows)
+    for step in steps:
         step()
     table = csv.table(path, measure.data())
+    _refuse_contradictions(path, table)
     doubts = measure.settle(table)
     if doubts is None:
         table = csv.table(path, measure.data())
@@ -281,6 +340,22 @@ def _completed(
         measure.undecided,
         tuple(doubts),
     )
+
+
+def _refuse_contradictions(path: Path, table: Table) -> None:
+    """DataError where so many rows contradict themselves that the columns must be others."""
+    wrong = total = 0
+    for chunk in table.chunks():
+        every = faults(chunk.rows, table.instrument, no_times(len(table.contracts)))
+        bad = [fault.bad for fault in every if fault.kind == "contradiction"]
+        wrong += int(np.logical_or.reduce(bad).sum())
+        total += len(chunk.rows)
+    if wrong > WRONG_FRAC * total:
+        raise DataError(
+            f"{path}: in {wrong:,} of {total:,} rows a high is below another price of its bar, or a"
+            " low above one: the columns are mixed up",
+            "set data.columns, or data.format.names for a file without a header",
+        )
 
 
 def _at(keys: Mapping[str, Any], dotted: str) -> Any:
@@ -308,6 +383,23 @@ class _Measurement:
         self.reasons: list[str] = []
         self.undecided: dict[str, str] = {}
         self.cells = csv_text.read(path, self.data().format, SAMPLE)
+
+    def try_sample(self) -> None:
+        """DataError where the first rows do not fit; then every row is at hand."""
+        keys = dict(self.keys)
+        self.time()
+        self.keys, self.reasons, self.undecided = keys, [], {}
+        self.cells = csv_text.read(self.path, self.data().format)
+
+    def marks(self) -> None:
+        """Thousands that are set apart by commas, which the first rows need not show."""
+        data = self.data()
+        used = (getattr(data.columns, name) for name in (*PRICES, "volume"))
+        columns = [self.cells.frame[name] for name in used if name in self.cells.frame]
+        if data.format.decimal == "comma" or data.format.thousands is not None:
+            return
+        if any(c.str.fullmatch(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?").any() for c in columns):
+            self._put("format.thousands", "comma", "commas set thousands apart")
 
     def data(self) -> CsvData:
         whole = merged(self.base, self.keys) | {"path": str(self.path)}
@@ -404,6 +496,11 @@ class _Measurement:
             group = pd.factorize(self.cells.frame[name])[0].astype(np.int64)
         rank = np.argsort(group, kind="stable")
         step = np.diff(times[rank])[np.diff(group[rank]) == 0]
+        if len(step) and (step == 0).mean() > REPEATED_FRAC:
+            raise DataError(
+                f"{self.path}: most of its times come more than once",
+                "set data.columns.time, data.columns.date or data.columns.symbol",
+            )
         if (step < 0).any() and not data.format.sort:
             self._put("format.sort", True, "its rows are not in order of time")
         if (step == 0).any() and self.cells.frame.duplicated().any():
@@ -424,7 +521,9 @@ class _Measurement:
                 self._put("format.scale", scale, f"times {factor:g}, {wrong_scale(price, of)}")
         if data.columns.volume is not None:
             volume = csv_text.numbers(self.cells, data.columns.volume, data.format)
-            whole = volume * data.format.volume_scale
+            if data.format.volume_scale != 1 and (volume == np.rint(volume)).all():
+                self._put("format.volume_scale", 1.0, "its volumes are whole numbers")
+            whole = volume * self.data().format.volume_scale
             if not (np.abs(whole - np.rint(whole)) <= 1e-6).all():
                 self._put("columns.volume", None, "its volumes are no whole numbers")
 
@@ -446,7 +545,7 @@ class _Measurement:
         data = self.data()
         if self.is_daily:
             return
-        cells = csv_text.read(self.path, data.format)
+        cells = self.cells
         text = csv.time_text(cells, data.columns)
         step = STEPS_SEC[data.file_interval] * NS
         bare = not csv_text.is_absolute(text, data.format)

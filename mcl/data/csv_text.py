@@ -7,16 +7,15 @@ that every error names the line as an editor counts it. Each error ends with the
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import lzma
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +28,7 @@ from mcl.config.base_model import Strict
 from mcl.data import file_mark
 from mcl.data.conventions import zone_and_lead
 from mcl.data.table import zone
+from mcl.data.text_file import encoding_of, opened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,7 @@ Column = Annotated[str, Field(min_length=1)]
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": r"\s+"}
 MARKS = {"comma": ",", "point": ".", "space": " "}
 EPOCHS = {"s": NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_ENDS = "\0\x1a"  # what old programs write behind the last line
 OFFSET = r"(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _WITH_OFFSET = re.compile(rf"\d\d{OFFSET}")
 _MARKED = tuple(f"{start}{file_mark.WORDS}" for start in ("", "# ", "#", '"', '"# '))
@@ -129,7 +130,7 @@ def read(path: Path, form: CsvFormat, limit: int | None = None) -> Cells:
     else:
         extra = [str(i + 1) for i in range(len(form.names), frame.shape[1])]
         names = [*form.names, *extra][: frame.shape[1]]
-    frame.columns = pd.Index(names)
+    frame.columns = pd.Index(_distinct(names))
     if not len(frame):
         raise DataError(
             f"{path} has a header but no rows",
@@ -138,40 +139,14 @@ def read(path: Path, form: CsvFormat, limit: int | None = None) -> Cells:
     return Cells(path, frame, lines, left_out, world)
 
 
-def encoding_of(path: Path, default: str) -> str:
-    """The encoding that the first bytes say, else the default."""
-    with opened(path, "latin-1") as file:
-        head = file.read(4).encode("latin-1")
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    return "utf-8-sig" if default.lower().replace("_", "-") in ("utf-8", "utf8") else default
-
-
-def opened(path: Path, encoding: str) -> TextIO:
-    """The file as text, unpacked where its name says that it is packed."""
-    pack = path.suffix.lower()
-    raw: IO[bytes]
-    if pack == ".zip":
-        archive = zipfile.ZipFile(path)
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        if len(names) != 1:
-            raise DataError(
-                f"{path} holds {len(names)} files: {', '.join(names[:5])}",
-                "unpack it and set data.path to one of them",
-            )
-        raw = archive.open(names[0])
-    elif pack == ".zst":
-        import zstandard
-
-        raw = zstandard.open(path, "rb")
-    else:
-        packed = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
-        raw = path.open("rb") if pack not in packed else cast("IO[bytes]", packed[pack](path))
-    try:
-        return io.TextIOWrapper(raw, encoding=encoding)
-    except BaseException:  # an encoding that there is not
-        raw.close()
-        raise
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names of columns, each once: a second `Open`, of a study on the chart, is `Open.2`."""
+    counts: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        counts[name] += 1
+        distinct.append(name if counts[name] == 1 else f"{name}.{counts[name]}")
+    return distinct
 
 
 def _bar_lines(
@@ -189,7 +164,7 @@ def _bar_lines(
             for number, line in enumerate(file, 1):
                 marked = line.startswith(_MARKED)
                 world = world or (file_mark.in_lines([line]) if marked else {})
-                if number <= form.skip_lines or not line.strip():
+                if number <= form.skip_lines or not line.strip().strip(_ENDS):
                     continue
                 if number in without:
                     counts["excluded_by_line"] += 1
@@ -257,12 +232,25 @@ def numbers(cells: Cells, name: str, form: CsvFormat) -> Floats:
     if form.decimal == "comma":
         plain = plain.str.replace(",", ".", regex=False)
     values = pd.to_numeric(plain, errors="coerce")
+    short = (values.isna() & text.notna()).to_numpy()
+    if short.any():
+        values[short] = _shortened(plain[short])
     bad = np.flatnonzero((values.isna() & text.notna()).to_numpy())
     if len(bad):
         value = text.iloc[bad[0]]
         cure = _number_cure(str(value), form, int(cells.lines[bad[0]]))
         raise DataError(f"{cells.where(bad[0])}: {name} is {value!r}, not a number", cure)
     return values.to_numpy(np.float64, na_value=np.nan)
+
+
+def _shortened(text: pd.Series) -> pd.Series:
+    """Numbers that are written short, 271.43K; NaN for others."""
+    import pandas as pd
+
+    parts = text.str.extract(r"^(-?\d+(?:\.\d+)?)([KMB])$")
+    factor = parts[1].map({"K": 1e3, "M": 1e6, "B": 1e9})
+    shortened: pd.Series = pd.to_numeric(parts[0]) * factor
+    return shortened
 
 
 def volume_limits(name: str | None, volumes: Sequence[Ints]) -> dict[str, str]:
@@ -295,6 +283,15 @@ def _number_cure(value: str, form: CsvFormat, line: int) -> str:
 
 
 # ------------------------------------------------------------------------------------------- times
+
+
+def plain_offsets(text: pd.Series) -> pd.Series:
+    """Times whose offsets are numbers alone: GMT+0200 is +0200, and a bare UTC is +0000."""
+    first = next((str(value) for value in text.head(1)), "")
+    if re.search(r"GMT|UTC", first) is None:
+        return text
+    named = text.str.replace(r"\s*(?:GMT|UTC)(?=[+-]\d)", "", regex=True)
+    return named.str.replace(r"\s*(?:GMT|UTC)$", "+0000", regex=True)
 
 
 def days(cells: Cells, text: pd.Series, form: CsvFormat) -> Ints:

@@ -65,15 +65,16 @@ _ENERGY_CLOSES = {
     "2024-12-24": "13:45",
     "2025-12-24": "13:45",  # Christmas Eve
     "2025-07-04": "13:00",
-    # not published yet: as in the years before
+    # assumed: as in the years before
     "2027-06-18": "13:00",
     "2027-09-06": "14:30",
     "2027-11-26": "14:45",
 }
-# The exchange publishes the hours of a year's holidays late in the year before. Nothing of 2027 was
-# public when this was written but dates (github.com/QuantConnect/Lean/pull/9572 for Juneteenth);
-# those of 2026 agree with github.com/rsheftel/pandas_market_calendars/issues/464, which cites the
-# exchange. Later short sessions have the hours of the years before.
+# The hours of 2026 agree with github.com/rsheftel/pandas_market_calendars/issues/464, which cites the
+# exchange. It has published those of 2027, too, as github.com/QuantConnect/Lean/pull/9733 reports:
+# no session on March 26 and December 24, a whole one on December 31, and pull/9572 June 18. Its
+# table of the other hours could not be read when this was written. They are assumed, as all later
+# ones: those of the same holiday in the years before.
 PUBLISHED_UNTIL = date(2026, 12, 31)
 # National days of mourning: equity index futures traded overnight alone. CME Group press releases
 # of 2018-12-02 and 2024-12-30; energy and metals kept their hours.

@@ -4,10 +4,12 @@ each as the same bytes. Around the change of clocks, on a half day, below zero a
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import shlex
 import shutil
+import zipfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -18,6 +20,7 @@ import pandas as pd
 import pytest
 
 from mcl import composition
+from mcl.base.errors import DataError
 from mcl.base.instants import NS
 from mcl.cli import main
 from mcl.config import schema
@@ -335,7 +338,7 @@ def test_sniff_proposes_the_preset_and_writes_a_file_that_works_at_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write, overrides = LAYOUTS[layout]
-    one = busiest(frames["winter"])
+    one = whole_sessions(busiest(frames["winter"]))
     shutil.copytree(composition.conf_dir(), tmp_path / "conf")
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     path = tmp_path / "bars.csv"
@@ -382,7 +385,7 @@ UNKNOWN = {
 def test_sniff_proposes_the_keys_of_a_layout_that_nobody_names(
     layout: str, frames: dict[str, Frame], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = busiest(frames["winter"])
+    one = whole_sessions(busiest(frames["winter"]))
     path = tmp_path / "bars.csv"
     path.write_text(UNKNOWN[layout](one))
     assert main.main(["--json", "data", "sniff", str(path)]) == 0
@@ -392,6 +395,149 @@ def test_sniff_proposes_the_keys_of_a_layout_that_nobody_names(
     data = composition.compose("backtest", ["data=csv", f"data.path={path}", *words]).config.data
     same = of_bars(load(data, tmp_path)) == of_frame(one)
     assert same
+
+
+def whole_sessions(frame: Frame) -> Frame:
+    """Fourteen sessions, which show the clock and tell days from months."""
+    return frame[frame["ts"] < pd.Timestamp("2024-01-19 22:00", tz="UTC")].copy()
+
+
+def berlin(f: Frame) -> str:
+    """Two columns of time, decimal commas and a header in German."""
+    day, clock = (local(f, "Europe/Berlin", form) for form in ("%d.%m.%Y", "%H:%M"))
+    decimals = [p.map(lambda v: f"{v:.2f}".replace(".", ",")) for p in prices(f)]
+    head = "Datum;Uhrzeit;Eröffnung;Hoch;Tief;Schluss;Volumen"
+    return lines([day, clock, *decimals, f["volume"]], ";", head)
+
+
+def sierra_of_a_chart(f: Frame) -> str:
+    """With the columns of studies, whose names are those of the bars again."""
+    ts = f["ts"].dt.tz_convert(NEW_YORK)
+    day = ts.dt.year.astype(str) + "-" + ts.dt.month.astype(str) + "-" + ts.dt.day.astype(str)
+    clock = local(f, NEW_YORK, "%H:%M:%S.000000")
+    head = "Date, Time, Open, High, Low, Last, Volume, # of Trades, Open, High, Low, Last, Volume"
+    again = [p + 1 for p in prices(f)]
+    volume = f["volume"]
+    return lines([day, clock, *prices(f), volume, volume, *again, volume * 2], ", ", head)
+
+
+def dukascopy_local(f: Frame) -> str:
+    """Their export on the clock of the user, with volumes in units."""
+    times = local(f, "Asia/Tokyo", "%d.%m.%Y %H:%M:%S.000 GMT%z")
+    head = "Local time,Open,High,Low,Close,Volume"
+    return lines([times, *prices(f), f["volume"]], header=head)
+
+
+def barchart_latest(f: Frame) -> str:
+    newest = f.iloc[::-1]
+    times = local(newest, CHICAGO, '"%Y-%m-%d %H:%M"')
+    change = pd.Series("0.01", index=newest.index)
+    head = "Time,Open,High,Low,Latest,Change,%Change,Volume"
+    footer = '"Downloaded from Barchart.com as of 03-15-2024 04:05pm CDT"\n'
+    return lines([times, *prices(newest), change, change, newest["volume"]], header=head) + footer
+
+
+def ticker_and_period(f: Frame) -> str:
+    """As Stooq's and Finam's archives are: clocks are numbers, times those of closes."""
+    period = pd.Series("1", index=f.index)
+    day, clock = (local(f, NEW_YORK, form, 1) for form in ("%Y%m%d", "%H%M%S"))
+    head = "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>"
+    return lines([f["symbol"], period, day, clock, *prices(f), f["volume"], period], header=head)
+
+
+def clocks_of_twelve_hours(f: Frame) -> str:
+    """Days and months that only the later rows tell apart, and thousands between quotes."""
+    day, clock = (local(f, CHICAGO, form) for form in ("%m/%d/%Y", "%I:%M:%S %p"))
+    volume = f["volume"].map(lambda v: f'"{v:,}"')
+    return lines([day, clock, *prices(f), volume], header="Date,Time,Open,High,Low,Close,Volume")
+
+
+def high_low_open(f: Frame) -> str:
+    """No header, and prices in the order of IQFeed: high, low, open, close."""
+    o, high, low, c = prices(f)
+    return lines([local(f, NEW_YORK, "%Y-%m-%d %H:%M:%S", 1), high, low, o, c, f["volume"]])
+
+
+def lines_around(f: Frame) -> str:
+    head = "Time,Open,High,Low,Close,Volume"
+    body = lines([local(f, "UTC", "%Y-%m-%d %H:%M UTC"), *prices(f), f["volume"]], header=head)
+    return f"Symbol: MCLH24\nby: a program\n\n{body}\nEnd of file\nRows: {len(f)}\n\x1a"
+
+
+FOREIGN: dict[str, tuple[Callable[[Frame], str], str]] = {
+    layout.__name__: (layout, preset)
+    for layout, preset in (
+        *((berlin, "csv"), (sierra_of_a_chart, "sierra"), (dukascopy_local, "dukascopy")),
+        *((barchart_latest, "barchart"), (ticker_and_period, "csv"), (high_low_open, "csv")),
+        *((clocks_of_twelve_hours, "csv"), (lines_around, "csv")),
+    )
+}
+
+
+@pytest.mark.parametrize("layout", FOREIGN)
+def test_sniff_reads_what_programs_write_otherwise(
+    layout: str, frames: dict[str, Frame], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, preset = FOREIGN[layout]
+    one = whole_sessions(busiest(frames["winter"]))
+    path = tmp_path / "bars.csv"
+    path.write_text(write(one))
+    assert main.main(["--json", "data", "sniff", str(path)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["preset"], answer["undecided"], answer["doubts"]) == (preset, {}, [])
+    words = [word for text in answer["overrides"] for word in shlex.split(text)]
+    choice = [f"data={preset}", f"data.path={path}", *words, *ROLL]
+    same = of_bars(load(composition.compose("backtest", choice).config.data, tmp_path)) == of_frame(
+        one
+    )
+    assert same
+
+
+def packed(kind: str, text: str, folder: Path) -> Path:
+    path = folder / "bars.csv"
+    if kind == "zip of a Mac":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("bars.csv", text)
+            archive.writestr("__MACOSX/._bars.csv", b"\0\5")
+        return path
+    change: dict[str, Callable[[str], bytes]] = {
+        "gzip without its name": lambda t: gzip.compress(t.encode()),
+        "UTF-16": lambda t: t.encode("utf-16"),
+        "UTF-16 without a mark": lambda t: t.encode("utf-16-le"),
+        "lines of Windows": lambda t: b"\xef\xbb\xbf" + t.replace("\n", "\r\n").encode(),
+        "lines of old Macs": lambda t: t.replace("\n", "\r").encode(),
+    }
+    path.write_bytes(change[kind](text))
+    return path
+
+
+KINDS = (
+    *("gzip without its name", "zip of a Mac", "UTF-16", "UTF-16 without a mark"),
+    *("lines of Windows", "lines of old Macs"),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bytes_of_a_file_say_how_it_is_packed(
+    kind: str, frames: dict[str, Frame], tmp_path: Path
+) -> None:
+    one = busiest(frames["spring"])
+    path = packed(kind, tradingview(one), tmp_path)
+    words = ["data=tradingview", f"data.path={path}", f"data.contract={one['symbol'][0]}", *ROLL]
+    same = of_bars(load(composition.compose("backtest", words).config.data, tmp_path)) == of_frame(
+        one
+    )
+    assert same
+
+
+def test_a_spreadsheet_is_no_csv(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    words = ["data=tradingview", f"data.path={path}"]
+    with pytest.raises(DataError, match="is a spreadsheet, not a CSV"):
+        load(composition.compose("backtest", words).config.data, tmp_path)
 
 
 def test_the_model_of_a_preset_is_the_one_of_csv() -> None:

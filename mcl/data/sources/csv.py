@@ -172,7 +172,7 @@ def check_columns(cells: Cells, columns: CsvColumns) -> None:
 
 def time_text(cells: Cells, columns: CsvColumns) -> pd.Series:
     """The time of each row as text, put together where the file has it in two columns."""
-    time = cells.frame[columns.time].fillna("").str.strip()
+    time = csv_text.plain_offsets(cells.frame[columns.time].fillna("").str.strip())
     if columns.date is None:
         return time
     day = cells.frame[columns.date].fillna("").str.strip()
