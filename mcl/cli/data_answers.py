@@ -40,7 +40,7 @@ class DatasetAnswer(Answer):
     sessions_without_bars: list[Any]
     """Sessions in which the active contract has no bar."""
     assumed_hours: list[Any]
-    """Short sessions whose hours the exchange has not published yet."""
+    """Short sessions whose hours are assumed, as in the years before."""
     contracts: list[Any]
     """Their symbols."""
     rolls: list[Any]

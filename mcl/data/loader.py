@@ -230,7 +230,7 @@ def dataset_facts(data: schema.Data, root: Path) -> dict[str, Any]:
 
 def _assumed_hours(stored: dataset.Dataset, series: Bars) -> list[str]:
     """The short sessions of the data, up to the last trade of the contracts of the series, whose
-    hours the exchange has not published yet. Definitions list contracts of many years more.
+    hours are assumed. Definitions list contracts of many years more.
     """
     active = [series.contracts[i] for i in np.unique(series.contract)]
     ends = [c.last_trade_date for c in active if c.last_trade_date < date.max]

@@ -70,7 +70,7 @@ class Stage:
 
     @property
     def assumed_hours(self) -> list[str]:
-        """The short sessions up to the last trade of the contract whose hours are not published."""
+        """The short sessions up to the last trade of the contract whose hours are assumed."""
         last = min(self.contract.last_trade_date, self.date + timedelta(days=LOOK_AHEAD_DAYS))
         return [str(day) for day in calendar.assumed_hours(self.date, last, self.contract.root)]
 
@@ -164,7 +164,10 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
     )
     if stage.assumed_hours:
         days = ", ".join(stage.assumed_hours)
-        log.warning("the exchange has not published the short hours of %s: assumed", days)
+        log.warning(
+            "the short hours of %s are assumed: those of the years before",
+            days,
+        )
     return stage
 
 

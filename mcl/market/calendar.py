@@ -70,8 +70,8 @@ _ENERGY_CLOSES = {
     "2027-09-06": "14:30",
     "2027-11-26": "14:45",
 }
-# The hours of 2026 agree with github.com/rsheftel/pandas_market_calendars/issues/464, which cites the
-# exchange. It has published those of 2027, too, as github.com/QuantConnect/Lean/pull/9733 reports:
+# The hours of 2026 agree with github.com/rsheftel/pandas_market_calendars/issues/464, which cites
+# the exchange. It has published those of 2027, too, as github.com/QuantConnect/Lean/pull/9733 says:
 # no session on March 26 and December 24, a whole one on December 31, and pull/9572 June 18. Its
 # table of the other hours could not be read when this was written. They are assumed, as all later
 # ones: those of the same holiday in the years before.
@@ -211,7 +211,7 @@ def sessions(start: date, end: date, root: str = "MCL") -> Sessions:
 
 
 def assumed_hours(first: date, last: date, root: str = "MCL") -> list[date]:
-    """The short sessions from `first` to `last` whose hours the exchange has not published yet:
+    """The short sessions from `first` to `last` whose hours are not known from the exchange:
     they are assumed to be those of the years before.
     """
     first = max(first, PUBLISHED_UNTIL + timedelta(days=1))

@@ -1,4 +1,4 @@
-"""The dates whose short hours the exchange has not published are named, where bars reach them."""
+"""The dates whose short hours are assumed are named, where bars reach them."""
 
 from __future__ import annotations
 
