@@ -46,11 +46,15 @@ CHOICES = {
     "execution": ("execution=market", "execution=limit", "execution=stop"),
 }
 
+# quotes of a generated world are made session by session
+NEEDS = {"order_flow": ("data.quotes=1", "data.start=2024-02-01", "data.end=2024-03-01")}
+
 
 def drawn(strategy: str, rng: random.Random) -> list[str]:
     """One command line with a random choice of every group."""
     return [
         f"strategy={strategy}",
+        *NEEDS.get(strategy, ()),
         *(rng.choice(options) for options in CHOICES.values()),
         f"seed={rng.randrange(1000)}",
         "study=proof",

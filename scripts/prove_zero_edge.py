@@ -48,7 +48,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 LEVEL = 0.05
-IDLE = ("flat",)  # trades nothing
+# trades nothing; needs quotes, which mirrored worlds do not have
+LEFT_OUT = ("flat", "order_flow")
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def split(result: Result, world: Mids) -> Split:
 
 
 def presets() -> list[str]:
-    return [name for name in options("strategy") if name not in IDLE]
+    return [name for name in options("strategy") if name not in LEFT_OUT]
 
 
 def config(preset: str) -> schema.Config:

@@ -15,6 +15,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "keltner": {"bars": 8, "atr_bars": 5, "width": 1.0, "hold": 40},
     "supertrend": {"bars": 4, "width": 1.5, "anchor": 15, "hold": 60},
     "rsi_reversion": {"bars": 5, "hold": 20},
+    "order_flow": {"bars": 20, "threshold": 0.05},
     "opening_range": {"start": "19:10", "range_min": 10, "hold_min": 60},
     "ensemble": {
         "members": {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcl.data.bars import Bars
+from mcl.data.quotes import ABSENT, Quotes
 from mcl.data.table import PRICES
 from mcl.market.instruments import MCL, Contract
 
@@ -57,6 +58,18 @@ def make_bars(
     return Bars.of(**(values | changes))
 
 
+def made_quotes(close: Any) -> Quotes:
+    """Quotes of two levels around closes in ticks, none in the first three rows."""
+    rng, n = np.random.default_rng(int(np.abs(close).sum())), len(close)
+    bid = np.asarray(close, np.int32) - rng.integers(0, 2, n, np.int32)
+    ask = bid + rng.integers(1, 4, n, np.int32)
+    sizes = rng.integers(1, 40, (2, 2, n), np.int32)
+    volumes = rng.poisson(5.0, (3, n)).astype(np.int32)
+    for values in (bid, ask, volumes):
+        values[..., :3] = ABSENT
+    return Quotes(0.01, bid, ask, *sizes, volumes)
+
+
 def random_bars(
     n: int,
     seed: int = 0,
@@ -64,6 +77,7 @@ def random_bars(
     step: float = 3.0,
     bars_per_session: int = 100,
     rolls: int = 0,
+    quotes: bool = False,
 ) -> Bars:
     """A walk whose open differs from the close before, so that gaps through a stop happen."""
     rng = np.random.default_rng(seed)
@@ -79,6 +93,6 @@ def random_bars(
     }
     starts = np.arange(bars_per_session, n, bars_per_session)
     rows = rng.choice(starts, min(rolls, len(starts)), replace=False) if rolls else starts[:0]
-    return make_bars(
-        ticks, bars_per_session, {int(row): int(rng.integers(-60, 60)) for row in np.sort(rows)}
-    )
+    gaps = {int(row): int(rng.integers(-60, 60)) for row in np.sort(rows)}
+    beside = {"quote_columns": made_quotes(closes)} if quotes else {}
+    return make_bars(ticks, bars_per_session, gaps, **beside)

@@ -23,6 +23,7 @@ from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
 from mcl.data import file_mark, truncation
 from mcl.data.columns import Columns, read_only
+from mcl.data.quotes import Quotes
 from mcl.data.table import PRICES, off_tick
 from mcl.market.calendar import new_york_ns
 from mcl.market.instruments import Contract, Instrument
@@ -139,6 +140,8 @@ class Bars:
     # ns, per contract of `contracts`: when it was first known to be listed, 0 where nobody said so;
     # None: nobody said so of any
     listed_at: Ints | None = field(metadata=truncation.LISTED, default=None, repr=False)
+    # what `quotes` gives; None: the data hold none
+    quote_columns: Quotes | None = field(metadata=truncation.QUOTES, default=None, repr=False)
 
     @classmethod
     def of(
@@ -362,6 +365,18 @@ class Bars:
             )
         fine = self.finer()
         return fine, np.searchsorted(fine.close_time, self.close_time, "right") - 1
+
+    @property
+    def quotes(self) -> Quotes:
+        """The order book and the aggressors as of the close of each bar, columns by name. DataError
+        where the data hold none: `data.quotes` asks for them.
+        """
+        if self.quote_columns is None:
+            raise DataError(
+                "data.quotes=0: these bars hold no quotes, and the strategy reads them",
+                "set data.quotes=1, with mbp-1 files of a vendor or data=synthetic",
+            )
+        return self.quote_columns
 
     @property
     def settlement(self) -> pd.Series:

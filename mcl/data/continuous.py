@@ -19,7 +19,7 @@ import pandas as pd
 from mcl.base.errors import DataError
 from mcl.base.instants import NS
 from mcl.config import schema
-from mcl.data import roll
+from mcl.data import quotes, roll
 from mcl.data.bars import ROLL_COLUMNS, SETTLED, Bars, narrow, ticks_of
 from mcl.data.table import PRICES, ROW_COLUMNS, Rows, published
 from mcl.market import calendar
@@ -468,4 +468,8 @@ def fingerprint(bars: Bars) -> str:
             digest.update(np.ascontiguousarray(bars.column(name, slice(start, start + CHUNK))).data)
     if bars.ratio is not None:
         digest.update(b"ratio\0" + bars.ratio[contracts].tobytes())
+    if (beside := bars.quote_columns) is not None:
+        for name in quotes.ARRAYS:
+            digest.update(name.encode() + b"\0")
+            digest.update(np.ascontiguousarray(getattr(beside, name)).data)
     return digest.hexdigest()

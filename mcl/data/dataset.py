@@ -64,6 +64,21 @@ def inputs(root: Path, paths: list[Path]) -> list[dict[str, Any]]:
     return [{"name": name, "bytes": p.stat().st_size, "sha256": sha256(p)} for name, p in files]
 
 
+def check_receipts(base: Path, made_from: list[dict[str, Any]]) -> None:
+    """Refuse raw files below `base` whose bytes are not those of the receipt that a download left
+    next to them (`<file>.json`).
+    """
+    for item in made_from:
+        receipt = base / f"{item['name']}.json"
+        paid = json.loads(receipt.read_text()).get("sha256") if receipt.is_file() else None
+        if paid and paid != item["sha256"]:
+            name = base / item["name"]
+            raise DataError(
+                f"{name} has changed since its download: its sha256 is not the one in its receipt",
+                "download it again",
+            )
+
+
 def key(made_from: list[dict[str, Any]], request: dict[str, Any]) -> str:
     """The hash that names a dataset: raw bytes, how they are read, and the layout on disk."""
     text = json.dumps(

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,12 +32,11 @@ from mcl.base.errors import ConfigError, DataError, StoreError, nearest
 from mcl.base.files import sha256, write_whole
 from mcl.config import schema
 from mcl.data import dataset, loader, record_files, sources
-from mcl.data.bars import Bars
 from mcl.data.sources import databento
 from mcl.data.synthetic import order_books
 from mcl.data.table import clock, instrument
 from mcl.market import contract_master
-from mcl.market.calendar import from_day, session_of, to_day
+from mcl.market.calendar import from_day, session_of
 from mcl.market.instruments import INSTRUMENTS, Instrument
 
 Ints = npt.NDArray[np.int64]
@@ -47,7 +45,6 @@ Floats = npt.NDArray[np.float64]
 SCHEMA_VERSION = 2  # raise it whenever the same raw files would be stored differently
 # levels of each schema; the first one that is there is used
 LEVELS = {"mbp-10": 10, "mbp-1": 1, "tbbo": 1, "bbo-1s": 1, "bbo-1m": 1}
-_TEN = 10
 _SIDES = ("bid", "ask", "bid_size", "ask_size")
 PIECE = 100_000  # rows of a book that are in memory at once
 
@@ -444,43 +441,6 @@ def _check(columns: dict[str, Any], source: _Source, where: str, before: int) ->
                 f"{source.path}: the book of {where} at {at} has the price {price}, off the tick of"
                 f" {source.of.tick_size:g}"
             )
-
-
-# ----------------------------------------------------------------------------------------- features
-
-
-def features(depth: Depth, bars: Bars, levels: int = _TEN) -> pd.DataFrame:
-    """Order-book features aligned with the bars, one row per bar, NaN where no book is held.
-
-    spread_ticks, imbalance, imbalance_deep (all levels), microprice_ticks (microprice - mid) and
-    depth (contracts at the best prices, mean of both sides), all from the last sound state that was
-    known at the close of the bar, in its own session.
-    """
-    names = ("spread_ticks", "imbalance", "imbalance_deep", "microprice_ticks", "depth")
-    frame = pd.DataFrame(np.nan, index=bars.times, columns=list(names))
-    tick = bars.instrument.tick_size
-    for symbol, day in depth.book_keys:
-        rows = np.flatnonzero(bars.session == to_day(day))
-        rows = (
-            rows[[bars.contracts[c].symbol == symbol for c in bars.contract[rows]]]
-            if len(rows)
-            else rows
-        )
-        if not len(rows):
-            continue
-        book = depth.book(symbol, day, levels)
-        sound_rows = np.flatnonzero(book.sound)
-        last = np.searchsorted(book.ts[sound_rows], bars.close_time[rows], side="right") - 1
-        rows, at = rows[last >= 0], sound_rows[last[last >= 0]]
-        values = [
-            book.spread[at] / tick,
-            book.imbalance[at],
-            _share(book.bid_size.sum(axis=0), book.ask_size.sum(axis=0))[at],
-            (book.microprice - book.mid)[at] / tick,
-            (book.bid_size[0] + book.ask_size[0])[at] / 2,
-        ]
-        frame.iloc[rows] = np.column_stack(values)
-    return frame
 
 
 def sessions(days: Ints, wanted: int) -> Sequence[date]:

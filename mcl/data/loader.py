@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from mcl.base import access_recorder, progress
-from mcl.base.errors import DataError
+from mcl.base.errors import ConfigError, DataError
 from mcl.base.files import below
 from mcl.config import schema
 from mcl.config.base_model import Strict
@@ -29,13 +30,17 @@ from mcl.market import calendar
 from mcl.market.calendar import from_day, to_day
 from mcl.market.intervals import STEPS_SEC
 
+if TYPE_CHECKING:
+    from mcl.data.quote_store import QuoteStore
+
+Ints = npt.NDArray[np.int64]
 _MANIFEST_KEYS = ("synthetic", "request", "counts", "conditions", "facts")
 
 
 def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
     """The bars of a config. Without `holdout` those from `holdout_start` on are left out, as if
     they did not exist yet: nothing that was published later is in any field, and the finer bars end
-    with them.
+    with them. With `data.quotes` the quotes are beside them.
 
     `root` is the project folder that relative paths start from. Builds the dataset when there is
     none. Errors: DataError for missing, damaged or empty data, StoreError when the disk refuses.
@@ -47,8 +52,13 @@ def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
     end = data.holdout_start if fenced else data.end
     left = series.between(data.start, end)
     finer = StoredFiner(stored.folder, data, int(left.close_time[-1]), root, raw.other_intervals)
-    fingerprint = series.fingerprint if len(left) == len(series) else continuous.fingerprint(left)
     provenance = _provenance(stored, data, end)
+    if data.quotes:
+        quotes = stored_quotes(data, root)
+        left = replace(left, quote_columns=quotes.beside(left, data.quotes))
+        provenance["quotes"] = quotes.provenance
+    whole = len(left) == len(series) and not data.quotes
+    fingerprint = series.fingerprint if whole else continuous.fingerprint(left)
     if absent := _absent_sessions(stored, data, left, end):
         provenance["sessions_without_bars"] = absent
     return replace(left, fingerprint=fingerprint, provenance=provenance, finer=finer)
@@ -89,6 +99,38 @@ def _provenance(stored: dataset.Dataset, data: schema.Data, end: date | None) ->
     }
 
 
+def stored_quotes(data: schema.Data, root: Path) -> QuoteStore:
+    """The stored quotes of a config, for `data.quotes` levels of the book; made from the raw files
+    when there are none for these bytes yet. Those of a generated world are made first, for every
+    session of the window.
+
+    Errors: ConfigError for a source that has no books, otherwise as `mcl.data.quote_store.build`.
+    """
+    from mcl.data import quote_store
+    from mcl.data.synthetic import order_books
+
+    source = sources.of(data)
+    if source.books is None:
+        raise ConfigError(
+            f"data.quotes={data.quotes}: data.source={data.source} has no quotes",
+            "use data=mcl_databento with mbp-1 or mbp-10 files, data=synthetic, or data.quotes=0",
+            key="data.quotes",
+        )
+    home = source.books(data, root)
+    if not source.generated:
+        return quote_store.build(home, data.instrument, data.quotes, root)
+    days = [from_day(day) for day in _window(stored_dataset(data, root).sessions, data).tolist()]
+    order_books.generate(home, days, "mbp-1" if data.quotes == 1 else "mbp-10")
+    return quote_store.build(home, data.instrument, data.quotes, root, list(map(str, days)))
+
+
+def _window(days: Ints, data: schema.Data) -> Ints:
+    """The sessions of the window of a config, hold-out included."""
+    if data.start is not None:
+        days = days[days >= to_day(data.start)]
+    return days if data.end is None else days[days < to_day(data.end)]
+
+
 def stored_dataset(data: schema.Data, root: Path) -> dataset.Dataset:
     """The dataset of a config; made from its raw input when there is none for these bytes yet.
 
@@ -103,24 +145,9 @@ def _stored(raw: Raw, root: Path) -> dataset.Dataset:
     folder = _folder(raw, made_from, root)
     if (folder / "manifest.json").is_file():
         return dataset.Dataset(folder)
-    check_receipts(raw, made_from)
+    dataset.check_receipts(raw.base, made_from)
     progress.begin("reading the definitions")
     return dataset.write(folder, raw.table(), made_from, raw.request)
-
-
-def check_receipts(raw: Raw, made_from: list[dict[str, Any]]) -> None:
-    """Refuse raw files whose bytes are not those of the receipt that a download left next to them
-    (`<file>.json`).
-    """
-    for item in made_from:
-        receipt = raw.base / f"{item['name']}.json"
-        paid = json.loads(receipt.read_text()).get("sha256") if receipt.is_file() else None
-        if paid and paid != item["sha256"]:
-            name = raw.base / item["name"]
-            raise DataError(
-                f"{name} has changed since its download: its sha256 is not the one in its receipt",
-                "download it again",
-            )
 
 
 def dataset_folder(raw: Raw, root: Path) -> Path:

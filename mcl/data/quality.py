@@ -119,7 +119,7 @@ def examine(data: schema.Data, root: Path) -> Health:
     """
     raw = loader.raw_input(data, root)
     try:
-        loader.check_receipts(raw, dataset.inputs(raw.base, raw.files))
+        dataset.check_receipts(raw.base, dataset.inputs(raw.base, raw.files))
         progress.begin("reading the definitions")
         table = raw.table()
     except MclError as error:

@@ -91,15 +91,19 @@ def mark(path: Path) -> dict[str, Any]:
     return parquet.mark(path)
 
 
-def stream(path: Path, on: WallClock = PLAIN) -> tuple[Header, Iterator[Records]]:
-    """The header and the records of a file, in pieces that memory holds."""
+def stream(
+    path: Path, on: WallClock = PLAIN, size: int | None = None
+) -> tuple[Header, Iterator[Records]]:
+    """The header and the records of a file, in pieces of about `size` bytes; None: in those that
+    memory holds.
+    """
     if path.suffix == PARQUET:
         from mcl.data import parquet
 
-        return parquet.stream(path, on)
+        return parquet.stream(path, on, size or parquet.BATCH_BYTES)
     from mcl.data import dbn
 
-    return dbn.stream(path)
+    return dbn.stream(path, size or dbn.BATCH_BYTES)
 
 
 def by_schema(path: Path, wanted: Format) -> dict[str, list[Path]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mcl.data.bars import Bars
+    from mcl.data.quotes import Quotes
     from mcl.market.instruments import Contract
 
 Ints = npt.NDArray[np.int64]
@@ -158,6 +159,12 @@ def _upto(finer: Any, cut: Cut) -> Any:
     return None if finer is None else finer.upto(cut.until)
 
 
+def _quotes(quotes: Quotes | None, cut: Cut) -> Quotes | None:
+    if quotes is None or cut.whole:
+        return quotes
+    return quotes.take(slice(cut.start, cut.stop))
+
+
 def _withheld(value: Any, _: Cut) -> Any:
     """Withhold facts about the whole data, such as the sizes of later files: none of them belongs
     to a part.
@@ -177,4 +184,5 @@ CONTRACTS: Rule = {"cut": _contracts}
 ROLLS: Rule = {"cut": _rolls}
 PUBLISHED: Rule = {"cut": _published}
 UPTO: Rule = {"cut": _upto}
+QUOTES: Rule = {"cut": _quotes}
 WITHHELD: Rule = {"cut": _withheld}

@@ -197,6 +197,7 @@ def _length(bars: Bars, plan: Plan) -> int:
     n = len(bars)
     lengths = {name: len(getattr(bars, name)) for name in COLUMNS}
     lengths["wanted"] = len(plan.wanted)
+    lengths["quotes"] = n if bars.quote_columns is None else bars.quote_columns.rows
     lengths |= {name: len(getattr(plan, name)) or n for name in VECTORS[1:]}
     for name, length in lengths.items():
         if length != n:

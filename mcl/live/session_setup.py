@@ -301,6 +301,12 @@ def _tradeable(config: schema.Config, simulated: bool) -> None:
             f"a session cannot do what the promoted run did: {'; '.join(unsupported)}",
             "promote a run without it",
         )
+    if config.data.quotes:
+        raise LiveError(
+            f"data.quotes={config.data.quotes}: a strategy of quotes cannot trade, since a broker's"
+            " feed brings bars without quotes",
+            "promote a run of a strategy that needs bars alone, with data.quotes=0",
+        )
     if config.data.interval == "session":
         raise LiveError(
             "data.interval=session has one bar a session: nothing to decide within one",

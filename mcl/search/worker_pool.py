@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from mcl.base.errors import EngineError
 from mcl.data.bars import Bars
+from mcl.data.quotes import ARRAYS
 from mcl.search.trial import Judge, Objective, ObjectiveSpec, Outcome, no_pruning
 
 Job = tuple[int, dict[str, Any]]
@@ -248,7 +250,13 @@ def share(bars: Bars, folder: Path) -> Path:
     arrays = [f.name for f in fields(bars) if isinstance(getattr(bars, f.name), np.ndarray)]
     for name in arrays:
         np.save(folder / f"{name}.npy", getattr(bars, name))
-    small = replace(bars, **{name: getattr(bars, name)[:0] for name in arrays})
+    quotes = bars.quote_columns
+    for name in ARRAYS if quotes is not None else ():
+        np.save(folder / f"quotes.{name}.npy", getattr(quotes, name))
+    if quotes is not None:
+        quotes = replace(quotes, **{name: getattr(quotes, name)[..., :0] for name in ARRAYS})
+    empty = {name: getattr(bars, name)[:0] for name in arrays}
+    small = replace(bars, **empty, quote_columns=quotes)
     (folder / "rest.pickle").write_bytes(pickle.dumps((small, arrays)))
     return folder
 
@@ -258,9 +266,18 @@ def attach(folder: Path) -> Bars:
     and of the type that the kernel knows.
     """
     small, arrays = pickle.loads((folder / "rest.pickle").read_bytes())  # noqa: S301 - written by this process's parent just now
-    mapped = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in arrays}
-    restored: Bars = replace(small, **mapped)
+    quotes = small.quote_columns
+    if quotes is not None:
+        quotes = replace(
+            quotes, **{name: _mapped(folder / f"quotes.{name}.npy") for name in ARRAYS}
+        )
+    mapped = {name: _mapped(folder / f"{name}.npy") for name in arrays}
+    restored: Bars = replace(small, **mapped, quote_columns=quotes)
     return restored
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    return np.asarray(np.load(path, mmap_mode="c"))
 
 
 def worker_context() -> ForkServerContext | SpawnContext:

@@ -63,7 +63,8 @@ DECIDING = (
     *("data/realism.py", "data/truncation.py", "data/sources", "data/synthetic/__init__.py"),
     *("data/synthetic/calibration.py", "data/synthetic/defects.py"),
     *("data/synthetic/generator.py", "data/synthetic/price_process.py"),
-    "data/synthetic/trade_tape.py",
+    *("data/synthetic/trade_tape.py", "data/synthetic/order_books.py"),
+    *("data/quotes.py", "data/quote_store.py"),
 )
 # of these: they measure and explain what was decided
 NO_TRIAL = ("metrics/", "engine/diagnostics.py", "engine/level_lines.py")

@@ -146,7 +146,9 @@ def _changed(bars: Bars, row: int, resumed: int, end: int, ticks: int) -> Bars:
         moved = columns[f"{name}_ticks"].copy()
         moved[row + 1 :] += np.int32(ticks)
         columns[f"{name}_ticks"] = moved
-    return replace(before, **columns, finer=None)
+    book = before.quote_columns
+    quotes = None if book is None else book.take(remaining).moved(row + 1, ticks)
+    return replace(before, **columns, finer=None, quote_columns=quotes)
 
 
 def _own_bars(config: schema.Config) -> schema.Config:

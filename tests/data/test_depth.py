@@ -24,14 +24,11 @@ from mcl.base.instants import NS
 from mcl.cli import check, main
 from mcl.config import schema
 from mcl.data import dbn, depth, slippage_model
-from mcl.data.bars import Bars
 from mcl.data.depth import Book, Depth
-from mcl.data.loader import load
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, order_books
-from mcl.market.calendar import to_day
 
-from .conftest import FIRST, databento_data, rewrite
+from .conftest import FIRST, rewrite
 
 MINUTE = 60 * NS
 # a Wednesday with an inventory report, a half session
@@ -163,23 +160,6 @@ def test_a_larger_order_never_costs_less(sizes: list[int], size: int) -> None:
     frame = slippage_model._book(book_of(*levels), (size, size + 1), 0.01)
     assert frame[f"cost_{size}_ticks"][0] <= frame[f"cost_{size + 1}_ticks"][0] + 1e-9
     assert frame[f"cost_{size}_ticks"][0] >= 0.5 - 1e-9
-
-
-def test_features_know_nothing_that_came_after_the_bar_closed(
-    stored: Depth, home: Path, tmp_path: Path
-) -> None:
-    bars: Bars = load(databento_data(home), tmp_path)
-    frame = depth.features(stored, bars)
-    inside = np.isin(bars.session, [to_day(d) for d in DAYS])
-    assert frame[inside].notna().all(axis=None)
-    assert frame[~inside].isna().all(axis=None)
-    assert frame["imbalance"].abs().max() <= 1
-    assert (frame["microprice_ticks"].abs() <= frame["spread_ticks"] / 2 + 1e-9)[inside].all()
-    row = int(np.flatnonzero(inside)[500])
-    book = stored.book("MCLG4", DAYS[0])
-    row_at_close = int(np.searchsorted(book.ts, bars.close_time[row], "right")) - 1
-    assert frame["spread_ticks"].iloc[row] == pytest.approx(book.spread[row_at_close] / 0.01)
-    assert book.ts[row_at_close] <= bars.close_time[row] < book.ts[row_at_close + 1]
 
 
 def test_the_cost_config_is_written_with_its_provenance_and_composes(

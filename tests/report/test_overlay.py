@@ -21,7 +21,7 @@ from mcl.strategy import build, builtin, exposed
 from .conftest import view_of
 from .test_pages import Document
 
-BARS = random_bars(9_000, seed=2, bars_per_session=200, rolls=4)
+BARS = random_bars(9_000, seed=2, bars_per_session=200, rolls=4, quotes=True)
 OFF_PRICE = {
     "macd",
     "rsi_reversion",

@@ -21,7 +21,7 @@ from mcl.validation import lookahead
 
 @cache
 def walk() -> Bars:
-    return random_bars(2_500, seed=11, rolls=5)
+    return random_bars(2_500, seed=11, rolls=5, quotes=True)
 
 
 def named(params: dict[str, Any]) -> schema.Config:

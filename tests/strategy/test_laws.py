@@ -12,7 +12,7 @@ import pytest
 from exam import SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from walks import make_bars, random_bars
+from walks import made_quotes, make_bars, random_bars
 
 from mcl.data.bars import Bars
 from mcl.strategy import Strategy, build, registry
@@ -23,7 +23,7 @@ def small(name: str) -> Strategy:
 
 
 def walk(seed: int, n: int = 700) -> Bars:
-    return random_bars(n, seed, rolls=3)
+    return random_bars(n, seed, rolls=3, quotes=True)
 
 
 every_strategy = pytest.mark.parametrize("name", sorted(registry()))
@@ -88,7 +88,8 @@ def test_a_market_that_does_not_move_gives_the_same_signal_whenever_we_start(nam
     data begin.
     """
     prices = np.concatenate([np.linspace(7_000, 7_300, 50).round(), np.full(650, 7_300)])
-    bars = make_bars(dict.fromkeys(("open", "high", "low", "close"), prices))
+    ticks = dict.fromkeys(("open", "high", "low", "close"), prices)
+    bars = make_bars(ticks, quote_columns=made_quotes(prices))
     strategy = small(name)
     np.testing.assert_allclose(
         strategy.signal(bars)[-50:], strategy.signal(bars.rows(400, 700))[-50:], rtol=0, atol=1e-9

@@ -21,7 +21,7 @@ from mcl.market import calendar
 from mcl.search import space
 from mcl.strategy import build, builtin, exposed
 
-BARS = random_bars(4_000, seed=8, bars_per_session=400, rolls=4)
+BARS = random_bars(4_000, seed=8, bars_per_session=400, rolls=4, quotes=True)
 HIGH, LOW, CLOSE = (BARS.adjusted[name] for name in ("high", "low", "close"))
 HLC = (HIGH, LOW, CLOSE)
 
