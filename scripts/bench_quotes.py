@@ -1,5 +1,5 @@
 """How fast quotes are built: one session of MBP-1 events as a vendor's DBN file becomes seconds,
-and these become columns beside one-minute bars.
+and these become columns next to one-minute bars.
 
     python scripts/bench_quotes.py [--events 10000000] [--folder /tmp/mcl-bench-quotes]
 

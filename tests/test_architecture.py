@@ -173,7 +173,6 @@ def test_functions_and_modules_stay_readable() -> None:
 SMALL = 60  # lines; below, a module belongs to its only user
 ALONE = {  # a small module with one importer -> why it stands by itself
     "mcl.broker.farms": "ib.py would be too long with it",
-    "mcl.data.columns": "bars.py would be too long with it",
     "mcl.live.pending_requests": "supervisor.py would be too long with it",
     "mcl.live.override_policy": "a rule of a session, which the verb asks from a higher room",
     "mcl.tracking.pyfunc": "the door of MLflow, which the bundle asks from a higher room",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcl.data.bars import Bars
-from mcl.data.quotes import ABSENT, Quotes
+from mcl.data.quotes import ABSENT, BarQuotes
 from mcl.data.table import PRICES
 from mcl.market.instruments import MCL, Contract
 
@@ -58,7 +58,7 @@ def make_bars(
     return Bars.of(**(values | changes))
 
 
-def made_quotes(close: Any) -> Quotes:
+def made_quotes(close: Any) -> BarQuotes:
     """Quotes of two levels around closes in ticks, none in the first three rows."""
     rng, n = np.random.default_rng(int(np.abs(close).sum())), len(close)
     bid = np.asarray(close, np.int32) - rng.integers(0, 2, n, np.int32)
@@ -67,7 +67,7 @@ def made_quotes(close: Any) -> Quotes:
     volumes = rng.poisson(5.0, (3, n)).astype(np.int32)
     for values in (bid, ask, volumes):
         values[..., :3] = ABSENT
-    return Quotes(0.01, bid, ask, *sizes, volumes)
+    return BarQuotes(0.01, bid, ask, sizes[0], sizes[1], volumes)
 
 
 def random_bars(
@@ -94,5 +94,5 @@ def random_bars(
     starts = np.arange(bars_per_session, n, bars_per_session)
     rows = rng.choice(starts, min(rolls, len(starts)), replace=False) if rolls else starts[:0]
     gaps = {int(row): int(rng.integers(-60, 60)) for row in np.sort(rows)}
-    beside = {"quote_columns": made_quotes(closes)} if quotes else {}
-    return make_bars(ticks, bars_per_session, gaps, **beside)
+    columns = made_quotes(closes) if quotes else None
+    return make_bars(ticks, bars_per_session, gaps, quote_columns=columns)

@@ -58,7 +58,7 @@ class DataCommon(Strict):
     holdout_start: Day | None = None
     roll: Roll = Roll()
     exclude_degraded: bool = False  # leave out sessions that the vendor calls degraded
-    # levels of the order book beside the bars, from mbp-1 or mbp-10 files; 0: no quotes
+    # levels of the order book next to the bars, from mbp-1 or mbp-10 files; 0: no quotes
     quotes: int = Field(0, ge=0, le=10, exclude_if=operator.not_)
     # conventions that the files break and that are taken as they are
     accept: tuple[Convention, ...] = Field((), strict=False, exclude_if=operator.not_)

@@ -23,7 +23,7 @@ from mcl.base.errors import DataError, nearest
 from mcl.base.instants import NS
 from mcl.data import file_mark, truncation
 from mcl.data.columns import Columns, read_only
-from mcl.data.quotes import Quotes
+from mcl.data.quotes import BarQuotes
 from mcl.data.table import PRICES, off_tick
 from mcl.market.calendar import new_york_ns
 from mcl.market.instruments import Contract, Instrument
@@ -141,7 +141,7 @@ class Bars:
     # None: nobody said so of any
     listed_at: Ints | None = field(metadata=truncation.LISTED, default=None, repr=False)
     # what `quotes` gives; None: the data hold none
-    quote_columns: Quotes | None = field(metadata=truncation.QUOTES, default=None, repr=False)
+    quote_columns: BarQuotes | None = field(metadata=truncation.QUOTES, default=None, repr=False)
 
     @classmethod
     def of(
@@ -367,7 +367,7 @@ class Bars:
         return fine, np.searchsorted(fine.close_time, self.close_time, "right") - 1
 
     @property
-    def quotes(self) -> Quotes:
+    def quotes(self) -> BarQuotes:
         """The order book and the aggressors as of the close of each bar, columns by name. DataError
         where the data hold none: `data.quotes` asks for them.
         """

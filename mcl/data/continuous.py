@@ -468,8 +468,8 @@ def fingerprint(bars: Bars) -> str:
             digest.update(np.ascontiguousarray(bars.column(name, slice(start, start + CHUNK))).data)
     if bars.ratio is not None:
         digest.update(b"ratio\0" + bars.ratio[contracts].tobytes())
-    if (beside := bars.quote_columns) is not None:
+    if (columns := bars.quote_columns) is not None:
         for name in quotes.ARRAYS:
             digest.update(name.encode() + b"\0")
-            digest.update(np.ascontiguousarray(getattr(beside, name)).data)
+            digest.update(np.ascontiguousarray(getattr(columns, name)).data)
     return digest.hexdigest()

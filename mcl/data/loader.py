@@ -40,7 +40,7 @@ _MANIFEST_KEYS = ("synthetic", "request", "counts", "conditions", "facts")
 def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
     """The bars of a config. Without `holdout` those from `holdout_start` on are left out, as if
     they did not exist yet: nothing that was published later is in any field, and the finer bars end
-    with them. With `data.quotes` the quotes are beside them.
+    with them. With `data.quotes` they have quotes.
 
     `root` is the project folder that relative paths start from. Builds the dataset when there is
     none. Errors: DataError for missing, damaged or empty data, StoreError when the disk refuses.
@@ -55,7 +55,7 @@ def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
     provenance = _provenance(stored, data, end)
     if data.quotes:
         quotes = stored_quotes(data, root)
-        left = replace(left, quote_columns=quotes.beside(left, data.quotes))
+        left = replace(left, quote_columns=quotes.columns(left, data.quotes))
         provenance["quotes"] = quotes.provenance
     whole = len(left) == len(series) and not data.quotes
     fingerprint = series.fingerprint if whole else continuous.fingerprint(left)

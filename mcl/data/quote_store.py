@@ -35,7 +35,7 @@ from mcl.base.instants import NS
 from mcl.base.jit import njit
 from mcl.data import dataset, file_mark, record_files
 from mcl.data.bars import Bars
-from mcl.data.quotes import ABSENT, VOLUMES, Quotes
+from mcl.data.quotes import ABSENT, VOLUMES, BarQuotes
 from mcl.data.sources import databento
 from mcl.data.table import clock, instrument
 from mcl.market import contract_master
@@ -106,7 +106,7 @@ class QuoteStore:
             ) from error
         return {column: rows[column].to_numpy() for column in columns}
 
-    def beside(self, bars: Bars, levels: int) -> Quotes:
+    def columns(self, bars: Bars, levels: int) -> BarQuotes:
         """The quotes of each bar: the last sound state of its contract that was known at its close
         in its session, and what had traded since the close before.
         """
@@ -122,15 +122,17 @@ class QuoteStore:
             symbol = bars.contracts[int(bars.contract[rows.start])].symbol
             seconds = self.seconds(symbol, int(bars.session[rows.start]), levels)
             last = np.searchsorted(seconds["ts"], bars.close_time[rows], "right") - 1
-            seen = last >= 0
+            has_quote = last >= 0
             for k, side in enumerate(("bid", "ask")):
-                prices[k, rows][seen] = seconds[side][last[seen]]
+                prices[k, rows][has_quote] = seconds[side][last[has_quote]]
                 for level in range(levels):
                     name = f"{side}_size_{level:02d}"
-                    sizes[k, level, rows][seen] = seconds[name][last[seen]]
+                    sizes[k, level, rows][has_quote] = seconds[name][last[has_quote]]
             for k, name in enumerate(VOLUMES):
-                volumes[k, rows][seen] = _since(seconds[name], last[seen])
-        return Quotes(bars.instrument.tick_size, *prices, *sizes, volumes)
+                volumes[k, rows][has_quote] = _since(seconds[name], last[has_quote])
+        return BarQuotes(
+            bars.instrument.tick_size, prices[0], prices[1], sizes[0], sizes[1], volumes
+        )
 
 
 def _by_session(bars: Bars) -> Iterator[slice]:
@@ -333,16 +335,16 @@ class Scan:
         seconds = np.zeros(len(out), self.layout)
         seconds["contract"], seconds["ts"] = contract, second * NS
         seconds["session"] = session_of(second * NS - 1)
-        known = ~before | self._carried[contract]
-        known &= session_of(states["ts_recv"].view(np.int64)) == seconds["session"]
+        usable = ~before | self._carried[contract]
+        usable &= session_of(states["ts_recv"].view(np.int64)) == seconds["session"]
         for side in ("bid", "ask"):
             ticks, rest = np.divmod(states[f"{side}_px_00"], self._tick)
-            if (off := known & (rest != 0)).any():
+            if (off := usable & (rest != 0)).any():
                 raise self._off_tick(side, states[int(np.argmax(off))], path)
-            seconds[side] = np.where(known, ticks, ABSENT)
+            seconds[side] = np.where(usable, ticks, ABSENT)
             for level in range(self.levels):
                 sizes = states[f"{side}_sz_{level:02d}"]
-                seconds[f"{side}_size_{level:02d}"] = np.where(known, sizes, 0)
+                seconds[f"{side}_size_{level:02d}"] = np.where(usable, sizes, 0)
         for k, name in enumerate(VOLUMES):
             seconds[name] = ABSENT if self.schema in SAMPLED else out[:, 3 + k]
         mine = np.flatnonzero(self._row >= 0)

@@ -1,4 +1,4 @@
-"""`Quotes`: the order book and the aggressors beside bars, one value per bar, as of its close.
+"""`BarQuotes`: the order book and the aggressors next to bars, one value per bar, as of its close.
 
 A value is made when somebody asks for it, from whole ticks and contracts. It is NaN where no quote
 had been seen by the close of the bar, in its contract and session.
@@ -27,7 +27,7 @@ BY_LEVEL = ("bid_depth", "ask_depth", "depth_imbalance")
 
 
 @dataclass(frozen=True, eq=False)
-class Quotes(Mapping[str, Floats]):
+class BarQuotes(Mapping[str, Floats]):
     """Columns of n rows by name, float64.
 
     bid, ask, mid, spread      price units of the dated contract
@@ -85,12 +85,12 @@ class Quotes(Mapping[str, Floats]):
             raise self._unknown(name)
         return read_only(self._column(name))
 
-    def take(self, rows: Any) -> Quotes:
+    def take(self, rows: Any) -> BarQuotes:
         """A copy of these rows: a view would hold the others as its base."""
         arrays = {name: getattr(self, name)[..., rows].copy() for name in ARRAYS}
         return replace(self, **arrays)
 
-    def moved(self, first: int, ticks: int) -> Quotes:
+    def moved(self, first: int, ticks: int) -> BarQuotes:
         """The same with both prices `ticks` higher from the row `first` on."""
         prices = {}
         for name in ("bid_ticks", "ask_ticks"):
@@ -145,7 +145,7 @@ class Quotes(Mapping[str, Floats]):
         return np.where(self.bid_ticks == ABSENT, np.nan, values)
 
 
-ARRAYS = tuple(field.name for field in fields(Quotes) if field.name != "tick_size")
+ARRAYS = tuple(field.name for field in fields(BarQuotes) if field.name != "tick_size")
 
 
 def _float(values: Narrow) -> Floats:

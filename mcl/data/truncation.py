@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mcl.data.bars import Bars
-    from mcl.data.quotes import Quotes
+    from mcl.data.quotes import BarQuotes
     from mcl.market.instruments import Contract
 
 Ints = npt.NDArray[np.int64]
@@ -159,7 +159,7 @@ def _upto(finer: Any, cut: Cut) -> Any:
     return None if finer is None else finer.upto(cut.until)
 
 
-def _quotes(quotes: Quotes | None, cut: Cut) -> Quotes | None:
+def _quotes(quotes: BarQuotes | None, cut: Cut) -> BarQuotes | None:
     if quotes is None or cut.whole:
         return quotes
     return quotes.take(slice(cut.start, cut.stop))

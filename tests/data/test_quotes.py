@@ -1,4 +1,4 @@
-"""Quotes beside bars: what raw records say when they are read one by one, known at each close, cut
+"""Quotes next to bars: what raw records say when they are read one by one, known at each close, cut
 like everything else, refused in one sentence where there are none.
 """
 
@@ -22,7 +22,7 @@ from mcl.base.instants import NS
 from mcl.data import continuous, dbn, quote_store, record_files
 from mcl.data.bars import Bars
 from mcl.data.loader import load, stored_quotes
-from mcl.data.quotes import ABSENT, Quotes
+from mcl.data.quotes import ABSENT, BarQuotes
 from mcl.data.sources.eia import EiaData
 from mcl.data.sources.synthetic import SyntheticData
 from mcl.data.synthetic import generator, order_books
@@ -404,11 +404,12 @@ def test_a_live_session_refuses_quotes_at_its_start() -> None:
 
 
 def test_a_scenario_moves_the_quotes_with_the_prices() -> None:
-    quotes = Quotes(
+    quotes = BarQuotes(
         0.01,
         np.array([ABSENT, 7_000, 7_001], np.int32),
         np.array([ABSENT, 7_002, 7_003], np.int32),
-        *np.ones((2, 1, 3), np.int32),
+        np.ones((1, 3), np.int32),
+        np.ones((1, 3), np.int32),
         np.zeros((3, 3), np.int32),
     )
     moved = quotes.moved(0, -100)

@@ -15,7 +15,7 @@ from walks import make_bars, random_bars
 
 from mcl import composition
 from mcl.data.bars import Bars
-from mcl.data.quotes import ABSENT, Quotes
+from mcl.data.quotes import ABSENT, BarQuotes
 from mcl.engine.backtest import backtest
 from mcl.strategy import build, exposed
 from mcl.validation import lookahead
@@ -72,7 +72,8 @@ def bars_of(bought: list[int], sold: list[int], sizes: tuple[Any, Any] = (1, 1))
     prices = np.full(n, 7_000, np.int32)
     books = [np.full((1, n), size, np.int32) for size in sizes]
     volumes = np.array([bought, sold, [0] * n], np.int32)
-    quotes = Quotes(0.01, prices, prices + np.int32(1), *books, volumes)
+    asks = prices + np.int32(1)
+    quotes = BarQuotes(0.01, prices, asks, books[0], books[1], volumes)
     ticks = dict.fromkeys(("open", "high", "low", "close"), prices)
     return make_bars(ticks, quote_columns=quotes)
 
