@@ -16,7 +16,7 @@ from mcl.metrics.multiple import benjamini_hochberg, holm, spa, stepm
 from mcl.metrics.performance import fall
 from mcl.metrics.resampling import FEWEST_RETURNS
 from mcl.report import charts
-from mcl.report.format import Verdict, metric, metric_rows, number, scalar
+from mcl.report.format import Verdict, metric, metric_rows, number, scalar, value_text
 from mcl.report.header_chips import data_label, market_label
 from mcl.report.theme import (
     Cell,
@@ -397,6 +397,8 @@ def _compared(name: str, views: Sequence[CompareView]) -> list[Cell | str]:
         for v, value in zip(views, values, strict=True)
     ]
     # who never traded is best at nothing
+    if any(_unsaid(name, v.metrics) for v in views):
+        rivals = [math.nan] * len(views)  # nor is a figure that is not said
     finite = [value for value in rivals if math.isfinite(value)]
     better = metric(name).better
     best = (
@@ -409,7 +411,16 @@ def _compared(name: str, views: Sequence[CompareView]) -> list[Cell | str]:
     ]
 
 
+def _unsaid(name: str, metrics: Mapping[str, float]) -> bool:
+    """Whether the figure has no number on the page: one per year of too few sessions."""
+    if not math.isfinite(metrics.get(name, math.nan)):
+        return False
+    return not any(map(str.isdigit, value_text(name, metrics)))
+
+
 def _spread(name: str, views: Sequence[CompareView], two: bool) -> str:
+    if any(_unsaid(name, v.metrics) for v in views):
+        return ""
     values = [v.metrics[name] for v in views if math.isfinite(v.metrics.get(name, math.nan))]
     if len(values) < 2:
         return ""

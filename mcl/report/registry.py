@@ -239,7 +239,7 @@ def _sessions(sessions: Sequence[LiveSession]) -> str:
             "Start one with mcl live and its name.",
         )
     columns = [
-        "LiveSession",
+        "Session",
         "Live USD",
         "Backtest USD",
         "Slippage, ticks",

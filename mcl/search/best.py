@@ -26,6 +26,7 @@ from mcl.tracking import backtest_run
 from mcl.tracking.project import Project
 from mcl.tracking.store import Store
 
+CURVES = 10  # trials whose equity MLflow can draw
 GROUPS = ("data", "strategy", "risk", "costs")
 
 
@@ -45,11 +46,13 @@ def select_best(
     experiments/NAME_best.yaml.
     """
     search = snapshot.search
-    ranked = ranking(search, snapshot.space, recorder.scored())[: search.top]
+    leaders = ranking(search, snapshot.space, recorder.scored())
+    ranked = leaders[: search.top]
     if not ranked or statistics.best is None:
         return None
     if search.track == "top":
         recorder.choose([outcome.number for outcome in ranked])
+    recorder.add_equity(leaders[:CURVES])
     best = ranked[0]
     best_trial = {
         "trial": best.number,

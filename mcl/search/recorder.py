@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mcl import composition
 from mcl.base import access_recorder
 from mcl.base.errors import StoreError
@@ -22,7 +24,7 @@ from mcl.search.plateau import FIXED
 from mcl.search.space import GROUPS
 from mcl.search.trial import Outcome
 from mcl.strategy import user_strategies
-from mcl.tracking import provenance, trial_ledger
+from mcl.tracking import backtest_run, provenance, trial_ledger
 from mcl.tracking.naming import RunDataset
 from mcl.tracking.store import Record, Store
 
@@ -166,6 +168,22 @@ class TrialRecorder:
                 for outcome in self._outcomes
                 if outcome.number in numbers and outcome.number not in self.run_ids
             ]
+        )
+
+    def add_equity(self, outcomes: Sequence[Outcome]) -> None:
+        """Give the runs of these trials their equity as a series, so that MLflow's charts overlay
+        them.
+        """
+        self._store.connection.add_series(
+            {
+                self.run_ids[outcome.number]: {
+                    "curve/equity_usd": backtest_run.equity_points(
+                        outcome.config["capital_usd"] * (1 + np.cumsum(outcome.returns))
+                    )
+                }
+                for outcome in outcomes
+                if outcome.number in self.run_ids and len(outcome.returns)
+            }
         )
 
     def luck(self, number: int) -> Luck | None:

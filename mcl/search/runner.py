@@ -231,7 +231,7 @@ class _Search:
             rows=search.track == "all",
         )
         try:
-            with interruptible() as stop:
+            with interruptible() as stop, self.store.connection.system_metrics(sweep_id):
                 stopping = StoppingRule(
                     search,
                     stop,

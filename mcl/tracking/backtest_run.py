@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mcl import composition
 from mcl.base import access_recorder, progress
@@ -410,7 +411,11 @@ def equity_steps(result: Result) -> list[tuple[int, float]]:
     """About 300 points of session-end equity, so that MLflow's own charts overlay runs; the step is
     the session number.
     """
-    values = result.session_equity.to_numpy()
+    return equity_points(result.session_equity.to_numpy())
+
+
+def equity_points(values: npt.NDArray[np.float64]) -> list[tuple[int, float]]:
+    """The same from the equity at the end of each session."""
     rows = np.unique(
         np.linspace(0, len(values) - 1, min(EQUITY_POINTS, len(values))).round().astype(int)
     )

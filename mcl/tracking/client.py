@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import metadata
@@ -24,6 +24,8 @@ from mcl.tracking.reader import ClientReader, Reader
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+BATCH = 800  # MLflow takes 1000 entities a call, of them 100 params
+SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 OTHER_SCHEMA = "out-of-date database schema"  # MLflow says so of a newer one, too
 QUIET = {  # before the first import of mlflow
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -76,6 +78,41 @@ class StoreConnection:
         """The names of all studies that runs are filed under."""
         with self.refusals(self.uri):
             return self.reader.studies()
+
+    def add_series(self, series: Mapping[str, Mapping[str, sqlite_writer.Points]]) -> None:
+        """Add step metrics to runs that are stored, by run id and name."""
+        with self.refusals("step metrics"):
+            if self.takes_bulk:
+                sqlite_writer.add_series(self.database, series)
+                return
+            from mlflow.entities import Metric
+
+            for run_id, of_run in series.items():
+                points = [
+                    Metric(key, value, 0, step)
+                    for key, steps in of_run.items()
+                    for step, value in steps
+                ]
+                for i in range(0, len(points), BATCH):
+                    self.client.log_batch(run_id, points[i : i + BATCH])
+
+    @contextmanager
+    def system_metrics(self, run_id: str) -> Iterator[None]:
+        """Log processor, memory, disk and network of this machine to a run while it is RUNNING,
+        where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true asks for it.
+        """
+        if os.environ.get(SYSTEM_METRICS, "").lower() not in ("true", "1"):
+            yield
+            return
+        _ = self.client  # it may have to make the store
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.uri)
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
 
     def create_database(self) -> Path:
         """The database of a local store; one that is new belongs to this user alone, as the

@@ -38,6 +38,7 @@ PRAGMAS = (
 Texts = dict[str, dict[str, str]]  # by run id and key
 # run, metric, step, value, whether it is the metric's last
 Point = tuple[str, str, int, float, bool]
+Points = Sequence[tuple[int, float]]  # step, value
 
 RUN = """run_uuid, name, source_type, source_name, entry_point_name, user_id, status,
 start_time, end_time, source_version, lifecycle_stage, artifact_uri, experiment_id"""
@@ -225,6 +226,15 @@ def complete(database: Path, run_id: str, row: RunRow) -> None:
         _mark(connection, run_id, row.status)
 
 
+def add_series(database: Path, series: Mapping[str, Mapping[str, Points]]) -> None:
+    """Add step metrics to runs that are stored, by run id and name, in place of those they have."""
+    with _writing(database) as connection:
+        tables = SqliteTables(connection, insert="INSERT OR REPLACE")
+        tables.put_points(
+            point for run_id, of_run in series.items() for point in _series_points(run_id, of_run)
+        )
+
+
 def fail(database: Path, run_id: str, tag: str, why: str) -> None:
     """Mark a run that was begun as FAILED, and say why in a tag."""
     with _writing(database) as connection:
@@ -376,12 +386,15 @@ def _points(row: RunRow) -> list[Point]:
         for key, value in row.metrics.items()
         if not row.series.get(key)
     ]
-    for key, points in row.series.items():
-        all_points += [
-            (row.run_id, key, step, value, number == len(points))
-            for number, (step, value) in enumerate(points, 1)
-        ]
-    return all_points
+    return [*all_points, *_series_points(row.run_id, row.series)]
+
+
+def _series_points(run_id: str, series: Mapping[str, Points]) -> list[Point]:
+    return [
+        (run_id, key, step, value, number == len(points))
+        for key, points in series.items()
+        for number, (step, value) in enumerate(points, 1)
+    ]
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:

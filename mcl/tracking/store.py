@@ -23,7 +23,7 @@ from mcl.base.errors import StoreError, nearest
 from mcl.base.files import below
 from mcl.base.words import many
 from mcl.tracking import filesystem, postgres, repository, sqlite_writer, urls
-from mcl.tracking.client import StoreConnection, cannot_write
+from mcl.tracking.client import BATCH, StoreConnection, cannot_write
 from mcl.tracking.naming import (
     EXPERIMENT_TAGS,
     NOTE,
@@ -60,7 +60,6 @@ ERROR = "mcl.error"  # the tag of a run that failed
 MAX_PARAM = 500
 LEAST_OF_ID = 4  # letters of a run id that may stand for it
 MAX_TAG = 8000  # bytes; MLflow takes as many characters
-BATCH = 800  # MLflow takes 1000 entities a call, of them 100 params
 AT_ONCE = 8  # runs that are written to a server side by side
 
 

@@ -13,6 +13,7 @@ from chromium import Chromium
 
 from mcl.engine.result import Result
 from mcl.report.compare import compare_page
+from mcl.report.registry import LiveSession, RegistryView, registry_page
 from mcl.report.run import run_page
 from mcl.report.sweep import sweep_page
 
@@ -177,6 +178,62 @@ def test_comparison_and_sweep_draw(browser: Chromium, month: Result, tmp_path: P
     browser.run("document.querySelector('[data-draws]').click()")
     browser.wait("return document.querySelectorAll('#chart-parallel .parcoords').length === 1")
     assert browser.severe() == []
+
+
+def test_the_page_of_a_version_is_for_everybody(browser: Chromium, tmp_path: Path) -> None:
+    """Traded and outside its band, and not yet traded."""
+    rng = np.random.default_rng(5)
+    sessions = [
+        LiveSession(
+            f"2025-11-{day:02d}",
+            float(rng.normal(-40, 60)),
+            float(rng.normal(5, 60)),
+            1.25,
+            1.0,
+            "1 explained",
+            "ib_paper DU0000001",
+            f"{day:032x}",
+            "http://127.0.0.1:5000/#/experiments/1/runs/1",
+        )
+        for day in range(3, 15)
+    ]
+    pnl = np.cumsum([session.net_pnl_usd for session in sessions])
+    steps = np.arange(1.0, 41.0)
+    gate = {"waived": "", "value": 0.41, "rule": "at least 0.95", "asked": True}
+    gates = [
+        gate | {"name": "deflated_sharpe", "passed": False, "meaning": "Luck would do as well."},
+        gate | {"name": "look_ahead", "passed": True, "value": "none", "meaning": "Nothing ahead."},
+        gate | {"name": "trades", "passed": False, "waived": "few by design", "meaning": ""},
+        gate | {"name": "hold_out", "passed": True, "asked": False, "value": None, "meaning": ""},
+    ]
+    case = {
+        **{"note": "", "at": "2025-06-20 15:00", "position": 1, "price": 70.1, "move": -17.24},
+        **{"pnl_usd": -1724.0, "pnl_frac": -0.069, "usual_usd": 12.0, "exit": "stop at 52.86"},
+    }
+    view = RegistryView(
+        title="paper v3",
+        lead="ema_cross f10 s30",
+        data_note="",
+        sentence="Net P&L after 12 sessions is lower than 95 % of honest histories.",
+        outside=True,
+        sessions=sessions,
+        drawdown=np.minimum.accumulate(pnl - np.maximum.accumulate(np.append(0, pnl))[1:]),
+        band=(-60 * np.sqrt(steps), 5 * steps, 90 * np.sqrt(steps), -80 * np.sqrt(steps)),
+        gates=gates,
+        facts={
+            "run": {"id": "8f0c7f0e", "git": "0" * 40},
+            "stress": {"gap through the stop": case},
+        },
+    )
+    browser.show(tmp_path, registry_page(view))
+    lines = "return document.querySelectorAll('#chart-live .scatterlayer .trace').length"
+    assert browser.run(lines) == 7
+    head = "return document.querySelector('#sessions th').textContent"
+    assert browser.run(head) == "Session"
+    browser.examine("registry")
+    untraded = replace(view, sessions=[], drawdown=np.empty(0), band=None, outside=False, facts={})
+    browser.show(tmp_path, registry_page(untraded))
+    browser.examine("registry-untraded", (390,))
 
 
 def test_the_run_page_is_for_everybody(browser: Chromium, month: Result, tmp_path: Path) -> None:

@@ -395,10 +395,8 @@ def test_comparison_marks_the_best_and_lists_what_differs(
     best = dict(re.findall(r'class="n best" title="([^"]+)" data-metric="([^"]+)"', html))
     by_metric = {name: float(exact) for exact, name in best.items()}
     metrics = summary(month)
-    assert by_metric == {
-        "sharpe": metrics["sharpe"] + 1,
-        "max_drawdown_usd": metrics["max_drawdown_usd"],
-    }
+    # the Sharpe differs too, but of so few sessions the page says none
+    assert by_metric == {"max_drawdown_usd": metrics["max_drawdown_usd"]}
     assert "strategy.fast" in html
     assert "strategy.slow" not in Document(html).text
     curves = Document(html).figures["chart-equity"]["data"]

@@ -234,6 +234,23 @@ def test_the_best_trial_is_run_again_in_full(project: Project, random: SweepResu
     )  # what is written down repeats the run by hand
 
 
+def test_the_ten_best_trials_have_their_equity(project: Project, random: SweepResult) -> None:
+    """As a series that MLflow's own charts lay over each other; the complete run has the same."""
+    trials = random.trials[random.trials["state"] == "COMPLETE"]
+    ranked = trials.sort_values("value", ascending=False, kind="stable")["run_id"].tolist()
+    key = "curve/equity_usd"
+    drawn = [key in project.store.run(run_id).metrics for run_id in ranked]
+    assert drawn == [number < 10 for number in range(len(ranked))]
+    assert random.best is not None
+    client = project.store.connection.client
+    ours, whole = (
+        [(point.step, point.value) for point in client.get_metric_history(run_id, key)]
+        for run_id in (ranked[0], random.best["run_id"])
+    )
+    assert [step for step, _ in ours] == [step for step, _ in whole] == list(range(40))
+    assert [value for _, value in ours] == pytest.approx([value for _, value in whole], abs=1e-6)
+
+
 def test_the_parent_keeps_everything(project: Project, random: SweepResult) -> None:
     parent = project.store.run(random.sweep_id)
     table = pd.read_parquet(io.BytesIO(parent.file("trials.parquet")))

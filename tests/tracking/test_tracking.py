@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,22 @@ def test_a_fresh_store_is_made_without_a_word_from_mlflow(tmp_path: Path) -> Non
         [sys.executable, "-c", code], env=quiet, capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_system_metrics_are_logged_where_mlflow_is_asked_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    run_id = store.start(Record("study", "search"))
+    with store.connection.system_metrics(run_id):
+        pass
+    assert store.run(run_id).metrics == {}
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    deadline = time.monotonic() + 60
+    while not (metrics := store.run(run_id).metrics):
+        assert time.monotonic() < deadline
+        with store.connection.system_metrics(run_id):
+            time.sleep(0.5)
+    assert metrics["system/cpu_utilization_percentage"] >= 0
+    assert metrics["system/system_memory_usage_megabytes"] > 0

@@ -25,7 +25,8 @@ def _contracts(bars: Bars, _risk: schema.Risk, size: FixedSize, _capital_usd: fl
 
 
 def _sentence(size: FixedSize) -> str:
-    return f"A full signal is {size.contracts:g} contracts."
+    unit = "contract" if size.contracts == 1 else "contracts"
+    return f"A full signal is {size.contracts:g} {unit}."
 
 
 METHOD = SizeMethod(FixedSize, _contracts, _sentence)
