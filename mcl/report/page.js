@@ -21,7 +21,7 @@
     return value;
   };
 
-  const axis = { gridcolor: "@grid", zerolinecolor: "@line", linecolor: "@line", tickcolor: "@line", automargin: true, title: { font: { size: 12 } } };
+  const axis = { gridcolor: "@grid", zerolinecolor: "@line", linecolor: "@line", tickcolor: "@line", automargin: true, title: { font: { size: 12 }, standoff: 8 } };
   const dress = (layout) => {
     const base = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: "@ink", size: 12, family: "system-ui, sans-serif" },
@@ -39,6 +39,14 @@
   const buttons = [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
   const config = { responsive: true, displaylogo: false, modeBarButtons: buttons, plotlyServerURL: "", showSendToCloud: false };
   const shown = (figure) => ({ ...config, displayModeBar: figure.detail ? "hover" : false });
+
+  // A number is written in a cell of a map that has room for it; the hover says the others.
+  const legible = (trace, holder) => {
+    if (trace.type !== "heatmap" || !trace.texttemplate) return trace;
+    const sizes = (edges, room) => edges.slice(1).map((edge, k) => (room * (edge - edges[k])) / (edges[edges.length - 1] - edges[0]));
+    const widths = sizes(trace.x, holder.clientWidth - 140), heights = sizes(trace.y, holder.clientHeight - 70);
+    return { ...trace, text: trace.text.map((row, r) => row.map((text, c) => (widths[c] >= 7 * text.length && heights[r] >= 13 ? text : ""))) };
+  };
 
   // On a phone Plotly would put every name of the main chart on a line of its own: there they stand as words above it.
   const NARROW = 520, SIGNS = { "triangle-up": "▲", "triangle-down": "▼", x: "✖", star: "★", diamond: "◆", square: "■" };
@@ -65,7 +73,7 @@
     if (known && figure.keepsZoom && holder.layout.xaxis.range) layout.xaxis.range = holder.layout.xaxis.range.slice();
     if (figure.detail && legend(holder, figure, style)) Object.assign(layout, { showlegend: false, margin: { ...layout.margin, t: 34 } });
     if ("print" in document.documentElement.dataset) Object.assign(layout, { width: holder.clientWidth, height: Math.min(holder.clientHeight, 620) }); // Plotly itself would look a moment later
-    await Plotly.react(holder, resolve(figure.data, style), layout, shown(figure));
+    await Plotly.react(holder, resolve(figure.data, style).map((trace) => legible(trace, holder)), layout, shown(figure));
     if (known) return known.main && known.main.again();
     charts.set(holder.id, { figure, main: figure.detail ? mainChart({ holder, figure, shown, resolve, legend: () => legend(holder, figure, getComputedStyle(document.documentElement)) }) : null });
   };

@@ -268,14 +268,15 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
     rows: list[list[Cell | str]] = []
     for gate in gates:
         required = gate.get("asked", True)  # versions of 0.1 asked every gate that they hold
-        word = "not asked" if not required else "pass" if gate["passed"] else "waived"
+        missed = "waived" if gate["waived"] else "missed"
+        word = "not asked" if not required else "pass" if gate["passed"] else missed
         meaning = gate["waived"] or gate["meaning"]
         css = "" if not required else "gain" if gate["passed"] else "loss"
         value = gate["value"]
         value_cell = (
             Cell(number(value, "plain"), "n", repr(value))
             if isinstance(value, int | float)
-            else Cell(scalar(value), "n")
+            else Cell("—" if value is None else scalar(value), "n")
         )
         if gate.get("too_short"):
             value_cell = Cell(SHORT, "n", repr(value))

@@ -201,7 +201,7 @@ def test_the_page_of_a_version_is_for_everybody(browser: Chromium, tmp_path: Pat
     steps = np.arange(1.0, 41.0)
     gate = {"waived": "", "value": 0.41, "rule": "at least 0.95", "asked": True}
     gates = [
-        gate | {"name": "deflated_sharpe", "passed": False, "meaning": "Luck would do as well."},
+        gate | {"name": "deflated_sharpe", "passed": False, "meaning": "No more than luck."},
         gate | {"name": "look_ahead", "passed": True, "value": "none", "meaning": "Nothing ahead."},
         gate | {"name": "trades", "passed": False, "waived": "few by design", "meaning": ""},
         gate | {"name": "hold_out", "passed": True, "asked": False, "value": None, "meaning": ""},
