@@ -441,7 +441,7 @@ def test_overlap_of_trades_and_drawdowns_by_hand() -> None:
 def test_of_many_runs_each_is_a_row_with_its_data(month: Result) -> None:
     one = compared(month)[0]
     runs = [
-        replace(one, run_id=f"{k:08d}", metrics={**one.metrics, "sharpe": float(k)})
+        replace(one, run_id=f"{k:08d}", metrics={**one.metrics, "net_pnl_usd": float(k)})
         for k in range(5)
     ]
     html = compare_page(runs)
@@ -450,7 +450,7 @@ def test_of_many_runs_each_is_a_row_with_its_data(month: Result) -> None:
     heads = re.findall(r'<th scope="col"[^>]*>([^<]*)', section)
     assert heads[:2] == ["Run", "Data"]
     assert len(heads) == 2 + len(metric_rows(one.metrics))
-    assert section.count("n best") == 1  # the run with the highest Sharpe
+    assert section.count("n best") == 1  # the run with the highest P&L
     first = html.partition('<section id="runs"')[2].partition("</section>")[0]
     assert first.count("MCL 1m planted_edge seed 7") == 5
     assert "Sharpe" in first
