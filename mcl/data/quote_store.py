@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from mcl.base import progress
 from mcl.base.errors import DataError, StoreError
-from mcl.base.files import sha256, write_whole
+from mcl.base.files import below, sha256, write_whole
 from mcl.base.instants import NS
 from mcl.base.jit import njit
 from mcl.data import dataset, file_mark, record_files
@@ -96,7 +96,7 @@ class QuoteStore:
         columns = ["ts", "bid", "ask", *_sizes(levels), *VOLUMES]
         if name not in self.manifest["files"]:
             return {column: np.empty(0, np.int64) for column in columns}
-        path = self.folder / name
+        path = _file(self.folder, symbol, day)
         try:
             rows = pq.read_table(path, columns=columns, use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
@@ -182,13 +182,13 @@ def build(
     quotes = [p for p in by_schema[schema] if wanted is None or p.name in wanted]
     definitions = by_schema.get("definition") or record_files.above(path, "definition")
     files = quotes + definitions
-    below = path.is_dir() and all(file.is_relative_to(path) for file in files)
-    base = path if below else record_files.common_folder(files)
+    inside = path.is_dir() and all(file.is_relative_to(path) for file in files)
+    base = path if inside else record_files.common_folder(files)
     made_from = dataset.inputs(base, files)
     dataset.check_receipts(base, made_from)
     request = {"instrument": symbol, "quotes": schema, "version": VERSION}
     label = f"quotes-{symbol.lower()}-{schema}-{dataset.key(made_from, request)[:12]}"
-    folder = root / "data" / label
+    folder = below(root / "data", label)
     if not (folder / "manifest.json").is_file():
         _write(folder, _Source(path, schema, quotes, definitions, of), made_from)
     return QuoteStore(folder)
@@ -526,14 +526,18 @@ class _SessionFiles:
 
     def _write(self, seconds: Records) -> None:
         symbol = self.scan.master.contracts[int(seconds["contract"][0])].symbol
-        name = _name(symbol, int(seconds["session"][0]))
-        path = self.part / name
+        day = int(seconds["session"][0])
+        path = _file(self.part, symbol, day)
         path.parent.mkdir(parents=True, exist_ok=True)
         columns = [n for n in self.scan.layout.names or () if n not in ("contract", "session")]
         table = pa.table({n: np.ascontiguousarray(seconds[n]) for n in columns})
         marked = table.replace_schema_metadata(file_mark.schema_metadata(self.world))
         pq.write_table(marked, path, compression="zstd")
-        self.names[name] = sha256(path)
+        self.names[_name(symbol, day)] = sha256(path)
+
+
+def _file(folder: Path, symbol: str, day: int) -> Path:
+    return below(folder / "seconds", symbol, str(from_day(day)), ending=".parquet")
 
 
 def _name(symbol: str, day: int) -> str:
