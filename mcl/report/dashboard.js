@@ -174,7 +174,7 @@
   const why = ({ reason, ref }) => (reason !== "target" ? String(reason).replace("_", "-") : String(ref).endsWith("/flat") ? "flatten" : "signal");
   const tables = () => {
     fill("decisions", folded(newest(state.decisions)).map(({ row: d, count, since }) => [["bar close", count > 1 ? `${hour(since)} to ${hour(d.time)}` : clock(d.time)], ["bars", count > 1 ? "×" + count : "1", "n"], ["price", price(d.close), "n minor"], ["wanted", signed(missing(d.wanted) ? null : Number(d.wanted.toFixed(3))), "n"],
-      ["held", signed(d.position), "n minor"], ["target", signed(d.target), "n"], ["block, and what was done", soft([d.block !== "NONE" && d.block, d.reason].filter(Boolean).join(": ")), "words"]]), "No decision yet.");
+      ["held", signed(d.position), "n minor"], ["target", signed(d.target), "n"], ["what was done", soft([d.block !== "NONE" && d.block, d.reason].filter(Boolean).join(": ")), "words"]]), "No decision yet.");
     fill("working", (state.working || []).map((w) => [["order", short(w.ref || String(w.permanent_id))], ["kind", w.kind], ["contracts", signed(w.quantity), "n"], ["price", price(w.price), "n"], ["status", w.status, "minor"]]), "No order works at the broker.");
     fill("fills", newest(state.fills).map((f) => [["time", clock(f.time)], ["contracts", signed(f.quantity), "n"], ["price", price(f.price), "n"], ["for", why(f)], ["cost", usd(f.commission_usd, false), "n minor"]]), "No fill yet.");
     fill("alerts", newest(state.alerts).map((a) => [["time", clock(a.at_ns)], ["code", soft(a.code), a.severity + " code"], ["what", a.sentence, "words"]]), "No alert.");

@@ -226,6 +226,10 @@ def test_the_best_trial_is_run_again_in_full(project: Project, random: SweepResu
         measured(random), rel=0, abs=0, nan_ok=True
     )
     assert b"<html" in whole.file("report.html")
+    assert whole.tags["mlflow.source.type"] == "LOCAL"
+    assert whole.tags["mlflow.user"]
+    assert whole.tags["mlflow.source.name"]
+    assert "None" not in whole.params.values()
     again = backtest_run.replay(whole, project.root).metrics
     assert not differences(measured(random), {name: again[name] for name in measured(random)})
     typed = json.loads(whole.file("overrides.json"))["overrides"]
