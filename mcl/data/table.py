@@ -257,16 +257,18 @@ def check(chunk: Chunk, table: Table, before: Ints) -> None:
 
 def _cure(kind: str, row: int, chunk: Chunk, table: Table) -> str:
     every = "mcl data check lists every fault"
-    if kind not in table.cures or chunk.lines is None:
+    if kind not in table.cures:
         return every
-    return f"{table.cures[kind].format(line=chunk.lines[row])}; {every}"
+    line = "" if chunk.lines is None else chunk.lines[row]
+    return f"{table.cures[kind].format(line=line)}; {every}"
 
 
 def _check_scale(chunk: Chunk, table: Table) -> None:
     """Refuse prices at which the product never traded."""
     if reason := wrong_scale(chunk.rows.close, table.instrument):
         cure = "compare the file with the vendor's price format"
-        if table.cures and (scale := fitting_scale(chunk.rows.close, table.instrument)):
+        has_key = table.cures and chunk.lines is not None
+        if has_key and (scale := fitting_scale(chunk.rows.close, table.instrument)):
             cure = f"set data.format.scale={scale:g}, or data.instrument"
         raise DataError(f"{chunk.origin}: {reason}", cure)
 

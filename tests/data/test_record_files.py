@@ -189,6 +189,29 @@ def test_a_frame_that_cannot_be_is_one_sentence(
     assert str(path.name) in refused.value.message
 
 
+def test_files_that_overlap_and_names_that_say_nothing_have_a_cure(
+    small_world: Path, tmp_path: Path
+) -> None:
+    rows = to_frame(small_world / "ohlcv-1m" / "2024-01.dbn.zst")[:500]
+    both = tmp_path / "both"
+    both.mkdir()
+    rows[:300].to_parquet(both / "a.ohlcv-1m.parquet")
+    rows[200:].to_parquet(both / "b.ohlcv-1m.parquet")
+    with pytest.raises(DataError, match="times run backwards") as refused:
+        load(ParquetData(source="parquet", path=str(both)), tmp_path)
+    assert "set data.path to one of them" in str(refused.value.hint)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    rows.drop(columns="rtype").to_parquet(plain / "bars.parquet")
+    with pytest.raises(DataError, match=r"holds bars\.parquet, which neither a column rtype") as no:
+        load(ParquetData(source="parquet", path=str(plain)), tmp_path)
+    assert "call it for instance 2024.ohlcv-1m.parquet" in str(no.value.hint)
+    (plain / "bars.parquet").rename(plain / "bars.pq")
+    with pytest.raises(DataError, match="but no bars") as ending:
+        load(ParquetData(source="parquet", path=str(plain)), tmp_path)
+    assert "end with .parquet" in str(ending.value.hint)
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ohlcv-1m.parquet"
     path.write_bytes(b"PAR1" + bytes(100))

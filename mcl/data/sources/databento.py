@@ -58,6 +58,8 @@ CONDITIONS = "condition.json"
 _STATISTICS = {3: "settlement", 6: "cleared_volume", 9: "open_interest"}
 
 
+_OVERLAP = "where two files hold the same times, set data.path to one of them, or move one away"
+CURES = dict.fromkeys(("backwards", "duplicate"), _OVERLAP)
 StoredInterval = Literal["1s", "1m", "1h"]
 
 
@@ -150,6 +152,12 @@ def _no_bars(
     cure = "set data.path to a folder of DBN or Parquet files of a vendor"
     if {".csv", ".txt"} & set(others):
         cure = "read one of them with data=csv data.path=FILE; mcl data sniff FILE says how"
+    elif {".pq", ".parq"} & set(others):
+        cure = "rename the files so that they end with .parquet"
+    elif kind == "Parquet" and (unknown := paths_by_schema.get("")):
+        holds = f"{unknown[0].name}, which neither a column rtype nor its name says the schema of"
+        cure = "call it for instance 2024.ohlcv-1m.parquet; the columns of bars are ts_event, open,"
+        cure += " high, low, close, volume and symbol or instrument_id"
     return DataError(
         f"{path} holds {holds}, but no bars{days}; need a file of schema {' or '.join(INTERVALS)}",
         cure,
@@ -271,6 +279,7 @@ def table(source_files: RecordFiles, symbol: str) -> Table:
         conditions=vendor_conditions,
         counts=counts,
         facts=facts,
+        cures=CURES,
     )
 
 
