@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -142,3 +145,44 @@ def test_the_real_front_runs_a_backtest(
     assert callable(words)
     assert script("run_backtest").main(["--strategy", "emma"]) == 1
     assert "no strategy is called 'emma'" in capsys.readouterr().err
+
+
+def test_a_bench_tells_of_a_busy_machine_and_measures_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What runs here is not below this process: its parent has ended."""
+    loop = "while :; do :; done"
+    subprocess.run(
+        ["sh", "-c", f"timeout 30 sh -c '{loop}' >/dev/null 2>&1 &"], check=True, timeout=30
+    )
+    measured: list[bool] = []
+
+    def miss() -> bool:
+        time.sleep(1.0)
+        measured.append(False)
+        return False
+
+    assert script("processor").repeated(miss, 2) == 0
+    assert measured == [False, False]
+    said = capsys.readouterr().out
+    assert said.count("the machine was busy: other processes took") == 2
+    assert "no verdict" in said
+
+
+def test_a_bench_that_keeps_its_bounds_measures_once() -> None:
+    measured: list[bool] = []
+
+    def keep() -> bool:
+        measured.append(True)
+        return True
+
+    assert script("processor").repeated(keep) == 0
+    assert measured == [True]
+
+
+def test_what_a_bench_takes_itself_is_no_other_process() -> None:
+    processor = script("processor")
+    before = processor._own_sec()
+    spin = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", spin], check=True)
+    assert processor._own_sec() - before > 0.4

@@ -317,6 +317,8 @@ class Stamps:
         last = np.append(first[1:], len(self.day)) - 1
         if len(first) < 5 or self.step >= half:
             return ""
+        if (np.diff(self.ts)[last[:-1]] == self.step).mean() > STRAY_FRAC:
+            return ""  # bars run on over midnight: no day of them begins or ends there
         begins, ends = self.tod[first] % half, self.tod[last] % half
         if (begins == 0).mean() > 0.8 and (ends == half - self.step).mean() > 0.8:
             return "open"

@@ -305,3 +305,28 @@ def test_times_side_by_side_are_measured_once(frame: Frame, tmp_path: Path) -> N
     table = sources.of(data := parquet(frame, tmp_path)).raw(data, tmp_path).table()
     thin = replace(table, facts={})
     assert conventions.of_table(thin, conventions.Stated("open", None)) == []
+
+
+@pytest.mark.parametrize(("stamped_at", "first"), [("open", 0), ("close", 1)])
+def test_bars_that_run_on_over_midnight_have_no_day_hours(
+    tmp_path: Path, stamped_at: Literal["open", "close"], first: int
+) -> None:
+    """From 19:00 to 01:30 New York: every day has a time at midnight, and none begins there."""
+    nights = pd.bdate_range("2010-01-05", periods=20, tz="UTC")
+    times = [night + pd.Timedelta(first + i, "min") for night in nights for i in range(390)]
+    frame = pd.DataFrame({"time": pd.DatetimeIndex(times).strftime("%Y-%m-%dT%H:%M:%SZ")})
+    for name in PRICES:
+        frame[name] = 70.0
+    path = tmp_path / "night.csv"
+    frame.to_csv(path, index=False)
+    data = CsvData(
+        source="csv",
+        path=str(path),
+        stamped_at=stamped_at,
+        timezone="UTC",
+        contract="MCLG0",
+        columns=CsvColumns(time="time", close="close"),
+    )
+    bars = loader.load(data, tmp_path)
+    assert len(bars) == 20 * 390
+    assert (bars.close_time[0] // MINUTE) % 60 == 1
