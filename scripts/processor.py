@@ -52,7 +52,8 @@ def _others_sec() -> float:
     """Seconds of processor time of all processes so far but this one and those below it."""
     machine = psutil.cpu_times()
     idle = ("idle", "iowait", "guest", "guest_nice")
-    return sum(sec for kind, sec in machine._asdict().items() if kind not in idle) - _own_sec()
+    busy = [float(sec) for kind, sec in machine._asdict().items() if kind not in idle]
+    return sum(busy) - _own_sec()
 
 
 def _own_sec() -> float:

@@ -108,7 +108,7 @@ def _levels(decision: dict[str, Any], contract: str) -> dict[str, float]:
     """Read the entry, the stop and the take-profit of the position from the last decision."""
     instrument = INSTRUMENTS.get(contract[:-2])
     holding = (decision.get("ledger") or {}).get("holding")
-    if not (holding and instrument):
+    if not (instrument and holding and holding.get("position")):
         return {}
     from mcl.live.journal_records import holding_of  # loads the engine: a flat session needs none
 
