@@ -119,8 +119,9 @@ def session_bars(home: Path, day: date) -> SessionBars:
     pieces: list[dbn.Records] = []
     mappings: list[dbn.Mapping] = []
     for path in sorted((home / "ohlcv-1m").glob("*.dbn.zst")):
-        header, records = _month((path, path.stat().st_mtime_ns))
+        header = dbn.header(path)
         if header.start < stop and (header.end or stop) > start:
+            records = _month((path, path.stat().st_mtime_ns))
             first, last = np.searchsorted(records["ts_event"], np.array([start, stop], np.uint64))
             pieces.append(records[first:last])
             mappings += header.mappings
@@ -133,9 +134,9 @@ def session_bars(home: Path, day: date) -> SessionBars:
 
 
 @lru_cache(maxsize=3)
-def _month(path_stamp: tuple[Path, int]) -> tuple[dbn.Header, dbn.Records]:
-    """The content of a file, read again when its time stamp is another."""
-    return dbn.read(path_stamp[0])
+def _month(path_stamp: tuple[Path, int]) -> dbn.Records:
+    """The records of a file, read again when its time stamp is another."""
+    return dbn.read(path_stamp[0])[1]
 
 
 def trades(bars: SessionBars, instrument_id: int) -> Trades:
