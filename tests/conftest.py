@@ -110,6 +110,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_files() -> Path:
+    """A folder of real MCL bars, when its owner names one; the tests that need it skip else."""
+    folder = os.environ.get("MCL_REAL_FILES")
+    if folder is None:
+        pytest.skip("MCL_REAL_FILES names no folder of real MCL bars")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project's `data` folder for the generated two years: made by the first test that needs
     them, linked by the others.

@@ -204,10 +204,11 @@ def test_wrong_usage_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixt
         ["backtest", "--nonsense"],
         ["sweep", "extend", "x", "y"],
     ):
-        assert main(["--json", *words]) == 2
-        out, err = capsys.readouterr()
-        assert json.loads(out)["error"]["code"] == "usage"
-        assert err == ""
+        for line in (["--json", *words], [*words, "--json"]):
+            assert main(line) == 2
+            out, err = capsys.readouterr()
+            assert json.loads(out)["error"]["code"] == "usage"
+            assert err == ""
 
 
 NO_RUNS = "No run is filed under the study 'mcl' yet. mcl backtest makes the first one."

@@ -21,11 +21,11 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mcl.base import files
-from mcl.cli.table import VERBS
+from mcl.cli.table import GLOBAL_FLAGS, VERBS
 
 TABLE = Path(__file__).with_suffix(".json")
 NEWEST = 20  # runs that are offered
-FLAGS = ("--json", "--quiet", "-v", "--help", "--version")
+FLAGS = (*sorted(GLOBAL_FLAGS), "--help", "--version")
 COMPOSED = {
     "backtest": "backtest",
     "sweep": "sweep",
@@ -120,9 +120,9 @@ def candidates(typed: Sequence[str], last: str) -> Iterator[Candidate]:
         return
     actions = _actions(name)
     if last.startswith("-"):
-        yield from (
-            (o, str(a.help or "")) for a in actions for o in a.option_strings if o.startswith(last)
-        )
+        options = [(o, str(a.help or "")) for a in actions for o in a.option_strings]
+        options += [(flag, "") for flag in sorted(GLOBAL_FLAGS)]
+        yield from ((o, description) for o, description in options if o.startswith(last))
         return
     valued = next(
         (a for a in actions if words and words[-1] in a.option_strings and a.nargs != 0), None

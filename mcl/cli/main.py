@@ -1,7 +1,7 @@
 """`mcl`: the command line. Thin: parse, call one workflow, print its answer.
 
-Global flags come before the verb: --json (one JSON object on stdout), -v, --quiet. Exit codes: 0
-done, 1 refused or failed with a sentence that says what to do, 2 wrong usage.
+Global flags, before the verb or after it: --json (one JSON object on stdout), -v, --quiet. Exit
+codes: 0 done, 1 refused or failed with a sentence that says what to do, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mcl import __version__
 from mcl.base.errors import MclError, UsageError, closest, nearest
 from mcl.base.redact import redacted
 from mcl.cli.arguments import complete_options
-from mcl.cli.table import SECTIONS, UNENDING, VERBS, Verb
+from mcl.cli.table import GLOBAL_FLAGS, SECTIONS, UNENDING, VERBS, Verb
 
 # What a disk or the system refuses, whatever mcl does. A read or a write names no file.
 REFUSALS = frozenset(
@@ -265,9 +265,9 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _global_flags(args: list[str]) -> tuple[set[str], list[str]]:
-    global_flags = {"--json", "-v", "--verbose", "--quiet"}
-    count = next((i for i, arg in enumerate(args) if arg not in global_flags), len(args))
-    return set(args[:count]), args[count:]
+    """The flags of every verb, wherever they stand, and the other words."""
+    flags = GLOBAL_FLAGS.intersection(args)
+    return flags, [word for word in args if word not in flags]
 
 
 def _usage() -> str:

@@ -12,6 +12,8 @@ from mcl.cli import arguments
 from mcl.cli import operating_arguments as operate
 from mcl.cli import research_arguments as research
 
+GLOBAL_FLAGS = frozenset({"--json", "-v", "--verbose", "--quiet"})  # of every verb, anywhere
+
 
 class Verb(NamedTuple):
     name: str

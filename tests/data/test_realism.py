@@ -5,7 +5,6 @@ prints them.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -147,12 +146,9 @@ def test_the_bounds_of_whole_numbers() -> None:
     assert not realism.FigureRow("second_volume_mean", 4.7, 4.15).near
 
 
-def test_the_users_own_files_are_judged(tmp_path: Path, project: Path) -> None:
+def test_the_users_own_files_are_judged(real_files: Path, tmp_path: Path, project: Path) -> None:
     """With MCL_REAL_FILES=DIR, a folder of real MCL bars: every figure of the market itself."""
-    folder = os.environ.get("MCL_REAL_FILES")
-    if folder is None:
-        pytest.skip("MCL_REAL_FILES names no folder of real MCL bars")
-    source = DatabentoData(source="databento", path=folder)
+    source = DatabentoData(source="databento", path=str(real_files))
     stored = loader.stored_dataset(source, tmp_path)
     assert not stored.synthetic
     rows = second_figures.compare_stored(stored)
