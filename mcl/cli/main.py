@@ -173,7 +173,7 @@ def _unknown(words: list[str]) -> UsageError:
     return UsageError(f"unknown verb {head[:200]!r}: {near}", "mcl --help lists them")
 
 
-def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[str]) -> int:
+def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: frozenset[str]) -> int:
     from mcl.base import files, terminal
 
     terminal.configure(
@@ -264,7 +264,7 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
-def _global_flags(args: list[str]) -> tuple[set[str], list[str]]:
+def _global_flags(args: list[str]) -> tuple[frozenset[str], list[str]]:
     """The flags of every verb, wherever they stand, and the other words."""
     flags = GLOBAL_FLAGS.intersection(args)
     return flags, [word for word in args if word not in flags]
