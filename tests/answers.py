@@ -63,7 +63,9 @@ class Answers:
             json_answers.RefusalAnswer.model_validate(terminal.plain({"error": error.as_dict()}))
             refuse(error)
 
-        def named(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[str]) -> int:
+        def named(
+            verb: Verb, words: list[str], parsed: argparse.Namespace, flags: frozenset[str]
+        ) -> int:
             self.running.append((verb, parsed))
             try:
                 return run(verb, words, parsed, flags)
