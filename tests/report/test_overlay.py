@@ -101,7 +101,7 @@ def test_the_page_keeps_every_value_of_an_overlay(month: Result) -> None:
         for start, stop in zip(edges[::2], edges[1::2], strict=False):
             back[start:stop] = np.nan
         assert np.allclose(back, overlay.values, atol=line["step"] * 0.5001, equal_nan=True)
-    axes = {trace["name"]: trace["yaxis"] for trace in figure["data"][4:]}
+    axes = {trace.get("name"): trace.get("yaxis", "y") for trace in figure["data"][4:]}
     assert {"mean", "score", "Stop level"} <= set(axes)
     assert axes["score"] not in (axes["mean"], axes["Stop level"])
     assert json.dumps(figure, allow_nan=False)
