@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,6 @@ from mcl.data.table import PRICES, Chunk, Rows, Table, clock
 from mcl.market import calendar
 from mcl.market.calendar import DAY_NS, from_day, new_york_ns, to_day
 from mcl.market.intervals import STEPS_SEC
-
-if TYPE_CHECKING:
-    pass
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -311,6 +311,15 @@ def damaged(dataset: Dataset) -> list[str]:
     ]
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a store that is made from raw files. DataError where it cannot be read."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"the manifest of {folder} cannot be read: {error}", _AGAIN) from error
+    return manifest
+
+
 class Dataset:
     """A stored dataset. Nothing is read before it is asked for; bars come by contract and range of
     sessions.
@@ -320,12 +329,7 @@ class Dataset:
         self.folder = folder
         # the row groups read last: a roll asks twice for the same
         self._recent: tuple[int, list[int], Any] = (-1, [], None)
-        try:
-            self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"the manifest of dataset {folder} cannot be read: {error}", _AGAIN
-            ) from error
+        self.manifest = read_manifest(folder)
 
     @property
     def instrument(self) -> Instrument:

@@ -32,6 +32,7 @@ from mcl.base.errors import ConfigError, DataError, StoreError, nearest
 from mcl.base.files import sha256, write_whole
 from mcl.config import schema
 from mcl.data import dataset, loader, record_files, sources
+from mcl.data.quotes import BOOK_LEVELS
 from mcl.data.sources import databento
 from mcl.data.synthetic import order_books
 from mcl.data.table import clock, instrument
@@ -43,8 +44,8 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 SCHEMA_VERSION = 2  # raise it whenever the same raw files would be stored differently
-# levels of each schema; the first one that is there is used
-LEVELS = {"mbp-10": 10, "mbp-1": 1, "tbbo": 1, "bbo-1s": 1, "bbo-1m": 1}
+# levels of each schema, the deepest first: the first one that is there is used
+LEVELS = dict(sorted(BOOK_LEVELS.items(), key=lambda item: -item[1]))
 _SIDES = ("bid", "ask", "bid_size", "ask_size")
 PIECE = 100_000  # rows of a book that are in memory at once
 
@@ -84,34 +85,13 @@ class Book:
         spread: Floats = self.ask[0] - self.bid[0]
         return spread
 
-    @property
-    def imbalance(self) -> Floats:
-        """(bid size - ask size) / their sum at the best prices, in [-1, 1]."""
-        return _share(self.bid_size[0], self.ask_size[0])
-
-    @property
-    def microprice(self) -> Floats:
-        """The best prices weighted by the size of the other side (Gatheral & Oomen 2010)."""
-        return self.mid + self.spread / 2 * self.imbalance
-
-
-def _share(bid: Ints, ask: Ints) -> Floats:
-    share: Floats = (bid - ask) / np.maximum(1, bid + ask)
-    return share
-
 
 class Depth:
     """Stored books. Nothing is read before it is asked for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"the manifest of {folder} cannot be read: {error}",
-                "delete the folder: it is built again",
-            ) from error
+        self.manifest = dataset.read_manifest(folder)
 
     @property
     def instrument(self) -> Instrument:

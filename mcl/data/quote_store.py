@@ -35,7 +35,7 @@ from mcl.base.instants import NS
 from mcl.base.jit import njit
 from mcl.data import dataset, file_mark, record_files
 from mcl.data.bars import Bars
-from mcl.data.quotes import ABSENT, VOLUMES, BarQuotes
+from mcl.data.quotes import ABSENT, BOOK_LEVELS, VOLUMES, BarQuotes
 from mcl.data.sources import databento
 from mcl.data.table import clock, instrument
 from mcl.market import contract_master
@@ -46,8 +46,6 @@ Ints = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
 
 VERSION = 1  # raise it whenever the same raw files would be stored differently
-# levels of each schema; the first one that has enough is read
-LEVELS = {"mbp-1": 1, "mbp-10": 10, "tbbo": 1, "bbo-1s": 1, "bbo-1m": 1}
 SAMPLED = ("bbo-1s", "bbo-1m")  # they report no single trades
 PIECE_BYTES = 4_000_000  # of records at once: what stays in a processor's cache
 WAITING = 500_000  # seconds of all contracts that wait in memory for the end of their session
@@ -64,13 +62,7 @@ class QuoteStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"the manifest of {folder} cannot be read: {error}",
-                "delete the folder: it is built again",
-            ) from error
+        self.manifest = dataset.read_manifest(folder)
 
     @property
     def levels(self) -> int:
@@ -90,7 +82,7 @@ class QuoteStore:
 
     def seconds(self, symbol: str, day: int, levels: int) -> dict[str, npt.NDArray[Any]]:
         """The columns of one contract in one session; empty ones where nothing was reported.
-        DataError where the file is not the one that was written.
+        DataError for a file that cannot be read.
         """
         name = _name(symbol, day)
         columns = ["ts", "bid", "ask", *_sizes(levels), *VOLUMES]
@@ -157,7 +149,7 @@ def _since(volume: npt.NDArray[Any], last: Ints) -> Ints:
 
 def schema_for(levels: int, by_schema: dict[str, list[Path]]) -> str | None:
     """The schema that is read for so many levels of the book; None where no file has enough."""
-    return next((s for s, has in LEVELS.items() if has >= levels and s in by_schema), None)
+    return next((s for s, has in BOOK_LEVELS.items() if has >= levels and s in by_schema), None)
 
 
 def build(
@@ -169,10 +161,10 @@ def build(
     Errors: DataError for missing or damaged files, StoreError when the disk refuses.
     """
     of = instrument(symbol)
-    _, by_schema = record_files.first_with(path, tuple(LEVELS))
+    _, by_schema = record_files.first_with(path, tuple(BOOK_LEVELS))
     schema = schema_for(levels, by_schema)
     if schema is None:
-        able = [name for name, has in LEVELS.items() if has >= levels]
+        able = [name for name, has in BOOK_LEVELS.items() if has >= levels]
         raise DataError(
             f"data.quotes={levels}, but {path} holds no quotes of so many levels: need files of"
             f" schema {' or '.join(able)}",
@@ -204,7 +196,7 @@ class _Source:
 
     @property
     def levels(self) -> int:
-        return LEVELS[self.schema]
+        return BOOK_LEVELS[self.schema]
 
     @cached_property
     def by_schema(self) -> dict[str, list[Path]]:
@@ -274,7 +266,7 @@ class Scan:
     def __init__(self, master: contract_master.Master, of: Instrument, schema: str) -> None:
         from mcl.data import dbn
 
-        self.master, self.schema, self.levels = master, schema, LEVELS[schema]
+        self.master, self.schema, self.levels = master, schema, BOOK_LEVELS[schema]
         self.counts: Counter[str] = Counter()
         self.layout = np.dtype(
             [("contract", "i8"), ("ts", "i8"), ("session", "i8"), ("bid", "i4"), ("ask", "i4")]

@@ -19,6 +19,8 @@ from mcl.data.columns import read_only
 Floats = npt.NDArray[np.float64]
 Narrow = npt.NDArray[np.int32]
 
+# levels of the book in each schema; of those that have enough the first is preferred
+BOOK_LEVELS = {"mbp-1": 1, "mbp-10": 10, "tbbo": 1, "bbo-1s": 1, "bbo-1m": 1}
 ABSENT = np.iinfo(np.int32).min  # of a tick or a volume: nobody has said one yet
 VOLUMES = ("buy_volume", "sell_volume", "unsided_volume")
 PRICES = ("bid", "ask", "mid", "microprice", "spread")
