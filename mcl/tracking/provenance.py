@@ -60,6 +60,7 @@ DECIDING = (
     "data/file_mark.py",
     *("data/dataset.py", "data/dbn.py", "data/loader.py", "data/parquet.py"),
     *("data/record_files.py", "data/roll.py", "data/source.py", "data/table.py"),
+    "data/text_file.py",
     *("data/realism.py", "data/truncation.py", "data/sources", "data/synthetic/__init__.py"),
     *("data/synthetic/calibration.py", "data/synthetic/defects.py"),
     *("data/synthetic/generator.py", "data/synthetic/price_process.py"),
