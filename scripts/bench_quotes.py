@@ -28,12 +28,13 @@ sys.path.insert(0, sys.argv[3])
 from processor import peak_mb
 from mcl.data import quote_store, record_files
 from mcl.data.loader import load
+from mcl.data.quotes import BOOK_LEVELS
 from mcl.data.sources import databento
 from mcl.data.sources.databento import DatabentoData
 from mcl.market.instruments import MCL
 
 home, root = Path(sys.argv[1]), Path(sys.argv[2])
-_, by_schema = record_files.first_with(home, tuple(quote_store.LEVELS))
+_, by_schema = record_files.first_with(home, tuple(BOOK_LEVELS))
 master = databento.master_of(by_schema, [], MCL, str(home)).master
 
 
