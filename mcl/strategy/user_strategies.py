@@ -17,8 +17,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -146,18 +147,40 @@ def _refuse_parameters_without_default(cls: type[Any], path: Path) -> None:
 SKELETON = "mcl new strategy NAME writes one that works"
 
 
+class _SourceLoader(SourceFileLoader):
+    """Compiles the file as it is now. Bytecode on disk is told from its source by size and second
+    alone: after an edit of equal length within a second it would be that of the version before.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+@contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Write none for the files of the project that are imported in here, for the same reason."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
 def _executed(path: Path) -> ModuleType:
     """The module, with compiled functions in a cache of their own: an edit must not throw away
     those of the engine.
     """
-    spec = importlib.util.spec_from_file_location(f"{PACKAGE}{path.stem}", path)
+    name = f"{PACKAGE}{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_SourceLoader(name, str(path)))
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # type hints of its dataclass are looked up there
     access_recorder.begin(path)
     try:
-        with own_cache(path), access_recorder.observed(path):
+        with own_cache(path), _no_bytecode(), access_recorder.observed(path):
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]

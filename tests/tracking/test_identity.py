@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_three_versions_of_one_own_strategy_are_three_trials(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # bytecode must not outlive an edit
     path, *_ = new_strategy("mine", project)
     edit(path, "distance = closes -", "distance = 1.0 * closes -")
     ratios = []
